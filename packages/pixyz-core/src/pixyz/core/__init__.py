@@ -1,0 +1,67 @@
+"""What a distribution and a loss are, their algebra, their formulas and their evaluation."""
+
+from . import _algebra
+from . import _formula as formula
+from ._dims import BATCH, Dims, Term, align, broadcast, spread, union
+from ._distribution import Distribution, Leaf, constant_parameters
+from ._errors import (
+    BoundVariableError,
+    FormulaError,
+    IntractableError,
+    KindError,
+    MissingVariableError,
+    NonFiniteLossError,
+    ParameterError,
+    PixyzError,
+    ShapeError,
+    SupportError,
+)
+from ._expectation import Expectation
+from ._joint import Joint
+from ._log_prob import LogProb
+from ._loss import Loss, need_scalar
+from ._network import common_sizes, run_network
+from ._operators import Constant, Parameter, as_loss
+from ._scope import Binding, Conditional, Factor, Scope
+from ._seeded import seeded
+
+_algebra.bind()
+
+__all__ = [
+    "BATCH",
+    "Binding",
+    "BoundVariableError",
+    "Conditional",
+    "Constant",
+    "Dims",
+    "Distribution",
+    "Expectation",
+    "Factor",
+    "FormulaError",
+    "IntractableError",
+    "Joint",
+    "KindError",
+    "Leaf",
+    "LogProb",
+    "Loss",
+    "MissingVariableError",
+    "NonFiniteLossError",
+    "Parameter",
+    "ParameterError",
+    "PixyzError",
+    "Scope",
+    "ShapeError",
+    "SupportError",
+    "Term",
+    "align",
+    "as_loss",
+    "broadcast",
+    "common_sizes",
+    "constant_parameters",
+    "formula",
+    "need_scalar",
+    "run_network",
+    "seeded",
+    "spread",
+    "union",
+]

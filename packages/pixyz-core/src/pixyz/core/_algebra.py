@@ -1,0 +1,126 @@
+"""What binds the algebra's sugar to the two interfaces: `p * prior`, `p.log_prob()`, `a - 0.1 * b`, `.mean()`, `.expectation(q)`.
+
+The interfaces stand below the operators that they are written with, so their methods are set here, in the one place that sees both.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from ._distribution import Distribution
+from ._errors import KindError
+from ._expectation import Expectation
+from ._joint import Joint, marginalize, multiply, rename
+from ._log_prob import LogProb
+from ._loss import Loss
+from ._operators import Mean, Product, Quotient, Sum, Total, as_loss, product_factors, signed_terms
+
+Operand = Loss | Tensor | float
+
+
+def _add(self: Loss, other: Operand) -> Loss:
+    return Sum((*signed_terms(self), *_appended(1, as_loss(other))))
+
+
+def _radd(self: Loss, other: Operand) -> Loss:
+    if isinstance(other, int) and other == 0:  # the start of Python's sum()
+        return self
+    return Sum((*signed_terms(as_loss(other)), *_appended(1, self)))
+
+
+def _sub(self: Loss, other: Operand) -> Loss:
+    return Sum((*signed_terms(self), *_appended(-1, as_loss(other))))
+
+
+def _rsub(self: Loss, other: Operand) -> Loss:
+    return Sum((*signed_terms(as_loss(other)), *_appended(-1, self)))
+
+
+def _appended(sign: int, loss: Loss) -> tuple[tuple[int, Loss], ...]:
+    """A sum is taken apart where its terms keep their signs, a + (b + c); a - (b + c) stays as it is written."""
+    return signed_terms(loss) if sign > 0 else ((sign, loss),)
+
+
+def _neg(self: Loss) -> Loss:
+    return Sum(((-1, self),))
+
+
+def _mul(self: Loss, other: Operand) -> Loss:
+    return Product((*product_factors(self), as_loss(other)))
+
+
+def _rmul(self: Loss, other: Operand) -> Loss:
+    return Product((as_loss(other), *product_factors(self)))
+
+
+def _truediv(self: Loss, other: Operand) -> Loss:
+    return Quotient(self, as_loss(other))
+
+
+def _rtruediv(self: Loss, other: Operand) -> Loss:
+    return Quotient(as_loss(other), self)
+
+
+def _mean(self: Loss) -> Loss:
+    """mean(a): the mean over the batch, `()`."""
+    return Mean(self)
+
+
+def _sum(self: Loss) -> Loss:
+    """sum(a): the sum over the batch, `()`."""
+    return Total(self)
+
+
+def _expectation(self: Loss, q: Distribution, **options: Any) -> Loss:
+    """E_q[a]; the options are those of `Expectation`."""
+    return Expectation(q, self, **options)
+
+
+def _log_prob(self: Distribution) -> Loss:
+    """log p(var|cond_var) as a loss."""
+    return LogProb(self)
+
+
+def _multiply(self: Distribution, other: Distribution) -> Joint:
+    """p(x|z)p(z): the joint of both, whatever the order of multiplication."""
+    if not isinstance(other, Distribution):
+        raise KindError(f"{self.prob_text} multiplies with distributions; got a {type(other).__name__}.")
+    return multiply(self, other)
+
+
+def _replace_var(self: Distribution, **names: str) -> Joint:
+    """The same distribution with variables renamed, all at once: `p.replace_var(x="x_u", y="y_u")`."""
+    return rename(self, names)
+
+
+def _marginalize_var(self: Distribution, names: str | Iterable[str]) -> Joint:
+    """The distribution of the other variables, ∫p(x,z)dz."""
+    return marginalize(self, names)
+
+
+def bind() -> None:
+    """Sets the methods; the package does so once."""
+    loss: dict[str, Any] = {
+        "__add__": _add,
+        "__radd__": _radd,
+        "__sub__": _sub,
+        "__rsub__": _rsub,
+        "__neg__": _neg,
+        "__mul__": _mul,
+        "__rmul__": _rmul,
+        "__truediv__": _truediv,
+        "__rtruediv__": _rtruediv,
+        "mean": _mean,
+        "sum": _sum,
+        "expectation": _expectation,
+    }
+    distribution: dict[str, Any] = {
+        "__mul__": _multiply,
+        "log_prob": _log_prob,
+        "replace_var": _replace_var,
+        "marginalize_var": _marginalize_var,
+    }
+    for owner, methods in ((Loss, loss), (Distribution, distribution)):
+        for name, method in methods.items():
+            setattr(owner, name, method)

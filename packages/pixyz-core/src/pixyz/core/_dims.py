@@ -1,0 +1,84 @@
+"""Open dims: tensors whose leading axes have identifiers, and how they are aligned and folded.
+
+A tensor inside an evaluation has the shape `(*dims, *features)`. Each open dim is an integer: `BATCH` for the batch, a larger
+one for every Monte Carlo or enumerated dim opened since. Dims are written newest first, so they are always in descending order, the batch
+is the last of them, and two tensors are aligned by identifier, never by position or size.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ._errors import ShapeError
+
+BATCH = 0
+"""The identifier of the batch."""
+
+Dims = tuple[int, ...]
+
+
+class Term(NamedTuple):
+    """A tensor `(*dims, *features)` and the identifiers of its leading axes."""
+
+    tensor: Tensor
+    dims: Dims
+
+
+def union(*groups: Dims) -> Dims:
+    """All dims that occur, newest first."""
+    first = groups[0]
+    if all(g == first for g in groups):
+        return first
+    return tuple(sorted({d for g in groups for d in g}, reverse=True))
+
+
+def align(tensor: Tensor, dims: Dims, target: Dims) -> Tensor:
+    """A view that broadcasts against `target`: axes of size 1 where `dims` lacks a dim that is not a leading one."""
+    if not dims or dims == target:
+        return tensor
+    missing = [d for d in target if d < dims[0] and d not in dims]
+    if not missing:
+        return tensor
+    for axis, d in enumerate(target[target.index(dims[0]) :]):
+        if d not in dims:
+            tensor = tensor.unsqueeze(axis)
+    return tensor
+
+
+def broadcast(a: Term, b: Term, who: object) -> tuple[Tensor, Tensor, Dims]:
+    """Two terms without features, ready to broadcast, and the dims of the result.
+
+    Raises:
+        ShapeError: if both have a batch, of different sizes; a batch of 1 is no exception.
+    """
+    if a.dims == b.dims and a.tensor.shape == b.tensor.shape:
+        return a.tensor, b.tensor, a.dims
+    if BATCH in a.dims and BATCH in b.dims and a.tensor.shape[-1] != b.tensor.shape[-1]:
+        raise ShapeError(
+            f"{who}: its terms have batches {a.tensor.shape[-1]} and {b.tensor.shape[-1]}. Reduce each with .mean() or .sum() first."
+        )
+    dims = union(a.dims, b.dims)
+    return align(a.tensor, a.dims, dims), align(b.tensor, b.dims, dims), dims
+
+
+def spread(tensor: Tensor, dims: Dims, target: Dims, sizes: Sequence[int]) -> Tensor:
+    """The tensor expanded to all of `target`, `(*sizes, *features)`."""
+    if dims == target:
+        return tensor
+    features = tensor.shape[len(dims) :]
+    for axis, d in enumerate(target):
+        if d not in dims:
+            tensor = tensor.unsqueeze(axis)
+    return tensor.expand(*sizes, *features)
+
+
+def fold(tensor: Tensor, dims: Dims, target: Dims, sizes: Sequence[int]) -> Tensor:
+    """`(*dims, *features)` as `(N, *features)`, N the product of the sizes of `target`."""
+    features = tensor.shape[len(dims) :]
+    return spread(tensor, dims, target, sizes).reshape(-1, *features) if target else tensor.unsqueeze(0)
+
+
+def unfold(tensor: Tensor, target: Dims, sizes: Sequence[int]) -> Tensor:
+    """`(N, *features)` as `(*target, *features)`: the inverse of `fold`."""
+    return tensor.reshape(*sizes, *tensor.shape[1:]) if target else tensor.squeeze(0)

@@ -1,0 +1,243 @@
+"""What a distribution is: variables, conditioning variables, sampling and a likelihood, whether single or joint."""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ._dims import spread
+from ._errors import BoundVariableError, FormulaError, KindError
+from ._formula import Density, Formula
+from ._printers import LATEX, TEXT, UNICODE, render
+from ._scope import Binding, Conditional, Factor, Scope, open_scope
+from ._variables import check_names
+
+if TYPE_CHECKING:
+    from ._loss import Loss
+
+
+class Distribution(nn.Module):
+    """A distribution p(var|cond_var): single, joint, renamed or marginal; all answer the same verbs.
+
+    Attributes:
+        var: the variables it is over, in the order written.
+        cond_var: the variables it depends on.
+        name: the letter before its brackets.
+        factors: its conditionals, in the order written.
+        ancestral: its conditionals, parents first.
+        hidden: variables that it draws and does not show, because they were marginalised out.
+    """
+
+    var: tuple[str, ...]
+    cond_var: tuple[str, ...]
+    name: str
+    factors: tuple[Factor, ...]
+    ancestral: tuple[Factor, ...]
+    hidden: frozenset[str]
+
+    if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
+
+        def log_prob(self) -> Loss: ...
+        def __mul__(self, other: "Distribution") -> "Distribution": ...
+        def replace_var(self, **names: str) -> "Distribution": ...
+        def marginalize_var(self, names: str | Iterable[str]) -> "Distribution": ...
+
+    def sample(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        sample_shape: Sequence[int] = (),
+        batch_size: int | None = None,
+        return_all: bool = True,
+    ) -> dict[str, Tensor]:
+        """Draws every variable, parents first, with its gradient where the family has one.
+
+        Args:
+            values: `(batch, *features)` for each conditioning variable. A value for an own variable conditions on it, which is
+                possible where nothing above it has to be drawn.
+            sample_shape: how many independent draws to make for each datum; applied once, whatever the number of factors.
+            batch_size: the batch where no value has one; 1 if neither says.
+            return_all: with the given values beside the drawn ones.
+
+        Returns:
+            `(*sample_shape, batch, *features)` for each drawn variable. The given mapping is not changed.
+
+        Raises:
+            MissingVariableError: if a conditioning variable has no value.
+            BoundVariableError: if a value is given for a variable below one that is drawn, or for every variable.
+
+        Example:
+            >>> from pixyz.distributions import Normal
+            >>> prior = Normal(var=["z"], loc=0.0, scale=1.0, dim=64)
+            >>> prior.sample(batch_size=3, sample_shape=[5])["z"].shape
+            torch.Size([5, 3, 64])
+        """
+        given = {} if values is None else values
+        scope = open_scope(given, needed=self.cond_var, optional=self.var, who=self.prob_text, batch_size=batch_size)
+        drawn: dict[str, Tensor] = {}
+        # The first entry is the outermost dim, so the newest.
+        samples = tuple(reversed([scope.shared.open_dim(n) for n in reversed(_sizes(sample_shape, self.prob_text))]))
+        made: set[str] = set()
+        for factor in self.ancestral:
+            own = [v for v in factor.var if v in scope.bindings]
+            if own:
+                above = [v for v in factor.cond_var if v in made] or [v for v in factor.var if v not in own]
+                if above:
+                    raise BoundVariableError(
+                        f"{self.prob_text}: a value is given for {own[0]}, but {above[0]}, on which it depends, would be drawn. "
+                        f"That needs a posterior over {above[0]}: draw {above[0]} from it first, or leave {own[0]} out."
+                    )
+                continue
+            conditional = scope.conditional(factor)
+            dims, sizes = scope.draw_dims(conditional, samples)
+            for name, term in zip(factor.var, conditional.draw(dims, sizes, pathwise=True)):
+                scope.bind(name, term.tensor, term.dims)
+                made.add(name)
+                if name not in self.hidden:
+                    drawn[name] = spread(term.tensor, term.dims, dims, sizes)
+        if not made:
+            raise BoundVariableError(
+                f"{self.prob_text}: values are given for {', '.join(self.var)}, so nothing is left to draw. "
+                f"Leave {self.var[0]} out of the values to draw it."
+            )
+        return {**given, **drawn} if return_all else drawn
+
+    def log_likelihood(self, values: Mapping[str, Any], *, sample_dims: Mapping[str, int] | None = None) -> Tensor:
+        """log p(var|cond_var) in nats, `(batch,)`, summed over the features.
+
+        Args:
+            values: `(batch, *features)` for every variable; other keys are ignored.
+            sample_dims: how many sample dims stand before the batch of a variable, `{"z": 1}`; the result has them too.
+        """
+        return self.log_prob().estimate(values, sample_dims=sample_dims)
+
+    @property
+    def prob_text(self) -> str:
+        """`p(x|z)`."""
+        return render(self.density)
+
+    @property
+    def density(self) -> Density:
+        """The node p(x|z), without what it is a product of."""
+        return Density(self.name, self.var, self.cond_var)
+
+    @property
+    @abstractmethod
+    def formula(self) -> Formula:
+        """The distribution as a formula: `p(x,z) = p(x|z)p(z)`."""
+
+    def latex(self) -> str:
+        r"""The formula in LaTeX: `p(x,z) = p(x|z)p_{\mathrm{prior}}(z)`."""
+        return render(self.formula, LATEX)
+
+    def unicode(self) -> str:
+        """The formula in Unicode: `p(x,θ) = p(x|θ)p(θ)`."""
+        return render(self.formula, UNICODE)
+
+    def _repr_latex_(self) -> str:
+        return f"$${self.latex()}$$"
+
+    @abstractmethod
+    def _architecture(self) -> tuple[str, str]:
+        """What stands behind the formula, and the networks."""
+
+    def __str__(self) -> str:
+        kind, networks = self._architecture()
+        formula = render(self.formula, TEXT) + kind
+        return f"Distribution:\n  {formula}\nNetwork architecture:\n" + _indent(networks)
+
+
+class Leaf(Distribution):
+    """A single conditional: its parameters come from `forward`, which subclasses write, or from constants.
+
+    Written by a leaf: `conditional`; and what the estimators ask, `has_rsample` and `is_deterministic`.
+    """
+
+    distribution_name: ClassVar[str] = ""
+    has_rsample: ClassVar[bool] = False
+    is_deterministic: ClassVar[bool] = False
+
+    def __init__(self, var: Iterable[str], cond_var: Iterable[str], name: str) -> None:
+        super().__init__()
+        self.var = check_names(var, "var")
+        self.cond_var = check_names(cond_var, "cond_var")
+        (self.name,) = check_names((name,), "name")
+        if not self.var:
+            raise FormulaError(f"{type(self).__name__}: var is empty; a distribution is over at least one variable.")
+        both = [v for v in self.var if v in self.cond_var]
+        if both:
+            raise FormulaError(f"{self.prob_text}: {both[0]} stands on both sides of the bar.")
+        # Its text, once and for all: renamed views have another, and the module tree must not depend on them.
+        self.leaf_text = self.prob_text
+        self.hidden = frozenset()
+        self._check_forward()
+
+    @abstractmethod
+    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Conditional:
+        """This distribution given its inputs, in the order of `cond_var`. A part is asked for through the scope."""
+
+    def kl_rule(self, other: "Leaf") -> Any:
+        """A function of both conditionals that gives KL[self||other] as a term, or None if no closed form is known."""
+        return None
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:  # type: ignore[override]
+        return (Factor(self, self.var, self.cond_var),)
+
+    @property
+    def ancestral(self) -> tuple[Factor, ...]:  # type: ignore[override]
+        return self.factors
+
+    @property
+    def formula(self) -> Formula:
+        return self.density
+
+    def _architecture(self) -> tuple[str, str]:
+        return f" ({self.distribution_name})", nn.Module.__repr__(self)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the class writes a `forward`."""
+        return type(self).forward is not nn.Module.forward
+
+    def _check_forward(self) -> None:
+        if not self.has_network:
+            return
+        parameters = list(inspect.signature(type(self).forward).parameters.values())[1:]
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
+        takes = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        required = [p.name for p in parameters if p.default is p.empty and p.name in takes]
+        unknown, lacking = [v for v in required if v not in self.cond_var], [v for v in self.cond_var if v not in takes]
+        if unknown or lacking:
+            raise FormulaError(
+                f"{self.prob_text}: {type(self).__name__}.forward takes ({', '.join(takes)}), but cond_var is "
+                f"({', '.join(self.cond_var)}). The names must be the same."
+            )
+
+
+def constant_parameters(owner: nn.Module, given: Mapping[str, Any]) -> None:
+    """Registers numbers and tensors as buffers of `owner`, and `nn.Parameter`s as its parameters."""
+    for name, value in given.items():
+        if isinstance(value, nn.Parameter):
+            owner.register_parameter(name, value)
+        elif isinstance(value, Tensor):
+            owner.register_buffer(name, value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            owner.register_buffer(name, torch.tensor(float(value)))
+        else:
+            raise KindError(f"{type(owner).__name__}: {name} must be a number, a tensor or an nn.Parameter; got a {type(value).__name__}.")
+
+
+def _sizes(shape: Sequence[int], who: str) -> tuple[int, ...]:
+    if not isinstance(shape, Sequence) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise KindError(f"{who}: sample_shape must be a list of whole numbers, like [5]; got {shape!r}.")
+    return tuple(shape)
+
+
+def _indent(text: str) -> str:
+    return "\n".join("  " + line for line in text.splitlines())
+

@@ -1,0 +1,41 @@
+"""The errors of Pixyz: each says who, what was expected, what came and what to do."""
+
+
+class PixyzError(Exception):
+    """The parent of every error that Pixyz raises on purpose."""
+
+
+class FormulaError(PixyzError, ValueError):
+    """A formula that has no meaning: a cycle, a variable defined twice, a clash of names."""
+
+
+class ParameterError(PixyzError, ValueError):
+    """A family's parameters are unknown, missing or given twice."""
+
+
+class MissingVariableError(PixyzError, ValueError):
+    """A formula needs a variable for which no value came."""
+
+
+class BoundVariableError(PixyzError, ValueError):
+    """A value came for a variable that the formula draws or computes itself."""
+
+
+class ShapeError(PixyzError, ValueError):
+    """Ranks, feature sizes or batches that do not fit one another."""
+
+
+class SupportError(PixyzError, ValueError):
+    """A value or a parameter outside of the set where the family is defined."""
+
+
+class IntractableError(PixyzError, ValueError):
+    """A quantity without a closed form here; the message names what would give it."""
+
+
+class NonFiniteLossError(PixyzError, ValueError):
+    """A loss that is nan or infinite; the message names the term."""
+
+
+class KindError(PixyzError, TypeError):
+    """Something of the wrong kind: a list for a tensor, an integer for a real, another device."""

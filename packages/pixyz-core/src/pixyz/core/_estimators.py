@@ -1,0 +1,178 @@
+"""How an expectation is estimated: which factor is enumerated, drawn with its gradient or scored, and how the body is reduced.
+
+Written out for one datum, with y enumerated, and K draws of which some are scored,
+
+    E_q[f] = 1/K Σ_k Σ_y q(y) f_k(y) + 1/K Σ_k Σ_s (log q_s - stop(log q_s)) (stop(cost_k) - baseline_k),
+
+where the second sum is zero in value and gives the score-function gradient of each scored factor s (Williams 1992); the cost of a scored
+factor is all that is downstream of it, with the enumerated variables that do not stand above it summed out, and the baseline is the mean of the
+other draws' costs (leave-one-out; Kool et al. 2019, https://openreview.net/forum?id=r1lgTGL5DE).
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._dims import Dims, Term, align, union
+from ._errors import FormulaError, IntractableError
+from ._scope import Binding, Conditional, Factor, Scope
+
+ESTIMATORS = ("auto", "enumerate", "pathwise", "score")
+MAX_ENUMERATE = 256
+
+
+class Draw(NamedTuple):
+    """The variables of an expectation, drawn or enumerated.
+
+    Attributes:
+        bindings: for each variable.
+        sample_dim: the Monte Carlo dim, or None where nothing needed one.
+        enumerated: the dims of enumerated variables.
+        weights: the log-density of each enumerated factor.
+        scored: the log-density of each scored factor.
+        number: what nothing else in the evaluation has.
+    """
+
+    bindings: dict[str, Binding]
+    sample_dim: int | None
+    enumerated: Dims
+    weights: tuple[Term, ...]
+    scored: tuple[Term, ...]
+    number: int
+
+
+def check_estimator(estimator: str | Mapping[str, str], factors: tuple[Factor, ...], who: str) -> None:
+    """Raises an error if an estimator is unknown, or cannot serve its factor."""
+    variables = {v for f in factors for v in f.var}
+    if not isinstance(estimator, str):
+        for v in estimator:
+            if v not in variables:
+                raise FormulaError(f"{who} has no variable {v} to choose an estimator for; it draws {', '.join(sorted(variables))}.")
+    for factor in factors:
+        name = _asked(estimator, factor)
+        if name not in ESTIMATORS:
+            raise FormulaError(f"{who}: there is no estimator {name!r}; choose one of {', '.join(ESTIMATORS)}.")
+        if name == "pathwise" and not (factor.dist.has_rsample or factor.dist.is_deterministic):
+            raise FormulaError(f"{who}: {factor} ({factor.dist.distribution_name}) has no pathwise gradient; use 'enumerate' or 'score'.")
+
+
+def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator: str | Mapping[str, str], batch: int, who: object) -> Draw:
+    """Draws or enumerates every factor, parents first."""
+    shared = scope.shared
+    number = shared.number()
+    inner = scope.inside({}, batch, scope.samples, number)
+    bindings: dict[str, Binding] = {}
+    sample_dim: int | None = None
+    points = 1
+    enumerated: Dims = ()
+    weights: list[Term] = []
+    scored: list[Term] = []
+    for factor in factors:
+        conditional = inner.conditional(factor)
+        method = _choose(_asked(estimator, factor), factor, conditional, points, who)
+        if method == "enumerate":
+            points *= conditional.support_size() or 1
+            support = conditional.enumerate_support()
+            dim = shared.open_dim(support[0].shape[0])
+            enumerated = (dim, *enumerated)
+            terms = [Term(t, (dim,)) for t in support]
+        elif method == "compute":
+            terms = conditional.draw(conditional.dims, [], pathwise=True)
+        else:
+            if sample_dim is None and (num_samples > 1 or method == "score"):
+                sample_dim = shared.open_dim(num_samples)
+                inner.samples = (sample_dim, *inner.samples)
+            if method == "score" and num_samples == 1 and _asked(estimator, factor) == "auto" and shared.validate:
+                warnings.warn(
+                    f"{who}: the gradient through {factor} is estimated by the score function from one draw, without a baseline. "
+                    "Use num_samples=2 or more.",
+                    stacklevel=2,
+                )
+            dims, sizes = inner.draw_dims(conditional, inner.samples)
+            terms = conditional.draw(dims, sizes, pathwise=method == "pathwise")
+        for name, term in zip(factor.var, terms):
+            bindings[name] = inner.bind(name, term.tensor, term.dims)
+        if method == "enumerate":
+            weights.append(inner.log_prob(factor))
+        elif method == "score":
+            scored.append(inner.log_prob(factor))
+    return Draw(bindings, sample_dim, enumerated, tuple(weights), tuple(scored), number)
+
+
+def reduce(body: Term, d: Draw) -> Term:
+    """The estimate of the expectation of `body`, without the dims that the draw opened."""
+    here = [dim for dim in d.enumerated if dim in body.dims]
+    term = _weighted(body, d.weights) if here else body
+    # A draw that the body does not depend on has dims that the body lacks.
+    opened = {d.sample_dim, *d.enumerated}
+    scores = [_score(term, log_q, d) for log_q in d.scored if opened.intersection(log_q.dims).issubset(body.dims)]
+    term = _sum_over(term, d.enumerated)
+    for score in scores:
+        dims = union(term.dims, score.dims)
+        term = Term(align(term.tensor, term.dims, dims) + align(score.tensor, score.dims, dims), dims)
+    if d.sample_dim in term.dims:
+        axis = term.dims.index(d.sample_dim)
+        term = Term(term.tensor.mean(axis), term.dims[:axis] + term.dims[axis + 1 :])
+    return term
+
+
+def _asked(estimator: str | Mapping[str, str], factor: Factor) -> str:
+    if isinstance(estimator, str):
+        return estimator
+    return next((estimator[v] for v in factor.var if v in estimator), "auto")
+
+
+def _choose(asked: str, factor: Factor, conditional: Conditional, points: int, who: object) -> str:
+    if factor.dist.is_deterministic:
+        return "compute"
+    if asked in ("pathwise", "score"):
+        return asked
+    size = conditional.support_size()
+    if asked == "enumerate":
+        if size is None:
+            raise IntractableError(f"{who}: {factor} ({factor.dist.distribution_name}) takes infinitely many values; it cannot be enumerated.")
+        if points * size > MAX_ENUMERATE:
+            raise IntractableError(
+                f"{who}: enumerating {', '.join(factor.var)} takes {points * size:.6g} points, more than {MAX_ENUMERATE}. Use estimator='score'."
+            )
+        return asked
+    if size is not None and points * size <= MAX_ENUMERATE:
+        return "enumerate"
+    return "pathwise" if factor.dist.has_rsample else "score"
+
+
+def _weighted(body: Term, weights: tuple[Term, ...]) -> Term:
+    """The body times the probability of the enumerated values."""
+    dims = union(body.dims, *[w.dims for w in weights])
+    log_weight = sum([align(w.tensor, w.dims, dims) for w in weights[1:]], align(weights[0].tensor, weights[0].dims, dims))
+    value, weight = align(body.tensor, body.dims, dims), log_weight.exp()
+    # An impossible value adds nothing, though its log-density may be infinite.
+    return Term(torch.where(weight > 0, weight * torch.where(weight > 0, value, 0.0), 0.0), dims)
+
+
+def _score(term: Term, log_q: Term, d: Draw) -> Term:
+    """(log q - stop(log q)) (stop(cost) - baseline), summed over the enumerated variables above the scored one."""
+    cost = _sum_over(Term(term.tensor.detach(), term.dims), tuple(dim for dim in d.enumerated if dim not in log_q.dims))
+    advantage = cost.tensor - _leave_one_out(cost, d.sample_dim)
+    dims = union(cost.dims, log_q.dims)
+    zero = align(log_q.tensor, log_q.dims, dims) - align(log_q.tensor.detach(), log_q.dims, dims)
+    score = _sum_over(Term(zero * align(advantage, cost.dims, dims), dims), d.enumerated)
+    return _sum_over(score, tuple(dim for dim in score.dims if dim not in term.dims))
+
+
+def _leave_one_out(cost: Term, sample_dim: int | None) -> Tensor | float:
+    if sample_dim is None or sample_dim not in cost.dims:
+        return 0.0
+    axis = cost.dims.index(sample_dim)
+    k = cost.tensor.shape[axis]
+    return (cost.tensor.sum(axis, keepdim=True) - cost.tensor) / (k - 1) if k > 1 else 0.0
+
+
+def _sum_over(term: Term, dims: Dims) -> Term:
+    axes = [i for i, d in enumerate(term.dims) if d in dims]
+    if not axes:
+        return term
+    return Term(term.tensor.sum(axes), tuple(d for d in term.dims if d not in dims))

@@ -1,0 +1,112 @@
+"""The expectation of a loss under a distribution, as a loss."""
+
+from collections.abc import Mapping
+
+from ._dims import BATCH, Term
+from ._distribution import Distribution
+from ._errors import KindError, ShapeError
+from ._estimators import Draw, check_estimator, draw, reduce
+from ._formula import Expected, Formula
+from ._loss import Loss
+from ._scope import Scope
+
+
+class Expectation(Loss):
+    r"""E_q[f], `(batch,)`: the variables of q are drawn, f is evaluated, and the result is averaged.
+
+    Expectations over the same q that meet only under +, - and scaling share their draws; those in products, in quotients and inside
+    another expectation draw their own.
+
+    Args:
+        q: the distribution that is drawn from.
+        f: the loss inside.
+        num_samples: K, how many draws are averaged; the networks of q and f run once for all of them.
+        estimator: `"enumerate"` sums over a finite support, `"pathwise"` differentiates through the draw, `"score"` uses
+            ∇q = q∇log q with the other draws' mean as baseline. `"auto"`, for each factor: enumerate if the support has at most 256 points, else
+            pathwise where the family allows it, else score. A dict chooses per variable.
+        share: whether to share draws with other expectations at all.
+
+    Raises:
+        FormulaError: for an estimator that q cannot serve.
+
+    Example:
+        >>> from pixyz.distributions import Normal
+        >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=0.0, scale=2.0)
+        >>> print(Expectation(q, p.log_prob(), num_samples=8))
+        E_q(z)[log p(z)]
+    """
+
+    def __init__(
+        self,
+        q: Distribution,
+        f: Loss,
+        *,
+        num_samples: int = 1,
+        estimator: str | Mapping[str, str] = "auto",
+        share: bool = True,
+    ) -> None:
+        if not isinstance(q, Distribution) or not isinstance(f, Loss):
+            raise KindError(
+                f"Expectation takes a distribution and a loss; got {type(q).__name__} and {type(f).__name__}. Is the order q, f?"
+            )
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+            raise KindError(f"E_{q.prob_text}: num_samples must be a whole number of at least 1; got {num_samples!r}.")
+        check_estimator(estimator, q.ancestral, f"E_{q.prob_text}")
+        super().__init__(
+            [q, f],
+            input_var=[*q.cond_var, *(v for v in f.input_var if v not in q.var)],
+            bound_var=[*q.var, *f.bound_var],
+            optional_var=f.optional_var.difference(q.var),
+            per_datum=f.per_datum,
+            stochastic=True,
+        )
+        self.num_samples = num_samples
+        self.estimator = estimator
+        self.share = share
+        self._parts = (q, f)
+        self._factors = q.ancestral
+        # Where its draw stands in the memo: the factors, and later the numbers of their inputs.
+        self._key = tuple(x for factor in self._factors for x in factor)
+        self._chosen = estimator if isinstance(estimator, str) else tuple(sorted(estimator.items()))
+
+    @property
+    def formula(self) -> Formula:
+        q, f = self._parts
+        return Expected(q.density, f.formula)
+
+    def evaluate(self, scope: Scope) -> Term:
+        q, f = self._parts
+        batch = self._batch(scope)
+        d = self._draw(scope, q, batch)
+        drawn = {name: b for name, b in d.bindings.items() if name not in q.hidden} if q.hidden else d.bindings
+        samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
+        body = scope.inside(drawn, batch, samples, d.number).evaluate(f)
+        if not f.per_datum and set(d.enumerated).intersection(body.dims):
+            raise ShapeError(
+                f"{self}: {f} mixes the data of a batch, so the sum over the values of {q.prob_text} is not one sum per datum. "
+                "Take .mean() or .sum() outside of the expectation, or use estimator='score'."
+            )
+        return reduce(body, d)
+
+    def _batch(self, scope: Scope) -> int:
+        """That of the values which this expectation needs, else the scope's."""
+        sizes: dict[int, str] = {}
+        for name in self.input_var:
+            b = scope.bindings[name]
+            if BATCH in b.dims:
+                sizes[b.tensor.shape[len(b.dims) - 1]] = name
+        if len(sizes) > 1:
+            said = " and ".join(f"{name} has batch {n}" for n, name in sizes.items())
+            raise ShapeError(f"{self}: {said}; inside one expectation all values have one batch.")
+        return next(iter(sizes)) if sizes else scope.batch
+
+    def _draw(self, scope: Scope, q: Distribution, batch: int) -> Draw:
+        if not self.share:
+            return draw(scope, self._factors, self.num_samples, self.estimator, batch, self)
+        inputs = tuple([scope.bindings[name].number for name in q.cond_var])
+        key = ("draw", self._key, inputs, self.num_samples, self._chosen, batch, scope.samples, scope.group)
+        memo = scope.shared.memo
+        found = memo.get(key)
+        if found is None:
+            found = memo[key] = draw(scope, self._factors, self.num_samples, self.estimator, batch, self)
+        return found

@@ -1,0 +1,111 @@
+"""The formula tree: what a distribution or a loss says of itself.
+
+Nodes are plain data and know nothing of tensors. `pixyz.core._printers` turns a tree into text, Unicode or LaTeX.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The parent of all nodes."""
+
+
+@dataclass(frozen=True)
+class Number(Formula):
+    """A number, `0.1`."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Symbol(Formula):
+    """A name that stands for itself: a variable, a parameter, a tensor."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Density(Formula):
+    """`p(x|z)`."""
+
+    name: str
+    var: tuple[str, ...]
+    cond_var: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Juxtaposed(Formula):
+    """`p(x|z)p(z)`: factors of a joint, written side by side."""
+
+    factors: tuple[Formula, ...]
+
+
+@dataclass(frozen=True)
+class Integral(Formula):
+    """`∫p(x|z)p(z)dz`: variables integrated (or summed) out."""
+
+    body: Formula
+    var: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Equation(Formula):
+    """`p(x,z) = p(x|z)p(z)`."""
+
+    left: Formula
+    right: Formula
+
+
+@dataclass(frozen=True)
+class Log(Formula):
+    """`log p(x|z)`."""
+
+    body: Formula
+
+
+@dataclass(frozen=True)
+class Ratio(Formula):
+    """`p(x,z)/q(z|x)`."""
+
+    top: Formula
+    bottom: Formula
+
+
+@dataclass(frozen=True)
+class Sum(Formula):
+    """`a - b + c`: each term with its sign, +1 or -1."""
+
+    terms: tuple[tuple[int, Formula], ...]
+
+
+@dataclass(frozen=True)
+class Product(Formula):
+    """`0.1 * a`."""
+
+    factors: tuple[Formula, ...]
+
+
+@dataclass(frozen=True)
+class Call(Formula):
+    """`mean(a)`."""
+
+    name: str
+    body: Formula
+
+
+@dataclass(frozen=True)
+class Expected(Formula):
+    """`E_q(z|x)[a]`."""
+
+    under: Formula
+    body: Formula
+
+
+@dataclass(frozen=True)
+class Divergence(Formula):
+    """`KL[q(z|x)||p(z)]`."""
+
+    name: str
+    left: Formula
+    right: Formula

@@ -1,0 +1,41 @@
+"""The module tree: how a joint or a loss registers the leaf modules that it is made of.
+
+Each leaf stands once, flat, under its own text, sorted: `q(z|x).fc1.weight`. So a `state_dict` does not depend on the order in which
+a formula was written, and `.to()`, `.double()`, `deepcopy` and the optimisers find every parameter exactly once.
+"""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from ._errors import FormulaError
+
+CONSTANT = "constant"
+
+
+def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
+    """Registers the leaves of all parts on `owner`.
+
+    A part with a `leaf_text` is a leaf and stands under that text; any other part hands on what it has registered itself. Constants share
+    the text `constant` and are numbered in the order of the formula.
+
+    Raises:
+        FormulaError: for two different modules with one text.
+    """
+    found: dict[str, nn.Module] = {}
+    constants: list[nn.Module] = []
+    for part in parts:
+        for leaf in [part] if getattr(part, "leaf_text", None) else part.children():
+            text: str = leaf.leaf_text  # type: ignore[assignment]
+            if text == CONSTANT:
+                if not any(leaf is c for c in constants):
+                    constants.append(leaf)
+            elif found.setdefault(text, leaf) is not leaf:
+                raise FormulaError(
+                    f"Two different distributions are both written {text}: a {type(found[text]).__name__} and a {type(leaf).__name__}. "
+                    "Tell them apart by giving one another name=."
+                )
+    for text in sorted(found):
+        owner.add_module(text, found[text])
+    for i, leaf in enumerate(constants):
+        owner.add_module(f"{CONSTANT}_{i}", leaf)

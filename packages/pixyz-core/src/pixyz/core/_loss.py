@@ -1,0 +1,159 @@
+"""What a loss is: a formula over distributions that has a value for given data."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Union
+
+from torch import Tensor, nn
+
+from ._dims import BATCH, Term, spread
+from ._errors import BoundVariableError, KindError, ShapeError
+from ._formula import Formula
+from ._leaves import register_leaves
+from ._printers import LATEX, TEXT, UNICODE, render
+from ._scope import Scope, open_scope
+
+if TYPE_CHECKING:
+    from ._distribution import Distribution
+
+    Operand = Union["Loss", Tensor, float]
+
+
+class Loss(nn.Module):
+    """An expression with one value per datum, `(batch,)`, until `.mean()` or `.sum()` make it a scalar.
+
+    A subclass hands its parts to the constructor and writes `evaluate` and `formula`.
+
+    Args:
+        parts: the distributions and losses it is made of; their leaves become the module tree.
+        input_var: the variables that must be given.
+        bound_var: the variables that it draws itself, which must not be given.
+        optional_var: the variables that it computes itself, which may be given.
+        per_datum: whether the value has a batch.
+        stochastic: whether evaluating it draws samples.
+    """
+
+    def __init__(
+        self,
+        parts: Iterable[nn.Module] = (),
+        *,
+        input_var: Iterable[str] = (),
+        bound_var: Iterable[str] = (),
+        optional_var: Iterable[str] = (),
+        per_datum: bool = True,
+        stochastic: bool = False,
+    ) -> None:
+        super().__init__()
+        self.input_var = tuple(dict.fromkeys(input_var))
+        self.bound_var = frozenset(bound_var)
+        self.optional_var = frozenset(optional_var)
+        self.per_datum = per_datum
+        self.stochastic = stochastic
+        register_leaves(self, parts)
+
+    if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
+
+        def __add__(self, other: Operand) -> "Loss": ...
+        def __radd__(self, other: Operand) -> "Loss": ...
+        def __sub__(self, other: Operand) -> "Loss": ...
+        def __rsub__(self, other: Operand) -> "Loss": ...
+        def __mul__(self, other: Operand) -> "Loss": ...
+        def __rmul__(self, other: Operand) -> "Loss": ...
+        def __truediv__(self, other: Operand) -> "Loss": ...
+        def __rtruediv__(self, other: Operand) -> "Loss": ...
+        def __neg__(self) -> "Loss": ...
+        def mean(self) -> "Loss": ...
+        def sum(self) -> "Loss": ...
+        def expectation(self, q: Distribution, **options: Any) -> "Loss": ...
+
+    __array_ufunc__ = None  # numpy hands `np.float64(2) * loss` to us instead of making an array of it
+
+    @abstractmethod
+    def evaluate(self, scope: Scope) -> Term:
+        """The value in a scope, `(*dims)`. Parts are evaluated through `scope.evaluate`."""
+
+    @property
+    @abstractmethod
+    def formula(self) -> Formula:
+        """The loss as a formula."""
+
+    def estimate(
+        self, values: Mapping[str, Any] | None = None, *, batch_size: int | None = None, sample_dims: Mapping[str, int] | None = None
+    ) -> Tensor:
+        """The value for these data, ready for `backward()`: `(batch,)`, or `()` after `.mean()` or `.sum()`.
+
+        Args:
+            values: `(batch, *features)` for every variable in `input_var`; other keys are ignored.
+            batch_size: the batch, for a formula whose variables are all drawn.
+            sample_dims: how many sample dims stand before the batch of a variable.
+
+        Raises:
+            MissingVariableError: if a variable has no value.
+            BoundVariableError: if a value is given for a variable that the formula draws itself.
+            ShapeError, SupportError, KindError: if a value or a network does not fit.
+        """
+        return self(values, batch_size=batch_size, sample_dims=sample_dims)
+
+    def forward(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        batch_size: int | None = None,
+        sample_dims: Mapping[str, int] | None = None,
+        watch: Callable[["Loss", Term], None] | None = None,
+    ) -> Tensor:
+        """The same as `estimate`. `watch` is called with every part and its term, innermost first."""
+        if values and self.bound_var and isinstance(values, Mapping):
+            self._refuse_bound(values)
+        scope = open_scope(
+            values,
+            needed=self.input_var,
+            optional=self.optional_var,
+            who=self,
+            batch_size=batch_size,
+            sample_dims=sample_dims,
+            watch=watch,
+        )
+        tensor, dims = scope.evaluate(self)
+        if self.per_datum:
+            target = dims if BATCH in dims else (*dims, BATCH)
+            tensor = spread(tensor, dims, target, scope.sizes(target) if dims != target else [])
+        return tensor
+
+    def eval(self, *values: Any, **more: Any) -> "Loss":
+        """Evaluation mode, as for every `nn.Module`. For the value of the formula there is `estimate`."""
+        if values or more:
+            raise KindError(f"{self}.eval() takes no values: it sets evaluation mode, as for every nn.Module. Use estimate(values).")
+        return super().eval()
+
+    def latex(self) -> str:
+        r"""The formula in LaTeX: `\mathbb{E}_{q(z|x)}\left[\log \frac{p(x,z)}{q(z|x)}\right]`."""
+        return render(self.formula, LATEX)
+
+    def unicode(self) -> str:
+        """The formula in Unicode: `𝔼_q(z|x)[log p(x,z)/q(z|x)]`."""
+        return render(self.formula, UNICODE)
+
+    def _repr_latex_(self) -> str:
+        return f"$${self.latex()}$$"
+
+    def __str__(self) -> str:
+        return render(self.formula, TEXT)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _refuse_bound(self, values: Mapping[str, Any]) -> None:
+        bound = [v for v in values if v in self.bound_var and v not in self.input_var and v not in self.optional_var]
+        if bound:
+            v = bound[0]
+            raise BoundVariableError(
+                f"{self} draws {v} itself, so a value for {v} has no place in it. Leave {v} out of the values; "
+                f"to score a {v} that you have, use the formula without the expectation over it."
+            )
+
+
+def need_scalar(loss: Loss, what: str) -> None:
+    """An error if `loss` has a value per datum where `what` needs one number."""
+    if loss.per_datum:
+        raise ShapeError(f"{what} needs one number, but {loss} has one per datum, (batch,). Append .mean(), as in ({loss}).mean().")

@@ -1,0 +1,124 @@
+"""Running a user's network on bindings with any open dims: folded into one batch, called once, unfolded."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._dims import BATCH, Dims, Term, fold, unfold, union
+from ._errors import KindError, ShapeError
+from ._scope import Binding, Factor
+
+_BATCH_ONLY = (BATCH,)
+_SHAPE_WORDS = re.compile(r"shape|size|dimension|multiplied|channels|elements|broadcast|match", re.IGNORECASE)
+
+
+def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> dict[str, Term]:
+    """The module's outputs for these inputs, each with its open dims.
+
+    The union of the inputs' dims is folded into one leading dim, so convolutions and batch normalisation see `(N, *features)`.
+
+    Raises:
+        ShapeError: for inputs of different batches, outputs of a wrong batch or rank, or a failing matrix product.
+        KindError: for outputs that are no dict of tensors, and for mixed devices or dtypes.
+    """
+    names = factor.dist.cond_var
+    if all([b.dims == _BATCH_ONLY for b in inputs]):
+        dims: Dims = _BATCH_ONLY if inputs else ()
+        arguments = {name: b.tensor for name, b in zip(names, inputs)}
+        sizes = [inputs[0].tensor.shape[0]] if inputs else []
+        if len(inputs) > 1:
+            common_sizes(dims, inputs, factor)
+        folded = False
+    else:
+        dims = union(*[b.dims for b in inputs])
+        sizes = common_sizes(dims, inputs, factor)
+        arguments = {name: fold(b.tensor, b.dims, dims, sizes) for name, b in zip(names, inputs)}
+        folded = True
+    if validate:
+        try:
+            outputs = module(**arguments)
+        except RuntimeError as error:
+            _explain(error, module, factor, arguments)
+            raise
+    else:
+        outputs = module(**arguments)
+    if not isinstance(outputs, dict):
+        raise KindError(
+            f'{factor}: forward must return a dict from names to tensors, like {{"loc": ..., "scale": ...}}; it returned {_describe(outputs)}.'
+        )
+    tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in outputs.items()}
+    if not inputs:
+        return {k: Term(v, ()) for k, v in tensors.items()}
+    return _outputs(tensors, factor, arguments, dims, sizes, folded)
+
+
+def common_sizes(dims: Dims, inputs: tuple[Binding, ...], factor: object) -> list[int]:
+    """The size of each dim among the inputs, or an error that names two that differ."""
+    sizes: dict[int, int] = {}
+    for b in inputs:
+        for d, size in zip(b.dims, b.tensor.shape):
+            if sizes.setdefault(d, size) != size:
+                raise ShapeError(f"{factor}: {_batches(factor, inputs)}; one evaluation of it needs one batch.")
+    return [sizes[d] for d in dims]
+
+
+def _batches(factor: Any, inputs: tuple[Binding, ...]) -> str:
+    return ", ".join(
+        f"{name} has batch {b.tensor.shape[len(b.dims) - 1]}" for name, b in zip(factor.cond_var, inputs) if BATCH in b.dims
+    )
+
+
+def _outputs(
+    tensors: Mapping[str, Tensor], factor: Factor, arguments: Mapping[str, Tensor], dims: Dims, sizes: list[int], folded: bool
+) -> dict[str, Term]:
+    count = next(iter(arguments.values())).shape[0]
+    rank = max([t.ndim for t in tensors.values()], default=0)
+    out: dict[str, Term] = {}
+    for name, t in tensors.items():
+        if t.ndim == rank and rank and t.shape[0] == count:
+            out[name] = Term(unfold(t, dims, sizes) if folded else t, dims)
+        elif t.ndim == 0 or t.ndim == rank - 1:
+            out[name] = Term(t, ())
+        else:
+            shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in tensors.items())
+            raise ShapeError(
+                f"{factor}: for {count} inputs the network must return ({count}, *features), all of one rank; it returned {shapes}."
+            )
+    if dims and all([t.dims == () for t in out.values()]):
+        raise ShapeError(f"{factor}: no output of the network has a batch, though it was called with a batch of {count}.")
+    return out
+
+
+def _number(value: object, name: str, factor: Factor, arguments: Mapping[str, Tensor]) -> Tensor:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        like = next((a for a in arguments.values() if a.is_floating_point()), None)
+        return torch.tensor(value) if like is None else like.new_tensor(value)
+    raise KindError(f"{factor}: the network's {name} must be a tensor; it is {_describe(value)}.")
+
+
+def _describe(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _explain(error: RuntimeError, module: nn.Module, factor: Factor, arguments: Mapping[str, Tensor]) -> None:
+    """Raises an error in the words of the formula, if this one was of shapes, devices or dtypes."""
+    if type(error) is not RuntimeError:
+        return
+    own = next(module.parameters(), None)
+    outer = dict(zip(factor.dist.cond_var, factor.cond_var))
+    for name, a in arguments.items():
+        if own is not None and a.device != own.device:
+            raise KindError(
+                f"{factor}: {outer[name]} is on {a.device}, the network's parameters on {own.device}. Move one with .to()."
+            ) from error
+    for name, a in arguments.items():
+        if own is not None and a.dtype != own.dtype and "dtype" in str(error):
+            raise KindError(
+                f"{factor}: {outer[name]} is {a.dtype}, the network's parameters are {own.dtype}. Convert one with .to()."
+            ) from error
+    if _SHAPE_WORDS.search(str(error)):
+        shapes = ", ".join(f"{outer[name]} of features {tuple(a.shape[1:])}" for name, a in arguments.items())
+        raise ShapeError(f"{factor}: the network failed on {shapes}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,220 @@
+"""Arithmetic of losses: numbers and parameters, sums, products, quotients, mean and sum over the batch."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import _formula as f
+from ._dims import BATCH, Term, broadcast
+from ._errors import KindError, ShapeError
+from ._leaves import CONSTANT
+from ._loss import Loss
+from ._scope import Scope
+from ._variables import check_names
+
+
+class Constant(Loss):
+    """A number or a tensor in a formula. A tensor is `()`, or `(batch,)` for a weight per datum; an `nn.Parameter` is trained.
+
+    Raises:
+        KindError: for anything else.
+        ShapeError: for a tensor with features.
+    """
+
+    def __init__(self, value: Tensor | float) -> None:
+        if not isinstance(value, Tensor) and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise KindError(f"A loss combines with losses, numbers and tensors; got a {type(value).__name__}: {str(value)[:60]!r}.")
+        if isinstance(value, Tensor) and value.ndim > 1:
+            raise ShapeError(f"A tensor in a formula is () or (batch,); this one has shape {tuple(value.shape)}.")
+        super().__init__(per_datum=isinstance(value, Tensor) and value.ndim == 1)
+        self.number: float | None = None
+        self.leaf_text: str | None = CONSTANT
+        if isinstance(value, nn.Parameter):
+            self.register_parameter("value", value)
+        elif isinstance(value, Tensor):
+            self.register_buffer("value", value)
+        else:
+            self.number, self.leaf_text = float(value), None
+
+    @property
+    def formula(self) -> f.Formula:
+        if self.number is not None:
+            return f.Number(self.number)
+        if self.value.ndim == 0 and not isinstance(self.value, nn.Parameter):
+            return f.Number(float(f"{self.value.item():.6g}"))
+        return f.Symbol("parameter" if isinstance(self.value, nn.Parameter) else "tensor")
+
+    def evaluate(self, scope: Scope) -> Term:
+        if self.number is not None:
+            return Term(torch.tensor(self.number), ())
+        return Term(self.value, (BATCH,) if self.value.ndim else ())
+
+
+class Parameter(Loss):
+    """A number that is given with the data, `{"beta": 0.5}`: the same formula serves a whole schedule.
+
+    Args:
+        name: its name among the values.
+
+    Example:
+        >>> print(Parameter("beta") * Parameter("c"))
+        beta * c
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(input_var=check_names((name,), "Parameter"), per_datum=False)
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Symbol(self.input_var[0])
+
+    def evaluate(self, scope: Scope) -> Term:
+        tensor, dims, _ = scope.bindings[self.input_var[0]]
+        if dims:
+            raise ShapeError(f"The parameter {self} is one number, (); its value has shape {tuple(tensor.shape)}.")
+        return Term(tensor, ())
+
+
+class Sum(Loss):
+    """a - b + c. Flat: a thousand terms are one node."""
+
+    def __init__(self, terms: Sequence[tuple[int, Loss]]) -> None:
+        super().__init__([x for _, x in terms], **names_of([x for _, x in terms]))
+        self._terms = tuple(terms)
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Sum(tuple((sign, x.formula) for sign, x in self._terms))
+
+    def evaluate(self, scope: Scope) -> Term:
+        (sign, first), *rest = self._terms
+        total = scope.evaluate(first)
+        if sign < 0:
+            total = Term(-total.tensor, total.dims)
+        for sign, loss in rest:
+            x, y, dims = broadcast(total, scope.evaluate(loss), self)
+            total = Term(x + y if sign > 0 else x - y, dims)
+        return total
+
+
+class Product(Loss):
+    """a * b. All factors but one draw samples of their own, so that a product of two estimates is unbiased."""
+
+    def __init__(self, factors: Sequence[Loss]) -> None:
+        super().__init__(factors, **names_of(factors))
+        self._factors = tuple(factors)
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Product(tuple(x.formula for x in self._factors))
+
+    def evaluate(self, scope: Scope) -> Term:
+        total: Term | None = None
+        number = 1.0
+        inner = scope
+        for loss in self._factors:
+            if isinstance(loss, Constant) and loss.number is not None:
+                number *= loss.number
+                continue
+            term = inner.evaluate(loss)
+            if loss.stochastic:
+                inner = scope.apart()
+            if total is None:
+                total = term
+            else:
+                x, y, dims = broadcast(total, term, self)
+                total = Term(x * y, dims)
+        if total is None:
+            return Term(torch.tensor(number), ())
+        return Term(total.tensor * number, total.dims) if number != 1.0 else total
+
+
+class Quotient(Loss):
+    """a / b. What stands below draws samples of its own."""
+
+    def __init__(self, top: Loss, bottom: Loss) -> None:
+        super().__init__([top, bottom], **names_of([top, bottom]))
+        self._pair = (top, bottom)
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Ratio(self._pair[0].formula, self._pair[1].formula)
+
+    def evaluate(self, scope: Scope) -> Term:
+        top, bottom = self._pair
+        inner = scope.apart() if bottom.stochastic else scope
+        x, y, dims = broadcast(scope.evaluate(top), inner.evaluate(bottom), self)
+        return Term(x / y, dims)
+
+
+class Reduction(Loss):
+    """The mean or the sum over the batch, `()`."""
+
+    name = ""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__([loss], **{**names_of([loss]), "per_datum": False})
+        self._loss = (loss,)
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Call(self.name, self._loss[0].formula)
+
+
+class Mean(Reduction):
+    """mean(a): the mean over the batch.
+
+    Raises:
+        ShapeError: when evaluated on an empty batch, whose mean is no number.
+    """
+
+    name = "mean"
+
+    def evaluate(self, scope: Scope) -> Term:
+        tensor, dims = scope.evaluate(self._loss[0])
+        if BATCH not in dims:
+            return Term(tensor, dims)
+        if tensor.shape[-1] == 0:
+            raise ShapeError(f"{self}: the batch is empty, and the mean over nothing is no number. Leave empty batches out.")
+        return Term(tensor.mean(-1), dims[:-1])
+
+
+class Total(Reduction):
+    """sum(a): the sum over the batch."""
+
+    name = "sum"
+
+    def evaluate(self, scope: Scope) -> Term:
+        tensor, dims = scope.evaluate(self._loss[0])
+        if BATCH in dims:
+            return Term(tensor.sum(-1), dims[:-1])
+        return Term(tensor * scope.batch, dims) if self._loss[0].per_datum else Term(tensor, dims)
+
+
+def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
+    """What an operator inherits from its operands, as arguments of `Loss`."""
+    losses = tuple(losses)
+    return {
+        "input_var": [v for x in losses for v in x.input_var],
+        "bound_var": [v for x in losses for v in x.bound_var],
+        "optional_var": [v for x in losses for v in x.optional_var],
+        "per_datum": any(x.per_datum for x in losses),
+        "stochastic": any(x.stochastic for x in losses),
+    }
+
+
+def as_loss(value: Loss | Tensor | float) -> Loss:
+    """A loss as it is; a number or a tensor as a `Constant`."""
+    return value if isinstance(value, Loss) else Constant(value)
+
+
+def signed_terms(loss: Loss) -> tuple[tuple[int, Loss], ...]:
+    """The terms of a sum, or the loss as the only one."""
+    return loss._terms if isinstance(loss, Sum) else ((1, loss),)
+
+
+def product_factors(loss: Loss) -> tuple[Loss, ...]:
+    """The factors of a product, or the loss as the only one."""
+    return loss._factors if isinstance(loss, Product) else (loss,)

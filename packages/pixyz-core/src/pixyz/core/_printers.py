@@ -1,0 +1,170 @@
+"""From a formula tree to plain text, Unicode and LaTeX, with brackets only where they are needed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import _formula as f
+from ._variables import latex_name, unicode_name
+
+_SUM, _PRODUCT, _ATOM = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one notation writes each node of a formula."""
+
+    name: Callable[[str], str]
+    number: Callable[[float], str]
+    density: str
+    comma: str
+    integral: str
+    differential: str
+    log: str
+    ratio: str
+    times: str
+    plus: str
+    minus: str
+    negative: str
+    call: str
+    expected: str
+    divergence: str
+    brackets: str
+    ratio_is_atom: bool = False
+
+
+def _number(value: float) -> str:
+    return format(value, ".15g")
+
+
+def _latex_number(value: float) -> str:
+    text = {"inf": r"\infty", "-inf": r"-\infty", "nan": r"\mathrm{nan}"}.get(_number(value), _number(value))
+    mantissa, e, exponent = text.partition("e")
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else text
+
+
+TEXT = Style(
+    name=str,
+    number=_number,
+    density="{name}({args})",
+    comma=",",
+    integral="∫{body}{differentials}",
+    differential="d{name}",
+    log="log {body}",
+    ratio="{top}/{bottom}",
+    times=" * ",
+    plus=" + ",
+    minus=" - ",
+    negative="-{body}",
+    call="{name}({body})",
+    expected="E_{under}[{body}]",
+    divergence="{name}[{left}||{right}]",
+    brackets="({body})",
+)
+
+UNICODE = Style(
+    name=unicode_name,
+    number=_number,
+    density="{name}({args})",
+    comma=",",
+    integral="∫{body}{differentials}",
+    differential=" d{name}",
+    log="log {body}",
+    ratio="{top}/{bottom}",
+    times=" · ",
+    plus=" + ",
+    minus=" − ",
+    negative="−{body}",
+    call="{name}({body})",
+    expected="𝔼_{under}[{body}]",
+    divergence="{name}[{left} ‖ {right}]",
+    brackets="({body})",
+)
+
+LATEX = Style(
+    name=latex_name,
+    number=_latex_number,
+    density="{name}({args})",
+    comma=",",
+    integral=r"\int {body}{differentials}",
+    differential=r"\,\mathrm{{d}}{name}",
+    log=r"\log {body}",
+    ratio=r"\frac{{{top}}}{{{bottom}}}",
+    times=r" \cdot ",
+    plus=" + ",
+    minus=" - ",
+    negative="-{body}",
+    call=r"\mathrm{{{name}}}\left({body}\right)",
+    expected=r"\mathbb{{E}}_{{{under}}}\left[{body}\right]",
+    divergence=r"D_{{\mathrm{{{name}}}}}\left[{left} \,\middle\|\, {right}\right]",
+    brackets=r"\left({body}\right)",
+    ratio_is_atom=True,
+)
+
+
+def render(node: f.Formula, style: Style = TEXT) -> str:
+    """The formula as a string in the given notation."""
+    return _write(node, style)[0]
+
+
+def _write(node: f.Formula, s: Style) -> tuple[str, int]:
+    """The node's text and how tightly it holds together: a sum least, an atom most."""
+
+    def at_least(level: int, child: f.Formula) -> str:
+        text, own = _write(child, s)
+        return text if own >= level else s.brackets.format(body=text)
+
+    def whole(child: f.Formula) -> str:
+        return _write(child, s)[0]
+
+    def names(group: tuple[str, ...]) -> str:
+        return s.comma.join(map(s.name, group))
+
+    match node:
+        case f.Number(value):
+            return s.number(value), _ATOM if value >= 0 else _SUM
+        case f.Symbol(name):
+            return s.name(name), _ATOM
+        case f.Density(name, var, cond_var):
+            args = names(var) + ("|" + names(cond_var) if cond_var else "")
+            return s.density.format(name=s.name(name), args=args), _ATOM
+        case f.Juxtaposed(factors):
+            return "".join(at_least(_ATOM, x) for x in factors), _ATOM if len(factors) == 1 else _PRODUCT
+        case f.Integral(body, var):
+            differentials = "".join(s.differential.format(name=s.name(v)) for v in var)
+            return s.integral.format(body=at_least(_PRODUCT, body), differentials=differentials), _SUM
+        case f.Equation(left, right):
+            return f"{whole(left)} = {whole(right)}", 0
+        case f.Log(f.Ratio() as body):
+            return s.log.format(body=whole(body)), _SUM + (_PRODUCT - _SUM) * s.ratio_is_atom
+        case f.Log(body):
+            return s.log.format(body=at_least(_ATOM, body)), _PRODUCT
+        case f.Ratio(top, bottom):
+            if s.ratio_is_atom:
+                return s.ratio.format(top=whole(top), bottom=whole(bottom)), _ATOM
+            return s.ratio.format(top=at_least(_PRODUCT, top), bottom=at_least(_ATOM, bottom)), _PRODUCT
+        case f.Sum(terms):
+            return _write_sum(terms, s), _SUM
+        case f.Product(factors):
+            return s.times.join(at_least(_PRODUCT, x) for x in factors), _PRODUCT
+        case f.Call(name, body):
+            return s.call.format(name=name, body=whole(body)), _ATOM
+        case f.Expected(under, body):
+            return s.expected.format(under=at_least(_ATOM, under), body=whole(body)), _ATOM
+        case f.Divergence(name, left, right):
+            return s.divergence.format(name=name, left=whole(left), right=whole(right)), _ATOM
+    raise TypeError(f"no printer writes a {type(node).__name__}")
+
+
+def _write_sum(terms: tuple[tuple[int, f.Formula], ...], s: Style) -> str:
+    out: list[str] = []
+    for i, (sign, term) in enumerate(terms):
+        text, level = _write(term, s)
+        # A sum inside a sum, a ratio's log aside, and what begins with a minus keep their brackets.
+        begins_with_minus = isinstance(term, f.Number) and term.value < 0 or isinstance(term, f.Sum) and term.terms[0][0] < 0
+        if isinstance(term, f.Sum) and (sign < 0 or i > 0 or begins_with_minus) or begins_with_minus and (i > 0 or sign < 0):
+            text = s.brackets.format(body=text)
+        if i == 0:
+            out.append(text if sign > 0 else s.negative.format(body=text))
+        else:
+            out.append((s.plus if sign > 0 else s.minus) + text)
+    return "".join(out)

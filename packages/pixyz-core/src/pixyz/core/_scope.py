@@ -1,0 +1,238 @@
+"""One evaluation: who is bound to which tensor, and what has been computed already.
+
+A `Scope` maps names to bindings. An expectation evaluates its body in a child scope, where the names it draws shadow those outside. All
+scopes of an evaluation share one memo, keyed by modules and by the numbers of their inputs, so a network runs once per distinct input.
+Nothing outlives the evaluation: the memo goes with it.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ._dims import BATCH, Dims, Term
+from ._errors import KindError, MissingVariableError, ShapeError
+from ._variables import suggest
+
+
+class Binding(NamedTuple):
+    """A tensor `(*dims, *features)`, its open dims, and the number that stands for it in the memo."""
+
+    tensor: Tensor
+    dims: Dims
+    number: int
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape behind the open dims."""
+        return tuple(self.tensor.shape[len(self.dims) :])
+
+
+class Factor(NamedTuple):
+    """One conditional of a joint: a leaf distribution, and the joint's names in the order of the leaf's own."""
+
+    dist: Any
+    var: tuple[str, ...]
+    cond_var: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dist.name}({','.join(self.var)}{'|' * bool(self.cond_var)}{','.join(self.cond_var)})"
+
+
+class Conditional(Protocol):
+    """A leaf distribution given its inputs, in one evaluation. A leaf's `conditional` returns one.
+
+    Attributes:
+        dims: the open dims of its parameters.
+    """
+
+    dims: Dims
+
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+        """log p(values|inputs) in nats, summed over the features."""
+        ...
+
+    def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
+        """One draw for each variable, `(*dims, *features)`; with its gradient where `pathwise`."""
+        ...
+
+    def support_size(self) -> int | None:
+        """The number of values it can take, if that is finite."""
+        ...
+
+    def enumerate_support(self) -> list[Tensor]:
+        """All values it can take, for each variable, `(support_size, *features)`."""
+        ...
+
+
+class Evaluable(Protocol):
+    """What a scope evaluates: a loss."""
+
+    def evaluate(self, scope: "Scope") -> Term:
+        """The value in this scope."""
+        ...
+
+
+class Evaluation:
+    """What all scopes of one evaluation share."""
+
+    def __init__(self, watch: Callable[[Any, Term], None] | None = None) -> None:
+        self.memo: dict[Hashable, Any] = {}
+        self.sizes: dict[int, int] = {}
+        self.numbers = 0
+        self.watch = watch
+        # Under tracing, data-dependent checks would break the graph.
+        self.validate = not torch.compiler.is_compiling()
+
+    def number(self) -> int:
+        """An integer that nothing else in this evaluation has."""
+        self.numbers += 1
+        return self.numbers
+
+    def open_dim(self, size: int) -> int:
+        """The identifier of a new dim of this size, newer than all others."""
+        dim = self.number()
+        self.sizes[dim] = size
+        return dim
+
+
+class Scope:
+    """Names and their bindings, at one place of a formula.
+
+    Attributes:
+        shared: the evaluation.
+        bindings: the binding of every name that is visible here.
+        batch: how many data the draws made here are for.
+        samples: the Monte Carlo dims open here, newest first; each draw gets them all.
+        group: expectations in one group share their draws.
+    """
+
+    def __init__(self, shared: Evaluation, bindings: dict[str, Binding], batch: int, samples: Dims = (), group: int = 0) -> None:
+        self.shared = shared
+        self.bindings = bindings
+        self.batch = batch
+        self.samples = samples
+        self.group = group
+
+    def inside(self, drawn: Mapping[str, Binding], batch: int, samples: Dims, group: int) -> "Scope":
+        """The scope of an expectation's body."""
+        return Scope(self.shared, {**self.bindings, **drawn}, batch, samples, group)
+
+    def apart(self) -> "Scope":
+        """This scope, but its draws are shared with nobody outside."""
+        return Scope(self.shared, self.bindings, self.batch, self.samples, self.shared.number())
+
+    def bind(self, name: str, tensor: Tensor, dims: Dims) -> Binding:
+        """Binds a name here, under a new number."""
+        binding = self.bindings[name] = Binding(tensor, dims, self.shared.number())
+        return binding
+
+    def evaluate(self, loss: Evaluable) -> Term:
+        """The value of a loss in this scope."""
+        term = loss.evaluate(self)
+        if self.shared.watch is not None:
+            self.shared.watch(loss, term)
+        return term
+
+    def conditional(self, factor: Factor) -> Conditional:
+        """The factor's distribution given its inputs; its network runs once per distinct input."""
+        inputs = tuple([self.bindings[name] for name in factor.cond_var])
+        key = (factor.dist, *[b.number for b in inputs])
+        memo = self.shared.memo
+        found = memo.get(key)
+        if found is None:
+            found = memo[key] = factor.dist.conditional(self, factor, inputs)
+        return found
+
+    def log_prob(self, factor: Factor) -> Term:
+        """log p(var|cond_var) of a factor, `(*dims)`, in nats."""
+        bindings = self.bindings
+        values = tuple([bindings[name] for name in factor.var])
+        key = (factor.dist, "log_prob", *[bindings[n].number for n in factor.cond_var], *[b.number for b in values])
+        memo = self.shared.memo
+        found = memo.get(key)
+        if found is None:
+            found = memo[key] = self.conditional(factor).log_prob(values, factor, self.shared.validate)
+        return found
+
+    def draw_dims(self, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:
+        """The dims of a draw, all open Monte Carlo dims and those of its inputs, with their sizes."""
+        dims = tuple(sorted({*samples, *conditional.dims, BATCH}, reverse=True))
+        return dims, self.sizes(dims)
+
+    def sizes(self, dims: Dims) -> list[int]:
+        """The size of each dim, as seen here."""
+        return [self.batch if d == BATCH else self.shared.sizes[d] for d in dims]
+
+
+def open_scope(
+    values: Mapping[str, Any] | None,
+    *,
+    needed: Iterable[str],
+    optional: Iterable[str] = (),
+    who: object,
+    batch_size: int | None = None,
+    sample_dims: Mapping[str, int] | None = None,
+    watch: Callable[[Any, Term], None] | None = None,
+) -> Scope:
+    """The outermost scope of an evaluation: the user's values, bound.
+
+    Args:
+        values: a tensor `(batch, *features)` for each variable, or a number for one without a batch.
+        needed: the names without which the formula `who` has no value; other keys are ignored.
+        optional: names that are bound if they are there.
+        who: the formula, for the messages.
+        batch_size: the batch of what is drawn where no value has one.
+        sample_dims: for each name, how many sample dims stand before its batch.
+        watch: called with every loss and its term.
+    """
+    values = {} if values is None else values
+    if not isinstance(values, Mapping):
+        raise KindError(f'{who} takes a mapping from variables to tensors, like {{"x": x}}; got {_kind(values)}.')
+    needed = tuple(needed)
+    missing = [name for name in needed if name not in values]
+    if missing:
+        hint = "".join(suggest(name, set(map(str, values)) - set(needed)) for name in missing)
+        came = "{" + ", ".join(sorted(repr(k) for k in values)) + "}"
+        raise MissingVariableError(f"{who} needs {', '.join(missing)}; got {came}.{hint}")
+    scope = Scope(Evaluation(watch), {}, 1)
+    outer: dict[int, int] = {}
+    for name in (*needed, *[n for n in optional if n in values]):
+        tensor = _as_tensor(name, values[name], who)
+        extra = sample_dims[name] if sample_dims and name in sample_dims else 0
+        if extra and tensor.ndim <= extra:
+            raise ShapeError(f"{who}: {name} has shape {tuple(tensor.shape)}, too few dims for {extra} sample dims and a batch.")
+        for i in range(extra):  # the i-th sample dim, counted from the batch outwards, is the same for all
+            size = tensor.shape[extra - 1 - i]
+            if i not in outer:
+                outer[i] = scope.shared.open_dim(size)
+            elif scope.shared.sizes[outer[i]] != size:
+                raise ShapeError(f"{who}: {name} has {size} samples where others have {scope.shared.sizes[outer[i]]}.")
+        samples = tuple(outer[i] for i in reversed(range(extra)))
+        scope.bind(name, tensor, (*samples, BATCH) if tensor.ndim else ())
+    batches = {b.tensor.shape[len(b.dims) - 1] for b in scope.bindings.values() if BATCH in b.dims}
+    if batch_size is not None:
+        if not isinstance(batch_size, int) or batch_size < 0:
+            raise KindError(f"{who}: batch_size must be a whole number; got {batch_size!r}.")
+        if batches and batches != {batch_size}:
+            raise ShapeError(f"{who}: batch_size={batch_size}, but the values have batch {', '.join(map(str, sorted(batches)))}.")
+        scope.batch = batch_size
+    elif len(batches) == 1:
+        scope.batch = batches.pop()
+    return scope
+
+
+def _as_tensor(name: str, value: object, who: object) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return torch.tensor(float(value))
+    hint = " Convert it with torch.as_tensor." if isinstance(value, (list, tuple)) or hasattr(value, "__array__") else ""
+    raise KindError(f"{who}: the value of {name} must be a tensor; got {_kind(value)}.{hint}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, nn.Module):
+        return f"the module {type(value).__name__}"
+    return f"the {type(value).__name__} {str(value)[:40]!r}" if isinstance(value, str) else f"a {type(value).__name__}"

@@ -1,0 +1,70 @@
+"""The Bernoulli distribution."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._family import Family, Params
+from ._supports import binary, real, unit_interval
+
+
+class Bernoulli(Family):
+    r"""The Bernoulli distribution over 0 and 1, independent over the features.
+
+    $$\log p(x) = x \log \pi + (1 - x) \log (1 - \pi)$$
+
+    Args:
+        probs: the probability π of a 1, `(*features)` or rank 0. A probability that has rounded to 0 or 1 is taken as the nearest number that
+            has not, so the log-density stays finite.
+        logits: log π/(1-π), instead.
+
+    The other arguments are those of every family.
+
+    Example:
+        >>> print(Bernoulli(var=["x"], probs=0.5, dim=3).log_prob())
+        log p(x)
+    """
+
+    distribution_name = "Bernoulli"
+    parametrisations = (("probs",), ("logits",))
+    supports = {"probs": unit_interval, "logits": real}
+    value_support = binary
+    has_kl = True
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        if "logits" in params:
+            logits = params["logits"]
+            return x * logits - F.softplus(logits)
+        log_p, log_not_p = _log_probs(params)
+        return log_not_p + x * (log_p - log_not_p)
+
+    @staticmethod
+    def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
+        probs = params["probs"] if "probs" in params else params["logits"].sigmoid()
+        return torch.bernoulli(probs.expand(shape))
+
+    @staticmethod
+    def count_support(features: tuple[int, ...]) -> int | None:
+        return 2 ** torch.Size(features).numel()
+
+    @staticmethod
+    def enumerate_support(features: tuple[int, ...]) -> Tensor:
+        n = torch.Size(features).numel()
+        codes = torch.arange(2**n).unsqueeze(-1) >> torch.arange(n - 1, -1, -1)
+        return (codes & 1).reshape(-1, *features)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        p1, p0 = _log_probs(p)
+        q1, q0 = _log_probs(q)
+        return p1.exp() * (p1 - q1) + p0.exp() * (p0 - q0)
+
+
+def _log_probs(params: Params) -> tuple[Tensor, Tensor]:
+    """log π and log(1-π)."""
+    if "logits" in params:
+        return F.logsigmoid(params["logits"]), F.logsigmoid(-params["logits"])
+    probs = params["probs"]
+    limits = torch.finfo(probs.dtype)
+    return probs.clamp_min(limits.tiny).log(), torch.log1p(-probs.clamp_max(1 - limits.eps / 2))

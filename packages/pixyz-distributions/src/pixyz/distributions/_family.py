@@ -1,0 +1,162 @@
+"""What all families share: where parameters come from, how they are checked, aligned and handed to the family's functions."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
+
+from ._given import Given, check_support, same_family_kl
+from ._supports import Support
+
+Params = Mapping[str, Tensor]
+
+
+class Family(Leaf):
+    """A distribution given by parameters: constants, or what a subclass's `forward` returns.
+
+    Args:
+        var: the variable, `["z"]`.
+        cond_var: the variables it depends on; `forward` takes them by these names.
+        name: the letter before the brackets.
+        dim: the number of features, short for `features_shape=[dim]`.
+        features_shape: the shape of one datum; needed only where constants do not say it.
+        params: constants, by name: numbers, tensors `(*features)`, or `nn.Parameter`s, which are trained.
+
+    Raises:
+        ParameterError: for unknown, missing or doubled parameters.
+        SupportError: for a constant outside of its support.
+        FormulaError: if `forward` does not take the conditioning variables.
+    """
+
+    parametrisations: ClassVar[tuple[tuple[str, ...], ...]]
+    """The sets of parameters that define the family; one of them must be given."""
+    supports: ClassVar[Mapping[str, Support]]
+    """Where each parameter lies."""
+    value_support: ClassVar[Support]
+    """Where the value lies."""
+
+    def __init__(
+        self,
+        *,
+        var: Iterable[str] = ("x",),
+        cond_var: Iterable[str] = (),
+        name: str = "p",
+        dim: int | None = None,
+        features_shape: Iterable[int] | None = None,
+        **params: Tensor | float,
+    ) -> None:
+        super().__init__(var, cond_var, name)
+        if len(self.var) != 1:
+            raise FormulaError(f"{self.prob_text}: a {self.distribution_name} has one variable; write a product for several.")
+        self.features_shape = self._features_shape(dim, features_shape)
+        self._check_names(params)
+        constant_parameters(self, params)
+        self.constants = tuple(params)
+        self.checked = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
+        factor = self.factors[0]
+        for k in params:
+            check_support(getattr(self, k), self.supports[k], f"{factor}: {k}")
+        if not self.has_network:
+            Given(self, factor, {k: Term(getattr(self, k), ()) for k in params}, validate=False)  # for its shape errors
+
+    @staticmethod
+    @abstractmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        """log p(x) in nats, over all dims but those of one element of the value's support."""
+
+    @staticmethod
+    def rsample(params: Params, shape: tuple[int, ...]) -> Tensor:
+        """A draw of this shape with its gradient; only where `has_rsample`."""
+        raise NotImplementedError
+
+    @staticmethod
+    @abstractmethod
+    def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
+        """A draw of this shape, without gradient."""
+
+    @staticmethod
+    def count_support(features: tuple[int, ...]) -> int | None:
+        """How many values there are with these features, None if infinitely many."""
+        return None
+
+    @staticmethod
+    def enumerate_support(features: tuple[int, ...]) -> Tensor:
+        """All values, `(count, *features)`; only where there are finitely many."""
+        raise NotImplementedError
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        """KL[p||q] in nats, over all dims but those of one element; only where `has_kl`."""
+        raise NotImplementedError
+
+    has_kl: ClassVar[bool] = False
+
+    def kl_rule(self, other: Leaf) -> Any:
+        return same_family_kl if self.has_kl and isinstance(other, Family) and other.kl is self.kl else None
+
+    @staticmethod
+    def fitting(x: Tensor) -> list[str]:
+        """The names of our families in whose support all of these values lie."""
+        ours = {c.distribution_name: c.value_support for c in Family.__subclasses__() if c.__module__.startswith("pixyz.")}
+        return sorted(name for name, s in ours.items() if x.ndim > s.event_rank and bool(s.contains(x).all()))
+
+    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Given":
+        validate = scope.shared.validate
+        terms = run_network(self, factor, inputs, validate) if self.has_network else {}
+        if self.constants:
+            if self.has_network:
+                self._check_names(self.constants, terms)
+            terms = {**terms, **{k: Term(getattr(self, k), ()) for k in self.constants}}
+        if self.has_network:
+            self._check_complete(terms)
+        return Given(self, factor, terms, validate)
+
+    def _features_shape(self, dim: int | None, features_shape: Iterable[int] | None) -> tuple[int, ...] | None:
+        if dim is not None and features_shape is not None:
+            raise ParameterError(f"{self.prob_text}: dim and features_shape are two words for one thing; give one of them.")
+        if dim is None and features_shape is None:
+            return None
+        shape = (dim,) if dim is not None else tuple(features_shape or ())
+        if not all(isinstance(n, int) and n > 0 for n in shape):
+            raise KindError(f"{self.prob_text}: the features' shape must be positive whole numbers; got {shape}.")
+        return shape
+
+    def _check_names(self, given: Iterable[str], returned: Iterable[str] = ()) -> None:
+        given, returned = tuple(given), tuple(returned)
+        known = [*self.supports]
+        for k in (*given, *returned):
+            if k not in known:
+                raise ParameterError(f"{self.prob_text}: a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.")
+        twice = [k for k in given if k in returned]
+        if twice:
+            raise ParameterError(f"{self.prob_text}: {twice[0]} is given as a constant and returned by forward as well; drop one.")
+        if not self.has_network:
+            self._check_complete(given)
+            if self.cond_var:
+                raise ParameterError(
+                    f"{self.prob_text} depends on {', '.join(self.cond_var)}, but nothing says how: subclass {self.distribution_name} "
+                    f"and write forward(self, {', '.join(self.cond_var)})."
+                )
+
+    def _check_complete(self, names: Iterable[str]) -> None:
+        names = set(names)
+        if any(names == set(p) for p in self.parametrisations):
+            return
+        for k in sorted(names - {*self.supports}):
+            raise ParameterError(f"{self.prob_text}: a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.")
+        came = "nothing" if not names else ", ".join(sorted(names))
+        raise ParameterError(f"{self.prob_text}: a {self.distribution_name} takes {self._takes()}; got {came}.")
+
+    def _takes(self) -> str:
+        return " or ".join(" and ".join(p) for p in self.parametrisations)
+
+    def extra_repr(self) -> str:
+        """The constants, for `print`."""
+        return ", ".join(f"{k}={_short(getattr(self, k))}" for k in self.constants)
+
+
+def _short(t: Tensor) -> str:
+    return f"{t.item():.6g}" if t.numel() == 1 else f"tensor{tuple(t.shape)}"

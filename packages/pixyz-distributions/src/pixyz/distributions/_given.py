@@ -1,0 +1,156 @@
+"""A family with its parameters, in one evaluation: shapes and supports checked, dims aligned, features summed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, align, union
+
+from ._supports import Support
+
+Shape = tuple[int, ...]
+
+
+class Given:
+    """The conditional of a family.
+
+    Attributes:
+        dims: the open dims of its parameters.
+        features: the shape of one datum, to which the parameters broadcast.
+        batch: the batch of its parameters, None for constants.
+    """
+
+    def __init__(self, family: Any, factor: Factor, terms: Mapping[str, Term], validate: bool) -> None:
+        self.family = family
+        self.factor = factor
+        self.terms = terms
+        self.dims: Dims = union(*[t.dims for t in terms.values()])
+        self.features = self._features()
+        self.batch: int | None = None
+        for tensor, dims in terms.values():
+            if BATCH in dims:
+                self.batch = tensor.shape[len(dims) - 1]
+                break
+        if validate:
+            for name, t in terms.items():
+                if name not in family.checked:
+                    check_support(t.tensor, family.supports[name], f"{factor}: {name}")
+
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+        """log p(value), in nats, summed over the features."""
+        x, dims, _ = values[0]
+        name = factor.var[0]
+        if BATCH in dims:
+            batch = x.shape[len(dims) - 1]
+            if self.batch is not None and batch != self.batch:
+                raise ShapeError(
+                    f"{factor}: {name} has batch {batch}, but {', '.join(factor.cond_var)} has batch {self.batch}; one density needs one batch."
+                )
+        elif not dims:
+            raise ShapeError(f"{factor}: {name} has shape {tuple(x.shape)}; a value is (batch, *features).")
+        if x.shape[len(dims) :] != self.features:
+            whose = "the network's" if self.family.has_network else "its"
+            raise ShapeError(
+                f"{factor}: {name} has features {tuple(x.shape[len(dims) :])}, but {whose} {' and '.join(self.terms)} have {self.features}."
+            )
+        if validate:
+            self._check_value(x, name, factor)
+        target = union(dims, self.dims)
+        lp = self.family.log_density(self.aligned(target), align(x, dims, target))
+        return Term(_sum_features(lp, len(target)), target)
+
+    def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
+        """One draw, `(*dims, *features)`."""
+        params, shape = self.aligned(dims), (*sizes, *self.features)
+        if pathwise and self.family.has_rsample:
+            return [Term(self.family.rsample(params, shape), dims)]
+        with torch.no_grad():
+            return [Term(self.family.draw(params, shape), dims)]
+
+    def support_size(self) -> int | None:
+        """The number of values, None if infinite."""
+        return self.family.count_support(self.features)
+
+    def enumerate_support(self) -> list[Tensor]:
+        """All values, `(support_size, *features)`."""
+        like = next(iter(self.terms.values())).tensor
+        return [self.family.enumerate_support(self.features).to(like)]
+
+    def aligned(self, target: Dims) -> dict[str, Tensor]:
+        """The parameters, ready to broadcast against tensors `(*target, *features)`."""
+        return {name: align(tensor, dims, target) for name, (tensor, dims) in self.terms.items()}
+
+    def _features(self) -> Shape:
+        declared: Shape | None = self.family.features_shape
+        shapes = {name: tuple(tensor.shape[len(dims) :]) for name, (tensor, dims) in self.terms.items()}
+        full = [s for name, s in shapes.items() if s or self.terms[name].dims]
+        if not full:
+            return declared or ()
+        listed = ", ".join(f"{name} {s}" for name, s in shapes.items())
+        features = full[0] if all([s == full[0] for s in full]) else _broadcast_shapes(full)
+        if features is None:
+            raise ShapeError(f"{self.factor}: the features of its parameters do not fit one another: {listed}.")
+        if declared is not None and features != declared:
+            if self.dims == () and _broadcast_shapes([features, declared]) == declared:
+                return declared
+            raise ShapeError(f"{self.factor}: its features are declared as {declared}, but its parameters have {listed}.")
+        return features
+
+    def _check_value(self, x: Tensor, name: str, factor: Factor) -> None:
+        like = next(iter(self.terms.values())).tensor
+        if x.dtype != like.dtype:
+            raise KindError(f"{factor}: {name} is {x.dtype}, the parameters are {like.dtype}. Convert one with .to().")
+        if x.device != like.device:
+            raise KindError(f"{factor}: {name} is on {x.device}, the parameters are on {like.device}. Move one with .to().")
+        support: Support = self.family.value_support
+        if not bool(support.contains(x).all()):
+            fits = self.family.fitting(x)
+            hint = f" Families that take such values: {', '.join(fits)}." if fits else ""
+            raise SupportError(f"{factor} ({self.family.distribution_name}): {_outside(x, support, name)}.{hint}")
+
+
+def same_family_kl(p: Given, q: Given, who: object) -> Term:
+    """KL[p||q] in nats, summed over the features, by the family's closed form."""
+    if p.features != q.features:
+        raise ShapeError(f"{who}: {p.factor} has features {p.features}, {q.factor} has {q.features}.")
+    if p.batch is not None and q.batch is not None and p.batch != q.batch:
+        raise ShapeError(f"{who}: {p.factor} has batch {p.batch}, {q.factor} has batch {q.batch}.")
+    target = union(p.dims, q.dims)
+    kl = p.family.kl(p.aligned(target), q.aligned(target))
+    features = p.features[: len(p.features) - p.family.value_support.event_rank]
+    if features and tuple(kl.shape[-len(features) :]) != features:  # parameters that broadcast count once per feature
+        kl = kl.expand(*kl.shape[: len(target)], *features)
+    return Term(_sum_features(kl, len(target)), target)
+
+
+def check_support(t: Tensor, support: Support, who: str) -> None:
+    """Raises an error that counts the entries outside and gives the range of all."""
+    if not bool(support.contains(t).all()):
+        raise SupportError(_outside(t, support, who) + ".")
+
+
+def _outside(t: Tensor, support: Support, who: str) -> str:
+    inside = support.contains(t)
+    bad = inside.numel() - int(inside.sum())
+    nans = int(t.isnan().sum())
+    rest = t[~t.isnan()]
+    seen = f"from {rest.min().item():.4g} to {rest.max().item():.4g}" if rest.numel() else "none is a number"
+    return f"{who} must be {support.words}, but {bad} of {inside.numel()} are not ({seen}{f', {nans} nan' if nans else ''})"
+
+
+def _sum_features(t: Tensor, rank: int) -> Tensor:
+    if t.ndim == rank:
+        return t
+    return t.sum(-1) if t.ndim == rank + 1 else t.flatten(rank).sum(-1)
+
+
+def _broadcast_shapes(shapes: list[Shape]) -> Shape | None:
+    """The shape that all broadcast to, if they are of one rank."""
+    if len({len(s) for s in shapes}) > 1:
+        return None
+    try:
+        return tuple(torch.broadcast_shapes(*shapes))
+    except RuntimeError:
+        return None

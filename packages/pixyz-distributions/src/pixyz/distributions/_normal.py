@@ -1,0 +1,58 @@
+"""The normal distribution."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ._family import Family, Params
+from ._supports import positive, real
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+class Normal(Family):
+    r"""The normal distribution, independent over the features.
+
+    $$\log p(x) = -\tfrac{1}{2}\left(\frac{x-\mu}{\sigma}\right)^2 - \log\sigma - \tfrac{1}{2}\log 2\pi$$
+
+    Args:
+        loc: the mean μ, `(*features)` or rank 0.
+        scale: the standard deviation σ > 0.
+
+    The other arguments are those of every family.
+
+    Example:
+        >>> print(Normal(var=["z"], loc=0.0, scale=1.0, dim=64, name="p_prior"))
+        Distribution:
+          p_prior(z) (Normal)
+        Network architecture:
+          Normal(loc=0, scale=1)
+    """
+
+    distribution_name = "Normal"
+    parametrisations = (("loc", "scale"),)
+    supports = {"loc": real, "scale": positive}
+    value_support = real
+    has_rsample = True
+    has_kl = True
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        loc, scale = params["loc"], params["scale"]
+        return -0.5 * ((x - loc) / scale).square() - scale.log() - _HALF_LOG_TWO_PI
+
+    @staticmethod
+    def rsample(params: Params, shape: tuple[int, ...]) -> Tensor:
+        loc, scale = params["loc"], params["scale"]
+        return loc + scale * torch.randn(shape, dtype=loc.dtype, device=loc.device)
+
+    @staticmethod
+    def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
+        return Normal.rsample(params, shape)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        ratio = p["scale"] / q["scale"]
+        shift = (p["loc"] - q["loc"]) / q["scale"]
+        return 0.5 * (ratio.square() + shift.square() - 1.0) - ratio.log()

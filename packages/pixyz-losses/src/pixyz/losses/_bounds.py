@@ -1,0 +1,39 @@
+"""Bounds on the log-likelihood."""
+
+from collections.abc import Mapping
+
+from pixyz.core import Distribution, Expectation, FormulaError, Loss
+
+from ._log_ratio import LogRatio
+
+
+def ELBO(p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: str | Mapping[str, str] = "auto") -> Loss:
+    r"""The evidence lower bound, in nats, `(batch,)`, one lower bound for each datum:
+
+    $$\mathbb{E}_{q(z|x)}\left[\log \frac{p(x,z)}{q(z|x)}\right] \le \log p(x)$$
+
+    Args:
+        p: the generative model p(x,z).
+        q: the inference model q(z|x), over latent variables of `p`.
+        num_samples: K, how many draws are averaged.
+        estimator: as in `Expectation`.
+
+    Raises:
+        FormulaError: if q draws something that p does not have.
+
+    Source:
+        Kingma and Welling (2014), eq. 2, https://arxiv.org/abs/1312.6114
+
+    Example:
+        >>> from pixyz.distributions import Normal
+        >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=0.0, scale=2.0)
+        >>> print(ELBO(p, q))
+        E_q(z)[log p(z)/q(z)]
+    """
+    unknown = [v for v in q.var if v not in p.var]
+    if unknown:
+        raise FormulaError(
+            f"ELBO: {q.prob_text} draws {', '.join(unknown)}, which {p.prob_text} has no density for. "
+            f"The order is ELBO(p, q), and q draws latent variables of p."
+        )
+    return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)

@@ -1,0 +1,34 @@
+"""The logarithm of a ratio of two densities."""
+
+from pixyz.core import Distribution, LogProb, Loss, Scope, Term, broadcast
+from pixyz.core import formula as f
+
+
+class LogRatio(Loss):
+    """log p/q = log p - log q, in nats, `(batch,)`, written as a ratio.
+
+    Args:
+        p: the distribution above.
+        q: the distribution below.
+
+    Example:
+        >>> from pixyz.distributions import Normal
+        >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=0.0, scale=2.0)
+        >>> print(LogRatio(p, q))
+        log p(z)/q(z)
+    """
+
+    def __init__(self, p: Distribution, q: Distribution) -> None:
+        top, bottom = LogProb(p), LogProb(q)
+        super().__init__([top, bottom], input_var=[*top.input_var, *bottom.input_var], optional_var=top.optional_var | bottom.optional_var)
+        self._pair = (top, bottom)
+        self._densities = (p.density, q.density)
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Log(f.Ratio(*self._densities))
+
+    def evaluate(self, scope: Scope) -> Term:
+        top, bottom = self._pair
+        x, y, dims = broadcast(scope.evaluate(top), scope.evaluate(bottom), self)
+        return Term(x - y, dims)
