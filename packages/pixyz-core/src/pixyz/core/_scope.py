@@ -154,6 +154,8 @@ class Scope:
         found = memo.get(key)
         if found is None:
             found = memo[key] = self.conditional(factor).log_prob(values, factor, self.shared.validate)
+            if self.shared.watch is not None:
+                self.shared.watch(f"log {factor}", found)
         return found
 
     def draw_dims(self, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:
@@ -185,7 +187,7 @@ def open_scope(
         who: the formula, for the messages.
         batch_size: the batch of what is drawn where no value has one.
         sample_dims: for each name, how many sample dims stand before its batch.
-        watch: called with every loss and its term.
+        watch: called with every loss, and the log-density of every factor, and its term.
     """
     values = {} if values is None else values
     if not isinstance(values, Mapping):

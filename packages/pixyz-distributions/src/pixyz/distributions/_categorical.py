@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._family import Family, Params
-from ._supports import one_hot, real_vector, simplex
+from ._supports import one_hot, real_vectors, simplex
 
 
 class Categorical(Family):
@@ -29,7 +29,7 @@ class Categorical(Family):
 
     distribution_name = "Categorical"
     parametrisations = (("probs",), ("logits",))
-    supports = {"probs": simplex, "logits": real_vector}
+    supports = {"probs": simplex, "logits": real_vectors}
     value_support = one_hot
     has_kl = True
 

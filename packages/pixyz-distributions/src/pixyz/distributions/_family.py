@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
 
-from ._given import Given, check_support, same_family_kl
+from ._given import Given, same_family_kl
 from ._supports import Support
 
 Params = Mapping[str, Tensor]
@@ -37,6 +37,7 @@ class Family(Leaf):
     """Where each parameter lies."""
     value_support: ClassVar[Support]
     """Where the value lies."""
+    _complete: ClassVar[set[frozenset[str]]]
 
     def __init__(
         self,
@@ -55,12 +56,14 @@ class Family(Leaf):
         self._check_names(params)
         constant_parameters(self, params)
         self.constants = tuple(params)
-        self.checked = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
-        factor = self.factors[0]
-        for k in params:
-            check_support(getattr(self, k), self.supports[k], f"{factor}: {k}")
-        if not self.has_network:
-            Given(self, factor, {k: Term(getattr(self, k), ()) for k in params}, validate=False)  # for its shape errors
+        self.checked: frozenset[str] = frozenset()
+        self.constant_features: tuple[int, ...] | None = None
+        if params:
+            given = Given(self, self.factors[0], self._constant_terms(), validate=True)
+            # Buffers stay as they are; what is trained is checked at every evaluation.
+            self.checked = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
+            if not self.has_network:
+                self.constant_features = given.features
 
     @staticmethod
     @abstractmethod
@@ -105,14 +108,21 @@ class Family(Leaf):
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Given":
         validate = scope.shared.validate
-        terms = run_network(self, factor, inputs, validate) if self.has_network else {}
+        if not self.has_network:
+            return Given(self, factor, self._constant_terms(), validate, self.constant_features)
+        terms = run_network(self, factor, inputs, validate)
         if self.constants:
-            if self.has_network:
-                self._check_names(self.constants, terms)
-            terms = {**terms, **{k: Term(getattr(self, k), ()) for k in self.constants}}
-        if self.has_network:
-            self._check_complete(terms)
+            self._check_names(self.constants, terms)
+            terms.update(self._constant_terms())
+        self._check_complete(terms)
         return Given(self, factor, terms, validate)
+
+    def _constant_terms(self) -> dict[str, Term]:
+        return {k: Term(getattr(self, k), ()) for k in self.constants}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._complete = {frozenset(p) for p in cls.parametrisations}
 
     def _features_shape(self, dim: int | None, features_shape: Iterable[int] | None) -> tuple[int, ...] | None:
         if dim is not None and features_shape is not None:
@@ -142,9 +152,9 @@ class Family(Leaf):
                 )
 
     def _check_complete(self, names: Iterable[str]) -> None:
-        names = set(names)
-        if any(names == set(p) for p in self.parametrisations):
+        if frozenset(names) in self._complete:
             return
+        names = set(names)
         for k in sorted(names - {*self.supports}):
             raise ParameterError(f"{self.prob_text}: a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.")
         came = "nothing" if not names else ", ".join(sorted(names))

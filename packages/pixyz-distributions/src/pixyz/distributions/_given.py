@@ -20,14 +20,21 @@ class Given:
         dims: the open dims of its parameters.
         features: the shape of one datum, to which the parameters broadcast.
         batch: the batch of its parameters, None for constants.
+
+    Args:
+        family: whose functions to use.
+        factor: its place in a formula, for the messages.
+        terms: its parameters.
+        validate: whether to check them against their supports.
+        features: the shape of one datum, if it is known already.
     """
 
-    def __init__(self, family: Any, factor: Factor, terms: Mapping[str, Term], validate: bool) -> None:
+    def __init__(self, family: Any, factor: Factor, terms: Mapping[str, Term], validate: bool, features: Shape | None = None) -> None:
         self.family = family
         self.factor = factor
         self.terms = terms
         self.dims: Dims = union(*[t.dims for t in terms.values()])
-        self.features = self._features()
+        self.features: Shape = self._features() if features is None else features
         self.batch: int | None = None
         for tensor, dims in terms.values():
             if BATCH in dims:
@@ -35,8 +42,8 @@ class Given:
                 break
         if validate:
             for name, t in terms.items():
-                if name not in family.checked:
-                    check_support(t.tensor, family.supports[name], f"{factor}: {name}")
+                if name not in family.checked and not family.supports[name].holds(t.tensor.detach()):
+                    raise SupportError(_outside(t.tensor, family.supports[name], f"{factor}: {name}") + ".")
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(value), in nats, summed over the features."""
@@ -105,7 +112,7 @@ class Given:
         if x.device != like.device:
             raise KindError(f"{factor}: {name} is on {x.device}, the parameters are on {like.device}. Move one with .to().")
         support: Support = self.family.value_support
-        if not bool(support.contains(x).all()):
+        if not support.holds(x.detach()):
             fits = self.family.fitting(x)
             hint = f" Families that take such values: {', '.join(fits)}." if fits else ""
             raise SupportError(f"{factor} ({self.family.distribution_name}): {_outside(x, support, name)}.{hint}")
@@ -123,12 +130,6 @@ def same_family_kl(p: Given, q: Given, who: object) -> Term:
     if features and tuple(kl.shape[-len(features) :]) != features:  # parameters that broadcast count once per feature
         kl = kl.expand(*kl.shape[: len(target)], *features)
     return Term(_sum_features(kl, len(target)), target)
-
-
-def check_support(t: Tensor, support: Support, who: str) -> None:
-    """Raises an error that counts the entries outside and gives the range of all."""
-    if not bool(support.contains(t).all()):
-        raise SupportError(_outside(t, support, who) + ".")
 
 
 def _outside(t: Tensor, support: Support, who: str) -> str:

@@ -1,0 +1,142 @@
+"""A loss, what it trains, and an optimiser."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+
+from pixyz.core import Distribution, KindError, Loss, NonFiniteLossError, ParameterError, need_scalar
+
+from ._diagnosis import name_nonfinite
+
+
+class Model:
+    """Minimises a loss, a step at a time.
+
+    Args:
+        loss: what `train` minimises, `()`; append `.mean()` to a loss per datum.
+        test_loss: what `test` reports; the loss, if not given.
+        distributions: whose parameters are trained; all that the loss has, if not given.
+        optimizer: a class from `torch.optim`.
+        optimizer_params: its arguments, `{"lr": 1e-3}`.
+        clip_grad_norm: the largest norm of all gradients together.
+        clip_grad_value: the largest absolute value of any gradient.
+
+    Raises:
+        ShapeError: for a loss that is not a scalar.
+        ParameterError: if there is nothing to train.
+
+    Example:
+        >>> import torch
+        >>> from pixyz.distributions import Normal
+        >>> p = Normal(var=["x"], loc=torch.nn.Parameter(torch.zeros(2)), scale=1.0)
+        >>> model = Model(-p.log_prob().mean(), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1})
+        >>> model.train({"x": torch.zeros(3, 2)})
+        tensor(1.8379)
+        >>> print(model)
+        Model
+          minimises:  -mean(log p(x))
+          trains:     p(x): 2 parameters
+          optimiser:  SGD(lr=0.1)
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        test_loss: Loss | None = None,
+        *,
+        distributions: Iterable[Distribution] | None = None,
+        optimizer: Callable[..., optim.Optimizer] = optim.Adam,
+        optimizer_params: Mapping[str, Any] | None = None,
+        clip_grad_norm: float | None = None,
+        clip_grad_value: float | None = None,
+    ) -> None:
+        name = type(self).__name__
+        for given, role in ((loss, "loss"), (test_loss, "test_loss")):
+            if given is None and role == "test_loss":
+                continue
+            if not isinstance(given, Loss):
+                raise KindError(f"{name}: {role} must be a loss; got a {type(given).__name__}.")
+            need_scalar(given, f"{name}: {role}")
+        self.loss = loss
+        self.test_loss = loss if test_loss is None else test_loss
+        self.distributions = self._leaves(loss if distributions is None else distributions)
+        self.parameters = list(dict.fromkeys(w for d in self.distributions for w in d.parameters()))
+        if not self.parameters:
+            raise ParameterError(f"{name}: {loss} has no parameters to train.")
+        self.optimizer = optimizer(self.parameters, **(optimizer_params or {}))
+        self.optimizer_params = dict(optimizer_params or {})
+        self.clip_grad_norm = clip_grad_norm
+        self.clip_grad_value = clip_grad_value
+
+    def train(self, values: Mapping[str, Any], **options: Any) -> Tensor:
+        """One step of the optimiser, in train mode.
+
+        Args:
+            values: `(batch, *features)` for every variable of the loss.
+            options: those of `Loss.estimate`.
+
+        Returns:
+            The loss before the step, `()`, detached.
+
+        Raises:
+            NonFiniteLossError: if the loss is nan or infinite; it names the term, and the optimiser has not stepped.
+        """
+        self.loss.train()
+        before = torch.get_rng_state()
+        loss = self.loss(values, **options)
+        if not math.isfinite(loss.item()):
+            said = name_nonfinite(self.loss, values, options, before)
+            raise NonFiniteLossError(f"{said} The optimiser has not stepped.")
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_grad_norm)
+        if self.clip_grad_value is not None:
+            nn.utils.clip_grad_value_(self.parameters, self.clip_grad_value)
+        self.optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def test(self, values: Mapping[str, Any], **options: Any) -> Tensor:
+        """The test loss, `()`, in evaluation mode and without gradients; every module's mode is as before afterwards."""
+        modes = [(m, m.training) for m in self.test_loss.modules()]
+        self.test_loss.eval()
+        try:
+            return self.test_loss(values, **options)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def _leaves(self, given: Loss | Iterable[Distribution]) -> list[nn.Module]:
+        if isinstance(given, (Loss, Distribution)):
+            given = [given]  # type: ignore[list-item]
+        out: dict[nn.Module, None] = {}
+        for d in given:
+            if not isinstance(d, (Loss, Distribution)):
+                raise KindError(f"{type(self).__name__}: distributions must be distributions; got a {type(d).__name__}.")
+            out.update(dict.fromkeys(d.children() if not hasattr(d, "leaf_text") else [d]))
+        return [*out]
+
+    def __str__(self) -> str:
+        trained = []
+        for d in self.distributions:
+            count = sum(w.numel() for w in d.parameters())
+            if count:
+                trained.append(f"{getattr(d, 'leaf_text', 'constant')}: {count:,} parameters")
+        options = ", ".join(f"{k}={v}" for k, v in self.optimizer_params.items())
+        lines = [
+            f"minimises:  {self.loss}",
+            *([f"tests:      {self.test_loss}"] if self.test_loss is not self.loss else []),
+            "trains:     " + "\n              ".join(trained),
+            f"optimiser:  {type(self.optimizer).__name__}({options})",
+        ]
+        clip = {"norm": self.clip_grad_norm, "value": self.clip_grad_value}
+        clipped = [f"{k} {v}" for k, v in clip.items() if v is not None]
+        if clipped:
+            lines.append(f"gradients:  clipped at {' and '.join(clipped)}")
+        return "\n  ".join([type(self).__name__, *lines])
+
+    __repr__ = __str__

@@ -1,0 +1,72 @@
+"""Models that write their own loss."""
+
+from typing import Any
+
+from pixyz.core import Distribution, FormulaError, Loss
+from pixyz.losses import ELBO, NLL, KullbackLeibler
+
+from ._model import Model
+
+
+class VI(Model):
+    """Variational inference: minimises the mean of -ELBO over the batch.
+
+    Args:
+        p: the generative model p(x,z).
+        approximate_dist: the inference model q(z|x).
+        num_samples: how many draws of q are averaged.
+        options: those of `Model`.
+    """
+
+    def __init__(self, p: Distribution, approximate_dist: Distribution, *, num_samples: int = 1, **options: Any) -> None:
+        super().__init__(-ELBO(p, approximate_dist, num_samples=num_samples).mean(), **options)
+        self.p = p
+        self.q = approximate_dist
+
+
+class VAE(Model):
+    """A variational autoencoder: minimises the mean of -E_q(z|x)[log p(x|z)] + KL[q(z|x)||p(z)].
+
+    Args:
+        encoder: q(z|x).
+        decoder: p(x|z).
+        prior: p(z).
+        regularizer: another loss in place of the KL divergence, one value per datum.
+        num_samples: how many draws of the encoder are averaged.
+        options: those of `Model`.
+
+    Raises:
+        FormulaError: unless exactly one of prior and regularizer is given.
+    """
+
+    def __init__(
+        self,
+        encoder: Distribution,
+        decoder: Distribution,
+        prior: Distribution | None = None,
+        *,
+        regularizer: Loss | None = None,
+        num_samples: int = 1,
+        **options: Any,
+    ) -> None:
+        if (prior is None) == (regularizer is None):
+            raise FormulaError("VAE takes either a prior, for KL[encoder||prior], or a regularizer of its own; give one of them.")
+        if regularizer is None and prior is not None:
+            regularizer = KullbackLeibler(encoder, prior, num_samples=num_samples)
+        reconstruction = decoder.log_prob().expectation(encoder, num_samples=num_samples)
+        super().__init__((-reconstruction + regularizer).mean(), **options)
+        self.encoder = encoder
+        self.decoder = decoder
+
+
+class ML(Model):
+    """Maximum likelihood: minimises the mean of -log p over the batch.
+
+    Args:
+        p: the model.
+        options: those of `Model`.
+    """
+
+    def __init__(self, p: Distribution, **options: Any) -> None:
+        super().__init__(NLL(p).mean(), **options)
+        self.p = p
