@@ -103,7 +103,7 @@ class Loss(nn.Module):
         watch: Callable[["Loss", Term], None] | None = None,
     ) -> Tensor:
         """The same as `estimate`. `watch` is called with every part and its term, innermost first."""
-        if values and self.bound_var and isinstance(values, Mapping):
+        if self.bound_var and isinstance(values, Mapping):
             self._refuse_bound(values)
         scope = open_scope(
             values,

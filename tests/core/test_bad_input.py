@@ -1,0 +1,299 @@
+"""Each misuse has one clear error, raised as early as it can be known."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from zoo import Decoder, Encoder, Label, Linear, binary, prior
+
+from pixyz.core import (
+    BoundVariableError,
+    FormulaError,
+    KindError,
+    MissingVariableError,
+    ParameterError,
+    PixyzError,
+    ShapeError,
+    SupportError,
+)
+from pixyz.distributions import Bernoulli, Categorical, Deterministic, Normal
+from pixyz.losses import ELBO, NLL, Expectation, KullbackLeibler, LogProb, Parameter
+from pixyz.models import ML, VAE, VI, Model
+
+
+def elbo():
+    return ELBO(Decoder() * prior(), Encoder())
+
+
+def kl():
+    return KullbackLeibler(Encoder(), prior())
+
+
+class Returns(Normal):
+    """q(z|x) whose network returns what it is told to."""
+
+    def __init__(self, outputs, cond_var=("x",), **params):
+        super().__init__(var=["z"], cond_var=cond_var, name="q", **params)
+        self.outputs = outputs
+
+    def forward(self, **given):
+        return self.outputs
+
+
+def score(outputs, z=None, **params):
+    return Returns(outputs, **params).log_likelihood({"x": torch.zeros(4, 3), "z": torch.zeros(4, 2) if z is None else z})
+
+
+class Wide(Normal):
+    def forward(self, x):
+        return {"loc": x, "scale": torch.ones_like(x)}
+
+
+def two_networks_with_one_text():
+    return Decoder().log_prob() + Decoder().log_prob()
+
+
+def mixed_devices():
+    Encoder().to("meta").sample({"x": binary()})
+
+
+def wide(**shapes):
+    p = Wide(var=["z"], cond_var=["x"])
+    return p.log_likelihood({k: torch.zeros(*s) for k, s in shapes.items()})
+
+
+def batches_meet():
+    return (kl() + NLL(Decoder())).estimate({"x": binary(3), "z": torch.zeros(4, 2)})
+
+
+def weights_of_another_batch():
+    return (torch.ones(3) * kl()).estimate({"x": binary(4)})
+
+
+class Two(Normal):
+    def forward(self, x, y):
+        return {"loc": x + y, "scale": 1.0}
+
+
+NAN = torch.full((4, 2), float("nan"))
+
+# name: (what is done, the error, its words)
+CASES = {
+    # a missing or misspelt variable
+    "missing": (lambda: elbo().estimate({}), MissingVariableError, "E_q(z|x)[log p(x,z)/q(z|x)] needs x; got {}."),
+    "misspelt": (lambda: elbo().estimate({"X": binary(), "y": 1}), MissingVariableError, "needs x; got {'X', 'y'}. Did you mean 'X'?"),
+    "nothing": (lambda: elbo().estimate(), MissingVariableError, "needs x; got {}."),
+    "missing in sample": (lambda: Decoder().sample(), MissingVariableError, "p(x|z) needs z; got {}."),
+    "missing in likelihood": (lambda: Decoder().log_likelihood({"x": binary()}), MissingVariableError, "log p(x|z) needs z; got {'x'}."),
+    # a value for a variable that the formula only binds
+    "bound": (
+        lambda: elbo().estimate({"x": binary(), "z": torch.zeros(5, 2)}),
+        BoundVariableError,
+        "E_q(z|x)[log p(x,z)/q(z|x)] draws z itself, so a value for z has no place in it. Leave z out of the values",
+    ),
+    # two modules with one text
+    "one text": (two_networks_with_one_text, FormulaError, "Two different distributions are both written p(x|z): a Decoder and a Decoder."),
+    "one text in a joint": (lambda: prior() * prior().replace_var(z="w"), FormulaError, "both written p_prior(z)"),
+    # ranks and features
+    "features of the value": (
+        lambda: Decoder().log_likelihood({"x": binary(5, 7), "z": torch.zeros(5, 2)}),
+        ShapeError,
+        "p(x|z): x has features (7,), but the network's probs have (6,).",
+    ),
+    "features of an input": (
+        lambda: Decoder().sample({"z": torch.zeros(5, 3)}),
+        ShapeError,
+        "p(x|z): the network failed on z of features (3,): mat1 and mat2 shapes cannot be multiplied (5x3 and 2x8)",
+    ),
+    "rank of the value": (
+        lambda: prior().log_likelihood({"z": torch.zeros(5, 1, 2)}),
+        ShapeError,
+        "p_prior(z): z has features (1, 2), but its loc and scale have (2,).",
+    ),
+    "features of size 1": (lambda: wide(x=(4, 2), z=(4, 1)), ShapeError, "p(z|x): z has features (1,), but the network's loc and scale have (2,)."),
+    "no batch": (lambda: prior().log_likelihood({"z": torch.tensor(0.0)}), ShapeError, "p_prior(z): z has shape (); a value is (batch, *features)."),
+    "batch of 1 against 4": (lambda: wide(x=(1, 2), z=(4, 2)), ShapeError, "p(z|x): z has batch 4, but x has batch 1; one density needs one batch."),
+    "inputs of two batches": (
+        lambda: Two(var=["z"], cond_var=["x", "y"]).sample({"x": torch.zeros(4, 2), "y": torch.zeros(1, 2)}),
+        ShapeError,
+        "p(z|x,y): x has batch 4, y has batch 1; one evaluation of it needs one batch.",
+    ),
+    "values of an expectation of two batches": (
+        lambda: Label().log_prob().expectation(Encoder().replace_var(x="v")).estimate({"x": binary(3), "v": binary(4), "y": torch.eye(3)}),
+        ShapeError,
+        "inside one expectation all values have one batch",
+    ),
+    "terms of two batches": (batches_meet, ShapeError, "has batch"),
+    "weights of another batch": (weights_of_another_batch, ShapeError, "its terms have batches 3 and 4. Reduce each with .mean() or .sum() first."),
+    "output of a wrong batch": (
+        lambda: score({"loc": torch.zeros(3, 2), "scale": torch.ones(3, 2)}),
+        ShapeError,
+        "q(z|x): for 4 inputs the network must return (4, *features), all of one rank; it returned loc (3, 2), scale (3, 2).",
+    ),
+    "outputs of two ranks": (lambda: score({"loc": torch.zeros(4, 2, 2), "scale": torch.ones(4)}), ShapeError, "all of one rank; it returned loc (4, 2, 2), scale (4,)"),
+    "outputs without a batch": (lambda: score({"loc": 0.0, "scale": 1.0}), ShapeError, "no output of the network has a batch"),
+    "parameters that do not fit": (
+        lambda: score({"loc": torch.zeros(4, 2), "scale": torch.ones(4, 3)}),
+        ShapeError,
+        "the features of its parameters do not fit one another: loc (2,), scale (3,)",
+    ),
+    "constants that do not fit": (
+        lambda: Normal(loc=torch.zeros(2), scale=torch.ones(3)),
+        ShapeError,
+        "the features of its parameters do not fit one another",
+    ),
+    "declared features": (lambda: Normal(loc=torch.zeros(2), scale=1.0, dim=3), ShapeError, "its features are declared as (3,), but its parameters have loc (2,)"),
+    "KL of two sizes": (
+        lambda: KullbackLeibler(Encoder(z=3), prior(2)).estimate({"x": binary()}),
+        ShapeError,
+        "KL[q(z|x)||p_prior(z)]: q(z|x) has features (3,), p_prior(z) has (2,).",
+    ),
+    # supports
+    "grey pixels": (
+        lambda: Decoder().log_likelihood({"x": torch.full((5, 6), 0.5), "z": torch.zeros(5, 2)}),
+        SupportError,
+        "p(x|z) (Bernoulli): x must be 0 or 1, but 30 of 30 are not (from 0.5 to 0.5). Families that take such values: Normal.",
+    ),
+    "a negative scale": (
+        lambda: score({"loc": torch.zeros(4, 2), "scale": torch.tensor([1.0, -2.0]).expand(4, 2)}),
+        SupportError,
+        "q(z|x): scale must be positive, but 4 of 8 are not (from -2 to 1).",
+    ),
+    "a scale of zero": (lambda: score({"loc": torch.zeros(4, 2), "scale": torch.zeros(4, 2)}), SupportError, "scale must be positive, but 8 of 8 are not"),
+    "a nan": (lambda: score({"loc": NAN, "scale": torch.ones(4, 2)}), SupportError, "loc must be a number, but 8 of 8 are not (none is a number, 8 nan)"),
+    "a nan in the data": (lambda: prior().log_likelihood({"z": NAN}), SupportError, "z must be a number, but 8 of 8 are not"),
+    "a constant outside": (lambda: Normal(loc=0.0, scale=-1.0), SupportError, "p(x): scale must be positive, but 1 of 1 are not (from -1 to -1)."),
+    "probabilities that do not sum to 1": (lambda: Categorical(probs=torch.tensor([0.5, 0.6])), SupportError, "probs must be non-negative with sum 1"),
+    "not one-hot": (
+        lambda: Label().log_likelihood({"x": binary(2), "y": torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])}),
+        SupportError,
+        "y must be one-hot over the last dim, but 1 of 2 are not",
+    ),
+    # kinds
+    "a list": (lambda: elbo().estimate({"x": [[0.0, 1.0]]}), KindError, "the value of x must be a tensor; got a list. Convert it with torch.as_tensor."),
+    "a string": (lambda: elbo().estimate({"x": "data"}), KindError, "the value of x must be a tensor; got the str 'data'."),
+    "an array": (lambda: elbo().estimate({"x": np.zeros((2, 6))}), KindError, "got a ndarray. Convert it with torch.as_tensor."),
+    "no mapping": (lambda: elbo().estimate(binary()), KindError, 'takes a mapping from variables to tensors, like {"x": x}; got a Tensor.'),
+    "mixed devices": (mixed_devices, KindError, "q(z|x): x is on cpu, the network's parameters on meta. Move one with .to()."),
+    "mixed dtypes": (
+        lambda: Encoder().sample({"x": binary().double()}),
+        KindError,
+        "q(z|x): x is torch.float64, the network's parameters are torch.float32. Convert one with .to().",
+    ),
+    "mixed dtypes in a density": (
+        lambda: prior().log_likelihood({"z": torch.zeros(3, 2, dtype=torch.float64)}),
+        KindError,
+        "p_prior(z): z is torch.float64, the parameters are torch.float32",
+    ),
+    "integer data": (lambda: prior().log_likelihood({"z": torch.zeros(3, 2, dtype=torch.long)}), KindError, "z is torch.int64, the parameters are torch.float32"),
+    # an empty batch
+    "the mean of an empty batch": (
+        lambda: (-elbo().mean()).estimate({"x": torch.zeros(0, 6)}),
+        ShapeError,
+        "the batch is empty, and the mean over nothing is no number. Leave empty batches out.",
+    ),
+    # parameters given twice or not at all
+    "no parameters": (lambda: Normal(), ParameterError, "p(x): a Normal takes loc and scale; got nothing."),
+    "half of the parameters": (lambda: Normal(loc=0.0), ParameterError, "p(x): a Normal takes loc and scale; got loc."),
+    "both parametrisations": (lambda: Bernoulli(probs=0.5, logits=0.0), ParameterError, "a Bernoulli takes probs or logits; got logits, probs."),
+    "an unknown parameter": (lambda: Normal(loc=0.0, sigma=1.0), ParameterError, "a Normal has no parameter 'sigma'; it takes loc and scale."),
+    "an unknown output": (lambda: score({"loc": torch.zeros(4, 2), "sd": torch.ones(4, 2)}), ParameterError, "a Normal has no parameter 'sd'"),
+    "a missing output": (lambda: score({"loc": torch.zeros(4, 2)}), ParameterError, "q(z|x): a Normal takes loc and scale; got loc."),
+    "given and returned": (
+        lambda: score({"loc": torch.zeros(4, 2), "scale": torch.ones(4, 2)}, scale=1.0),
+        ParameterError,
+        "q(z|x): scale is given as a constant and returned by forward as well; drop one.",
+    ),
+    "conditioned, without a network": (
+        lambda: Normal(cond_var=["x"], var=["z"], loc=0.0, scale=1.0),
+        ParameterError,
+        "p(z|x) depends on x, but nothing says how: subclass Normal and write forward(self, x).",
+    ),
+    "dim and features_shape": (lambda: Normal(loc=0.0, scale=1.0, dim=2, features_shape=[2]), ParameterError, "two words for one thing"),
+    "a bare tensor": (
+        lambda: score(torch.zeros(4, 2)),
+        KindError,
+        'q(z|x): forward must return a dict from names to tensors, like {"loc": ..., "scale": ...}; it returned a tensor of shape (4, 2).',
+    ),
+    "a deterministic variable without a value": (lambda: Deterministic(var=["h"]), ParameterError, "either a forward that returns h, or a constant"),
+    # forward against cond_var
+    "forward's arguments": (lambda: Wide(var=["z"], cond_var=["y"]), FormulaError, "p(z|y): Wide.forward takes (x), but cond_var is (y)."),
+    "too few arguments": (lambda: Wide(var=["z"], cond_var=["x", "y"]), FormulaError, "p(z|x,y): Wide.forward takes (x), but cond_var is (x, y)."),
+    "too many arguments": (lambda: Two(var=["z"], cond_var=["x"]), FormulaError, "p(z|x): Two.forward takes (x, y), but cond_var is (x)."),
+    # names
+    "a string for a list": (lambda: Normal(var="z", loc=0.0, scale=1.0), KindError, "Write var=['z']."),
+    "no name": (lambda: Normal(var=["z.1"], loc=0.0, scale=1.0), FormulaError, "'z.1' in var is no name of a variable"),
+    "both sides of the bar": (lambda: Wide(var=["x"], cond_var=["x"]), FormulaError, "p(x|x): x stands on both sides of the bar."),
+    "twice": (lambda: Normal(var=["x", "x"], loc=0.0, scale=1.0), FormulaError, "names x twice"),
+    "two variables": (lambda: Normal(var=["x", "y"], loc=0.0, scale=1.0), FormulaError, "a Normal has one variable"),
+    # formulas
+    "ELBO the wrong way round": (lambda: ELBO(Encoder(), Decoder() * prior()), FormulaError, "ELBO: p(x,z) draws x, which q(z|x) has no density for."),
+    "KL over different variables": (lambda: KullbackLeibler(Encoder(), Decoder()), FormulaError, "the left side is over z, the right side over x."),
+    "expectation the wrong way round": (lambda: Expectation(LogProb(prior()), prior()), KindError, "Is the order q, f?"),
+    "no samples": (lambda: Expectation(prior(), LogProb(prior()), num_samples=0), KindError, "num_samples must be a whole number of at least 1; got 0."),
+    "a loss and a string": (lambda: kl() + "1", KindError, "A loss combines with losses, numbers and tensors; got a str"),
+    "a loss and a matrix": (lambda: kl() * torch.ones(2, 2), ShapeError, "A tensor in a formula is () or (batch,); this one has shape (2, 2)."),
+    "a distribution and a number": (lambda: prior() * 2, KindError, "p_prior(z) multiplies with distributions; got a int."),
+    "a parameter with a batch": (
+        lambda: (Parameter("beta") * kl()).estimate({"x": binary(4), "beta": torch.ones(4)}),
+        ShapeError,
+        "The parameter beta is one number, (); its value has shape (4,).",
+    ),
+    "eval with values": (lambda: kl().eval({"x": binary()}), KindError, "KL[q(z|x)||p_prior(z)].eval() takes no values: it sets evaluation mode"),
+    "a batch size that differs": (lambda: kl().estimate({"x": binary(4)}, batch_size=3), ShapeError, "batch_size=3, but the values have batch 4."),
+    "a sample shape": (lambda: prior().sample(sample_shape=5), KindError, "sample_shape must be a list of whole numbers, like [5]; got 5."),
+    # models
+    "a loss that is not a scalar": (
+        lambda: Model(kl()),
+        ShapeError,
+        "Model: loss needs one number, but KL[q(z|x)||p_prior(z)] has one per datum, (batch,). Append .mean()",
+    ),
+    "nothing to train": (lambda: ML(prior()), ParameterError, "ML: mean(-log p_prior(z)) has no parameters to train."),
+    "a distribution for a loss": (lambda: Model(prior()), KindError, "Model: loss must be a loss; got a Normal."),
+    "prior and regularizer": (lambda: VAE(Encoder(), Decoder()), FormulaError, "VAE takes either a prior"),
+    "VI the wrong way round": (lambda: VI(Encoder(), Decoder() * prior()), FormulaError, "The order is ELBO(p, q)"),
+}
+
+
+@pytest.mark.parametrize(("misuse", "error", "words"), CASES.values(), ids=CASES)
+def test_bad_input_has_one_clear_error(misuse, error, words):
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        misuse()
+    assert type(caught.value) is error
+    assert isinstance(caught.value, PixyzError)
+    assert isinstance(caught.value, (ValueError, TypeError))
+
+
+def test_an_error_of_the_users_own_network_is_left_alone():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("the licence server is down")
+
+    class Uses(Normal):
+        def __init__(self):
+            super().__init__(var=["z"], cond_var=["x"])
+            self.net = Broken()
+
+        def forward(self, x):
+            return self.net(x)
+
+    with pytest.raises(RuntimeError, match="^the licence server is down$"):
+        Uses().sample({"x": binary()})
+
+
+def test_an_empty_batch_is_a_batch():
+    q, p, x = Encoder(), Decoder() * prior(), torch.zeros(0, 6)
+    assert q.sample({"x": x})["z"].shape == (0, 2)
+    assert ELBO(p, q).estimate({"x": x}).shape == (0,)
+    assert ELBO(p, q).sum().estimate({"x": x}) == 0
+
+
+def test_keys_that_are_no_variable_are_ignored_by_losses():
+    assert kl().estimate({"x": binary(4), "label": "seven"}).shape == (4,)
+
+
+def test_a_batch_of_one_is_a_batch():
+    w = Linear("x", "z", torch.eye(2), torch.zeros(2), 1.0)
+    assert w.log_likelihood({"x": torch.zeros(1, 2), "z": torch.zeros(1, 2)}).shape == (1,)

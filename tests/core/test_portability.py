@@ -1,0 +1,219 @@
+"""One graph on the first call; copies, pickles, devices, dtypes and state dicts."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+from zoo import Decoder, Encoder, Hidden, Label, binary, prior
+
+from pixyz.core import seeded
+from pixyz.losses import ELBO, NLL, Expectation, KullbackLeibler, LogProb, Parameter
+
+
+def losses():
+    p, q, z, f = Decoder(), Encoder(), prior(), Label()
+    joint = p * z
+    semi = q * f.replace_var(x="x")
+    kl = KullbackLeibler(q, z)
+    return {
+        "log_prob": LogProb(p),
+        "joint": LogProb(joint),
+        "nll": NLL(f).sum(),
+        "elbo": -ELBO(joint, q).mean(),
+        "elbo, 5 samples": ELBO(joint, q, num_samples=5),
+        "kl form": -(p.log_prob().expectation(q) - kl).mean(),
+        "kl by sampling": KullbackLeibler(q, z, analytic=False, num_samples=3),
+        "enumerated": ELBO(p * z * f, semi).mean(),
+        "score": f.log_prob().expectation(f, estimator="score", num_samples=4),
+        "deterministic": (Decoder(z=3).replace_var(z="h") * Hidden() * z).log_prob().expectation(q),
+        "arithmetic": (Parameter("beta") * kl.mean() - 0.5 * (kl / (kl + 1)).sum() + torch.tensor(2.0)),
+        "product of expectations": Expectation(q, p.log_prob()) * Expectation(q, p.log_prob()),
+        "nested": f.log_prob().expectation(f).expectation(q, num_samples=2),
+    }
+
+
+VALUES = {"x": binary(4), "z": torch.randn(4, 2), "y": torch.eye(3)[[0, 1, 2, 0]], "beta": torch.tensor(0.3)}
+
+
+def given(loss):
+    return {k: v for k, v in VALUES.items() if k in loss.input_var}
+
+
+@pytest.mark.parametrize("name", losses())
+def test_every_loss_is_one_graph_with_eager_values(name):
+    torch._dynamo.reset()
+    loss = losses()[name]
+    with seeded(0):
+        expected = loss.estimate(given(loss))
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    with seeded(0):
+        value = compiled(given(loss))
+    torch.testing.assert_close(value, expected)
+    expected.sum().backward()
+    grads = [w.grad.clone() for w in loss.parameters() if w.grad is not None]
+    loss.zero_grad()
+    value.sum().backward()
+    for a, b in zip(grads, (w.grad for w in loss.parameters() if w.grad is not None)):
+        torch.testing.assert_close(a, b)
+
+
+FIRST_CALL = """
+    import torch
+    from zoo import *
+    from pixyz.losses import *
+    p, q, z = Decoder(), Encoder(), prior()
+    loss = -(p.log_prob().expectation(q) - KullbackLeibler(q, z)).mean()
+    x = binary()
+    {call}
+    value.backward()
+    assert all(w.grad is not None for w in loss.parameters())
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'loss.compile(fullgraph=True, backend="aot_eager"); value = loss.estimate({"x": x})',
+        'value = torch.compile(loss, fullgraph=True, backend="aot_eager")({"x": x})',
+        'loss.compile(fullgraph=True); value = loss.estimate({"x": x})',
+    ],
+    ids=["loss.compile", "torch.compile", "inductor"],
+)
+def test_compiles_on_the_first_call_of_a_fresh_process(call):
+    program = textwrap.dedent(FIRST_CALL).replace("{call}", call)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=_environment())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_step_is_compiled_once_and_follows_the_parameters():
+    torch._dynamo.reset()
+    p, q = Decoder(), Encoder()
+    loss = -ELBO(p * prior(), q).mean()
+    x = binary(4)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(loss, fullgraph=True, backend=counter)
+    optimiser = torch.optim.SGD(loss.parameters(), lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        compiled({"x": x}).backward()
+        optimiser.step()
+    assert counter.frame_count == 1
+    with seeded(0):
+        value = compiled({"x": x})
+    with seeded(0):
+        torch.testing.assert_close(value, loss.estimate({"x": x}))
+
+
+def copies(module):
+    yield copy.deepcopy(module)
+    yield pickle.loads(pickle.dumps(module))
+    stream = io.BytesIO()
+    torch.save(module, stream)
+    stream.seek(0)
+    yield torch.load(stream, weights_only=False)
+
+
+@pytest.mark.parametrize("name", losses())
+def test_losses_copy_and_pickle(name):
+    loss = losses()[name]
+    with seeded(0):
+        expected = loss.estimate(given(loss))
+    for other in copies(loss):
+        assert str(other) == str(loss)
+        with seeded(0):
+            assert torch.equal(other.estimate(given(loss)), expected)
+        # what is registered is what is evaluated
+        with torch.no_grad():
+            for w in other.parameters():
+                w.copy_(torch.randn_like(w))
+        if [*other.parameters()]:
+            with seeded(0):
+                assert not torch.equal(other.estimate(given(loss)), expected)
+            with seeded(0):
+                assert torch.equal(loss.estimate(given(loss)), expected)
+
+
+@pytest.mark.parametrize("make", [Decoder, prior, lambda: Decoder() * prior(), lambda: (Decoder() * prior()).replace_var(x="v").marginalize_var("z")])
+def test_distributions_copy_and_pickle(make):
+    p = make()
+    values = {k: v for k, v in VALUES.items() if k in p.cond_var}
+    with seeded(0):
+        expected = p.sample(values, batch_size=4)
+    for other in copies(p):
+        assert str(other) == str(p)
+        with seeded(0):
+            drawn = other.sample(values, batch_size=4)
+        assert all(torch.equal(expected[k], drawn[k]) for k in expected)
+
+
+@pytest.mark.parametrize("name", losses())
+def test_losses_move_to_another_dtype(name):
+    loss = losses()[name].double()
+    value = loss.estimate({k: v.double() for k, v in given(loss).items()})
+    assert value.dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", losses())
+def test_losses_move_to_another_device(name, device):
+    loss = losses()[name].to(device)
+    value = loss.estimate({k: v.to(device) for k, v in given(loss).items()})
+    assert value.device.type == device.type
+
+
+def test_the_joint_of_a_moved_distribution_moves_with_it():
+    p, z = Decoder(), prior()
+    joint, loss = p * z, (p * z).log_prob()
+    loss.double()
+    assert joint.sample(batch_size=2)["x"].dtype == torch.float64
+
+
+def test_state_dict_keys():
+    p, q, z = Decoder(), Encoder(), prior()
+    loss = -(ELBO(p * z, q) - 0.1 * NLL(p)).mean()
+    keys = list(loss.state_dict())
+    assert keys == list((-(-NLL(p) * 0.1 + ELBO(z * p, q)).sum()).state_dict())
+    assert [k for k in keys if k.startswith("p(x|z)")] == ["p(x|z).fc1.weight", "p(x|z).fc1.bias", "p(x|z).fc2.weight", "p(x|z).fc2.bias"]
+    assert keys == sorted(keys, key=lambda k: k.split(".")[0])
+    assert list((p * z).state_dict()) == list((z * p).state_dict())
+    assert list((p.replace_var(x="v") * z).state_dict()) == list((p * z).state_dict())
+    assert len([*loss.parameters()]) == len([*p.parameters(), *q.parameters()])
+
+
+def test_state_dict_carries_the_values_over():
+    p, q = Decoder(), Encoder()
+    loss, other = ELBO(p * prior(), q), ELBO(Decoder() * prior(), Encoder())
+    other.load_state_dict(loss.state_dict())
+    with seeded(0):
+        expected = loss.estimate({"x": VALUES["x"]})
+    with seeded(0):
+        assert torch.equal(other.estimate({"x": VALUES["x"]}), expected)
+
+
+def test_tensors_and_parameters_of_a_formula_are_registered():
+    kl = KullbackLeibler(Encoder(), prior())
+    weight = nn.Parameter(torch.tensor(2.0))
+    loss = (torch.tensor(3.0) * kl).mean() + weight * kl.mean()
+    assert [k for k in loss.state_dict() if k.startswith("constant")] == ["constant_0.value", "constant_1.value"]
+    assert any(w is weight for w in loss.parameters())
+    loss.double()
+    assert loss.estimate({"x": VALUES["x"].double()}).dtype == torch.float64
+
+
+def test_train_and_eval_are_those_of_modules():
+    loss = ELBO(Decoder() * prior(), Encoder(dropout=0.5))
+    assert loss.eval() is loss
+    assert not any(m.training for m in loss.modules())
+    assert loss.train() is loss
+    assert all(m.training for m in loss.modules())
+
+
+def _environment():
+    import os
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
