@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import nn
 from zoo import Decoder, Encoder, Hidden, Label, binary, prior
 

@@ -36,7 +36,7 @@ class Bernoulli(Family):
         if "logits" in params:
             logits = params["logits"]
             return x * logits - F.softplus(logits)
-        log_p, log_not_p = _log_probs(params)
+        log_p, log_not_p = _log_probs(params["probs"])
         return log_not_p + x * (log_p - log_not_p)
 
     @staticmethod
@@ -56,15 +56,26 @@ class Bernoulli(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        p1, p0 = _log_probs(p)
-        q1, q0 = _log_probs(q)
-        return p1.exp() * (p1 - q1) + p0.exp() * (p0 - q0)
+        return _term(p, q, 1) + _term(p, q, -1)
 
 
-def _log_probs(params: Params) -> tuple[Tensor, Tensor]:
-    """log π and log(1-π)."""
-    if "logits" in params:
-        return F.logsigmoid(params["logits"]), F.logsigmoid(-params["logits"])
-    probs = params["probs"]
+def _log_probs(probs: Tensor) -> tuple[Tensor, Tensor]:
+    """log π and log(1-π), finite."""
     limits = torch.finfo(probs.dtype)
     return probs.clamp_min(limits.tiny).log(), torch.log1p(-probs.clamp_max(1 - limits.eps / 2))
+
+
+def _term(p: Params, q: Params, sign: int) -> Tensor:
+    """P log P/Q for a 1 (sign +1) or a 0 (sign -1), with 0 log 0 = 0; infinite where only Q is zero."""
+    a, log_a = _outcome(p, sign, None)
+    _, log_b = _outcome(q, sign, a == 0)
+    return a * (torch.where(a == 0, 0.0, log_a) - log_b)
+
+
+def _outcome(params: Params, sign: int, absent: Tensor | None) -> tuple[Tensor, Tensor]:
+    if "logits" in params:
+        logits = sign * params["logits"]
+        return logits.sigmoid(), F.logsigmoid(logits)
+    probs = params["probs"] if sign > 0 else 1 - params["probs"]
+    absent = probs == 0 if absent is None else absent
+    return probs, torch.where(absent & (probs == 0), 1.0, probs).log()

@@ -14,8 +14,7 @@ class Categorical(Family):
     $$\log p(x) = \sum_k x_k \log \pi_k$$
 
     Args:
-        probs: the probabilities π, `(*features, K)`, non-negative with sum 1. A probability that has rounded to 0 is taken as the smallest
-            normal number, so the log-density stays finite.
+        probs: the probabilities π, `(*features, K)`, non-negative with sum 1.
         logits: log π up to a constant, instead.
 
     The other arguments are those of every family.
@@ -35,7 +34,8 @@ class Categorical(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        return (x * _log_probs(params)).sum(-1)
+        # An impossible category that did not occur adds nothing, 0 log 0 = 0; one that did is -inf.
+        return (x * _log_probs(params, absent=x == 0)).sum(-1)
 
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
@@ -56,12 +56,15 @@ class Categorical(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        log_p = _log_probs(p)
-        return (log_p.exp() * (log_p - _log_probs(q))).sum(-1)
+        probs = p["probs"] if "probs" in p else p["logits"].softmax(-1)
+        absent = probs == 0
+        return (probs * (_log_probs(p, absent) - _log_probs(q, absent))).sum(-1)
 
 
-def _log_probs(params: Params) -> Tensor:
+def _log_probs(params: Params, absent: Tensor) -> Tensor:
+    """log π, where `absent` and π = 0 meet 0 instead of -inf; the mask is laid before the logarithm, lest its gradient be nan."""
     if "logits" in params:
-        return params["logits"].log_softmax(-1)
+        log_probs = params["logits"].log_softmax(-1)
+        return torch.where(absent & log_probs.isneginf(), 0.0, log_probs)
     probs = params["probs"]
-    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
+    return torch.where(absent & (probs == 0), 1.0, probs).log()
