@@ -185,7 +185,7 @@ def test_gradient_through_a_bernoulli(estimator):
         assert gradient.item() == pytest.approx(0.002, abs=4 * 0.00044 / math.sqrt(k * n) + 1e-5)
 
 
-def test_score_gradients_of_a_joint_with_a_conditional_below(model=None):
+def test_score_gradients_of_a_joint_with_a_conditional_below():
     """y ~ Cat, b ~ Bern(p_y), by enumeration and by the score function, for the parameters of both."""
     torch.set_default_dtype(torch.float64)
 
@@ -252,7 +252,8 @@ def test_a_mixed_joint_is_enumerated_and_pathwise():
 
 def test_an_impossible_value_adds_nothing():
     torch.set_default_dtype(torch.float64)
-    y = Categorical(var=["y"], probs=torch.tensor([1.0, 0.0]), name="q")
+    probs = torch.nn.Parameter(torch.tensor([1.0, 0.0]))
+    y = Categorical(var=["y"], probs=probs, name="q")
 
     class Infinite(Normal):
         def forward(self, y):
@@ -260,6 +261,8 @@ def test_an_impossible_value_adds_nothing():
 
     value = Infinite(var=["w"], cond_var=["y"]).log_prob().expectation(y).estimate({"w": torch.zeros(1)})
     assert value.item() == pytest.approx(-0.5 * math.log(2 * math.pi))
+    value.backward()
+    assert probs.grad.isfinite().all()
 
 
 def test_score_from_one_draw_warns():

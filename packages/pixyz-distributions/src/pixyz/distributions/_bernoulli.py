@@ -77,5 +77,6 @@ def _outcome(params: Params, sign: int, absent: Tensor | None) -> tuple[Tensor, 
         logits = sign * params["logits"]
         return logits.sigmoid(), F.logsigmoid(logits)
     probs = params["probs"] if sign > 0 else 1 - params["probs"]
-    absent = probs == 0 if absent is None else absent
-    return probs, torch.where(absent & (probs == 0), 1.0, probs).log()
+    zero = probs == 0
+    log_probs = torch.where(zero, 1.0, probs).log()
+    return probs, log_probs if absent is None else log_probs.masked_fill(zero & ~absent, -torch.inf)

@@ -62,9 +62,10 @@ class Categorical(Family):
 
 
 def _log_probs(params: Params, absent: Tensor) -> Tensor:
-    """log π, where `absent` and π = 0 meet 0 instead of -inf; the mask is laid before the logarithm, lest its gradient be nan."""
+    """log π, with 0 in place of -inf where `absent`; at π = 0 its gradient is zero, never nan."""
     if "logits" in params:
         log_probs = params["logits"].log_softmax(-1)
         return torch.where(absent & log_probs.isneginf(), 0.0, log_probs)
     probs = params["probs"]
-    return torch.where(absent & (probs == 0), 1.0, probs).log()
+    zero = probs == 0
+    return torch.where(zero, 1.0, probs).log().masked_fill(zero & ~absent, -torch.inf)
