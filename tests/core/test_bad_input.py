@@ -229,7 +229,8 @@ CASES = {
     "twice": (lambda: Normal(var=["x", "x"], loc=0.0, scale=1.0), FormulaError, "names x twice"),
     "two variables": (lambda: Normal(var=["x", "y"], loc=0.0, scale=1.0), FormulaError, "a Normal has one variable"),
     # formulas
-    "ELBO the wrong way round": (lambda: ELBO(Encoder(), Decoder() * prior()), FormulaError, "ELBO: p(x,z) draws x, which q(z|x) has no density for."),
+    "ELBO the wrong way round": (lambda: ELBO(Encoder(), Decoder() * prior()), FormulaError, "ELBO: p(x,z) draws all of q(z|x), so nothing is observed. The order is ELBO(p, q)."),
+    "ELBO of strangers": (lambda: ELBO(prior(), Label()), FormulaError, "ELBO: p(y|x) draws y, of which p_prior(z) knows nothing."),
     "KL over different variables": (lambda: KullbackLeibler(Encoder(), Decoder()), FormulaError, "the left side is over z, the right side over x."),
     "expectation the wrong way round": (lambda: Expectation(LogProb(prior()), prior()), KindError, "Is the order q, f?"),
     "no samples": (lambda: Expectation(prior(), LogProb(prior()), num_samples=0), KindError, "num_samples must be a whole number of at least 1; got 0."),

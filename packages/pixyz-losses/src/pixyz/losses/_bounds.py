@@ -14,12 +14,12 @@ def ELBO(p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: s
 
     Args:
         p: the generative model p(x,z).
-        q: the inference model q(z|x), over latent variables of `p`.
+        q: the inference model q(z|x), over latent variables of `p`, or over what `p` depends on, whose prior is then flat.
         num_samples: K, how many draws are averaged.
         estimator: as in `Expectation`.
 
     Raises:
-        FormulaError: if q draws something that p does not have.
+        FormulaError: if q draws something that p does not have, or all that it has and depends on.
 
     Source:
         Kingma and Welling (2014), eq. 2, https://arxiv.org/abs/1312.6114
@@ -30,10 +30,10 @@ def ELBO(p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: s
         >>> print(ELBO(p, q))
         E_q(z)[log p(z)/q(z)]
     """
-    unknown = [v for v in q.var if v not in p.var]
+    drawn, observed = set(q.var), set(p.var).difference(q.var)
+    unknown = [v for v in q.var if v not in (*p.var, *p.cond_var)]
     if unknown:
-        raise FormulaError(
-            f"ELBO: {q.prob_text} draws {', '.join(unknown)}, which {p.prob_text} has no density for. "
-            f"The order is ELBO(p, q), and q draws latent variables of p."
-        )
+        raise FormulaError(f"ELBO: {q.prob_text} draws {', '.join(unknown)}, of which {p.prob_text} knows nothing. The order is ELBO(p, q).")
+    if not observed and drawn.intersection(p.cond_var):
+        raise FormulaError(f"ELBO: {q.prob_text} draws all of {p.prob_text}, so nothing is observed. The order is ELBO(p, q).")
     return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)

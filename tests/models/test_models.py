@@ -1,0 +1,264 @@
+"""Training: against hand-written loops, modes, clipping, printing, and losses that are not finite."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn, optim
+from zoo import Decoder, Encoder, Label, binary, prior
+
+import pixyz.models
+from pixyz.core import NonFiniteLossError, ParameterError, SupportError, seeded
+from pixyz.distributions import Normal
+from pixyz.losses import ELBO, NLL, KullbackLeibler, Parameter
+from pixyz.models import ML, VAE, VI, Model
+
+
+def hand_written(p, q, x, num_steps, *, kl_form):
+    """The same steps without the library's losses."""
+    optimiser = optim.Adam([*p.parameters(), *q.parameters()], lr=1e-2)
+    losses = []
+    for _ in range(num_steps):
+        given = q(x=x)
+        loc, scale = given["loc"], given["scale"]
+        z = loc + scale * torch.randn_like(loc)
+        reconstruction = torch.distributions.Bernoulli(p(z=z)["probs"]).log_prob(x).sum(-1)
+        if kl_form:
+            kl = 0.5 * (loc**2 + scale**2 - 1 - 2 * scale.log()).sum(-1)
+        else:
+            kl = (torch.distributions.Normal(loc, scale).log_prob(z) - torch.distributions.Normal(0.0, 1.0).log_prob(z)).sum(-1)
+        loss = (kl - reconstruction).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("kl_form", [False, True], ids=["VI", "VAE"])
+def test_a_hundred_steps_equal_a_hand_written_loop(kl_form):
+    torch.set_default_dtype(torch.float64)
+    p, q = Decoder(), Encoder()
+    p2, q2 = copy.deepcopy(p), copy.deepcopy(q)
+    x = binary(20).double()
+    options = {"optimizer": optim.Adam, "optimizer_params": {"lr": 1e-2}}
+    model = VAE(q, p, prior().double(), **options) if kl_form else VI(p * prior().double(), q, **options)
+    with seeded(0):
+        ours = [model.train({"x": x}).item() for _ in range(100)]
+    with seeded(0):
+        theirs = hand_written(p2, q2, x, 100, kl_form=kl_form)
+    assert ours == pytest.approx(theirs, abs=1e-10)
+    for a, b in zip([*p.parameters(), *q.parameters()], [*p2.parameters(), *q2.parameters()]):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_ml_is_the_mean_over_the_batch():
+    f = Label()
+    x, y = binary(8), torch.eye(3)[torch.arange(8) % 3]
+    loss = ML(f).train({"x": x, "y": y})
+    f2 = Label()
+    assert str(ML(f2).loss) == "mean(-log p(y|x))"
+    assert loss.item() == pytest.approx(1.1, abs=0.3)
+    assert not loss.requires_grad
+
+
+def test_maximum_likelihood_finds_the_moments():
+    x = torch.randn(500, 3) * 2 + 1
+    loc, log_scale = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+
+    class P(Normal):
+        def __init__(self):
+            super().__init__(var=["x"])
+            self.loc, self.log_scale = loc, log_scale
+
+        def forward(self):
+            return {"loc": self.loc, "scale": self.log_scale.exp()}
+
+    model = ML(P(), optimizer=optim.LBFGS if False else optim.Adam, optimizer_params={"lr": 0.05})
+    for _ in range(500):
+        model.train({"x": x})
+    torch.testing.assert_close(loc.detach(), x.mean(0), atol=1e-2, rtol=0)
+    torch.testing.assert_close(log_scale.detach().exp(), x.std(0, unbiased=False), atol=2e-2, rtol=0)
+
+
+def test_test_evaluates_and_restores_every_mode():
+    q = Encoder(dropout=0.5)
+    model = VAE(q, Decoder(), prior())
+    x = binary()
+    q.drop.eval()  # the user's own choice, deep inside
+    model.loss.train()
+    q.drop.eval()
+    before = [(m, m.training) for m in model.loss.modules()]
+    with seeded(0):
+        a = model.test({"x": x})
+    with seeded(0):
+        b = model.test({"x": x})
+    assert torch.equal(a, b)
+    assert not a.requires_grad
+    assert [(m, m.training) for m in model.loss.modules()] == before
+
+
+def test_train_sets_train_mode():
+    q = Encoder(dropout=0.5)
+    model = VAE(q, Decoder(), prior())
+    q.eval()
+    model.train({"x": binary()})
+    assert q.drop.training
+
+
+def test_a_test_loss_of_its_own():
+    p, q, z = Decoder(), Encoder(), prior()
+    model = Model(-ELBO(p * z, q).mean(), KullbackLeibler(q, z).mean())
+    x = binary()
+    torch.testing.assert_close(model.test({"x": x}), KullbackLeibler(q, z).mean().estimate({"x": x}).detach())
+
+
+@pytest.mark.parametrize("clip", [{"clip_grad_norm": 1e-3}, {"clip_grad_value": 1e-4}])
+def test_gradients_are_clipped(clip):
+    p, q = Decoder(), Encoder()
+    model = VI(p * prior(), q, optimizer=optim.SGD, optimizer_params={"lr": 1.0}, **clip)
+    before = [w.detach().clone() for w in model.parameters]
+    model.train({"x": binary()})
+    moved = torch.cat([(w - b).flatten() for w, b in zip(model.parameters, before)]).detach()
+    if "clip_grad_norm" in clip:
+        assert moved.norm().item() == pytest.approx(1e-3, rel=1e-2)
+    else:
+        assert 0 < moved.abs().max().item() <= 1e-4 * (1 + 1e-2)
+
+
+def test_only_the_named_distributions_are_trained():
+    p, q = Decoder(), Encoder()
+    model = Model(-ELBO(p * prior(), q).mean(), distributions=[q])
+    before = copy.deepcopy(p.state_dict())
+    model.train({"x": binary()})
+    assert all(torch.equal(before[k], v) for k, v in p.state_dict().items())
+    assert model.parameters == [*q.parameters()]
+
+
+def test_a_joint_may_name_what_is_trained():
+    p, q = Decoder(), Encoder()
+    model = Model(-ELBO(p * prior(), q).mean(), distributions=[p * prior(), q])
+    assert len(model.parameters) == len([*p.parameters(), *q.parameters()])
+
+
+def test_parameters_of_the_formula_are_trained():
+    p, q = Decoder(), Encoder()
+    weight = nn.Parameter(torch.tensor(1.0))
+    model = Model((weight * KullbackLeibler(q, prior()) + NLL(p).expectation(q)).mean())
+    model.train({"x": binary()})
+    assert weight.item() != 1.0
+
+
+def test_a_schedule_is_given_with_the_data():
+    p, q = Decoder(), Encoder()
+    beta = Parameter("beta")
+    model = Model((beta * KullbackLeibler(q, prior()) - p.log_prob().expectation(q)).mean())
+    assert model.train({"x": binary(), "beta": 0.0}).isfinite()
+    assert model.train({"x": binary(), "beta": torch.tensor(1.0)}).isfinite()
+
+
+def test_print():
+    model = VI(Decoder() * prior(), Encoder(), optimizer=optim.Adam, optimizer_params={"lr": 1e-3}, clip_grad_norm=5)
+    assert str(model) == (
+        "VI\n"
+        "  minimises:  -mean(E_q(z|x)[log p(x,z)/q(z|x)])\n"
+        "  trains:     p(x|z): 78 parameters\n"
+        "              q(z|x): 92 parameters\n"
+        "  optimiser:  Adam(lr=0.001)\n"
+        "  gradients:  clipped at norm 5"
+    )
+
+
+def weights(model):
+    return [w.detach().clone() for w in model.parameters]
+
+
+def assert_not_stepped(model, before):
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(model)))
+    assert not model.optimizer.state
+
+
+def test_a_loss_that_is_not_finite_names_the_term_and_the_data():
+    class Wild(Normal):
+        """p(x|z), whose scale is so small that two of the data overflow."""
+
+        def __init__(self):
+            super().__init__(var=["x"], cond_var=["z"])
+            self.fc = nn.Linear(2, 6)
+
+        def forward(self, z):
+            loc = self.fc(z)
+            scale = torch.ones_like(loc)
+            scale[:2] = 1e-30
+            return {"loc": loc, "scale": scale}
+
+    q = Encoder()
+    model = VAE(q, Wild(), prior())
+    before = weights(model)
+    with pytest.raises(NonFiniteLossError, match=r"^log p\(x\|z\) is -infinite for 2 of 5 data, so mean\(.*\) is not finite\. The optimiser has not"):
+        model.train({"x": binary()})
+    assert_not_stepped(model, before)
+
+
+def test_a_nan_of_the_users_own_names_its_term():
+    q, p = Encoder(), Decoder()
+    model = Model((Parameter("beta") * KullbackLeibler(q, prior()) + NLL(p).expectation(q)).mean())
+    before = weights(model)
+    with pytest.raises(NonFiniteLossError, match="^beta is nan, so mean"):
+        model.train({"x": binary(), "beta": float("nan")})
+    assert_not_stepped(model, before)
+
+
+def test_a_nan_in_the_weights_stops_before_the_step():
+    q, p = Encoder(), Decoder()
+    model = VAE(q, p, prior())
+    with torch.no_grad():
+        q.loc.bias[0] = float("nan")
+    before = weights(model)
+    with pytest.raises(SupportError, match=r"q\(z\|x\): loc must be a number, but 5 of 10 are not"):
+        model.train({"x": binary()})
+    assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(before, weights(model)))
+    assert not model.optimizer.state
+
+
+def test_the_diagnosis_sees_the_samples_that_failed():
+    """A term that overflows for some draws only is found again, because the draws are the same."""
+
+    class Cliff(Normal):
+        def __init__(self):
+            super().__init__(var=["x"], cond_var=["z"])
+            self.fc = nn.Linear(2, 6)
+
+        def forward(self, z):
+            loc = self.fc(z)
+            return {"loc": torch.where(z[:, :1] > 1.5, torch.full_like(loc, 1e30), loc), "scale": torch.ones_like(loc)}
+
+    model = VAE(Encoder(), Cliff(), prior())
+    for seed in range(50):
+        torch.manual_seed(seed)
+        try:
+            model.train({"x": binary()})
+        except NonFiniteLossError as error:
+            assert str(error).startswith("log p(x|z) is -infinite for")
+            break
+    else:
+        pytest.fail("no draw overflowed")
+
+
+def test_compiled_models_say_it_too():
+    q, p = Encoder(), Decoder()
+    model = VAE(q, p, prior())
+    model.loss.compile(fullgraph=True, backend="eager")
+    with torch.no_grad():
+        p.fc2.bias[0] = float("nan")
+    with pytest.raises((NonFiniteLossError, SupportError), match=r"p\(x\|z\)"):
+        model.train({"x": binary()})
+
+
+def test_an_optimiser_with_nothing_to_train():
+    with pytest.raises(ParameterError, match="has no parameters to train"):
+        ML(prior())
+
+
+def test_the_public_api_is_what_is_listed():
+    assert set(pixyz.models.__all__) == {"Model", "VI", "VAE", "ML"}
