@@ -72,6 +72,15 @@ def weights_of_another_batch():
     return (torch.ones(3) * kl()).estimate({"x": binary(4)})
 
 
+class Clash(Normal):
+    def __init__(self):
+        super().__init__(var=["z"], cond_var=["x"])
+        self.hidden_var = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return {"loc": self.hidden_var(x), "scale": 1.0}
+
+
 class Two(Normal):
     def forward(self, x, y):
         return {"loc": x + y, "scale": 1.0}
@@ -223,6 +232,7 @@ CASES = {
     "too few arguments": (lambda: Wide(var=["z"], cond_var=["x", "y"]), FormulaError, "p(z|x,y): Wide.forward takes (x), but cond_var is (x, y)."),
     "too many arguments": (lambda: Two(var=["z"], cond_var=["x"]), FormulaError, "p(z|x): Two.forward takes (x, y), but cond_var is (x)."),
     # names
+    "a network that takes a name of ours": (Clash, FormulaError, "Clash: 'hidden_var' is a word of the library's own on a distribution"),
     "a string for a list": (lambda: Normal(var="z", loc=0.0, scale=1.0), KindError, "Write var=['z']."),
     "no name": (lambda: Normal(var=["z.1"], loc=0.0, scale=1.0), FormulaError, "'z.1' in var is no name of a variable"),
     "both sides of the bar": (lambda: Wide(var=["x"], cond_var=["x"]), FormulaError, "p(x|x): x stands on both sides of the bar."),

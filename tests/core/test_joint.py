@@ -99,7 +99,7 @@ def test_replace_var_refuses_a_name_in_use_and_an_unknown_one():
 
 def test_marginalize_var_samples_and_says_that_its_likelihood_comes_later():
     p = (Decoder() * prior()).marginalize_var("z")
-    assert (p.var, p.hidden) == (("x",), {"z"})
+    assert (p.var, p.hidden_var) == (("x",), {"z"})
     assert set(p.sample(batch_size=3)) == {"x"}
     with pytest.raises(IntractableError, match=r"log p\(x\) needs the integral over z, which is not available yet"):
         p.log_likelihood({"x": binary(3)})
@@ -115,7 +115,7 @@ def test_reconstruction_by_renaming_and_marginalising():
 def test_marginalising_what_nothing_depends_on_is_exact():
     z = prior()
     left = (Decoder() * z).marginalize_var("x")
-    assert left.hidden == frozenset()
+    assert left.hidden_var == frozenset()
     values = z.sample(batch_size=3)
     torch.testing.assert_close(left.log_likelihood(values), z.log_likelihood(values))
 
@@ -132,7 +132,7 @@ def test_hidden_variables_are_dummies():
     hidden = (normal("x", ["z"]) * normal("z")).marginalize_var("z")
     product = hidden * normal("z", name="q")
     assert product.var == ("x", "z")
-    assert product.hidden == {"z'"}
+    assert product.hidden_var == {"z'"}
     assert set(product.sample()) == {"x", "z"}
 
 

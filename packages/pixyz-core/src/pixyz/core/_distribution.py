@@ -28,7 +28,7 @@ class Distribution(nn.Module):
         name: the letter before its brackets.
         factors: its conditionals, in the order written.
         ancestral: its conditionals, parents first.
-        hidden: variables that it draws and does not show, because they were marginalised out.
+        hidden_var: variables that it draws and does not show, because they were marginalised out.
     """
 
     var: tuple[str, ...]
@@ -36,7 +36,7 @@ class Distribution(nn.Module):
     name: str
     factors: tuple[Factor, ...]
     ancestral: tuple[Factor, ...]
-    hidden: frozenset[str]
+    hidden_var: frozenset[str]
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
 
@@ -96,7 +96,7 @@ class Distribution(nn.Module):
             for name, term in zip(factor.var, conditional.draw(dims, sizes, pathwise=True)):
                 scope.bind(name, term.tensor, term.dims)
                 made.add(name)
-                if name not in self.hidden:
+                if name not in self.hidden_var:
                     drawn[name] = spread(term.tensor, term.dims, dims, sizes)
         if not made:
             raise BoundVariableError(
@@ -159,6 +159,8 @@ class Leaf(Distribution):
     distribution_name: ClassVar[str] = ""
     has_rsample: ClassVar[bool] = False
     is_deterministic: ClassVar[bool] = False
+    leaf_text: str
+    _reserved: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, var: Iterable[str], cond_var: Iterable[str], name: str) -> None:
         super().__init__()
@@ -172,8 +174,21 @@ class Leaf(Distribution):
             raise FormulaError(f"{self.prob_text}: {both[0]} stands on both sides of the bar.")
         # Its text, once and for all: renamed views have another, and the module tree must not depend on them.
         self.leaf_text = self.prob_text
-        self.hidden = frozenset()
+        self.hidden_var = frozenset()
         self._check_forward()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        ours = [c for c in cls.__mro__ if c.__module__.startswith("pixyz.")]
+        cls._reserved = frozenset(name for c in ours for name in (*vars(c), *vars(c).get("__annotations__", ())))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (nn.Module, nn.Parameter)) and name in self._reserved:
+            raise FormulaError(
+                f"{type(self).__name__}: {name!r} is a word of the library's own on a distribution; "
+                f"call the network something else, like {name}_net."
+            )
+        super().__setattr__(name, value)
 
     @abstractmethod
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Conditional:

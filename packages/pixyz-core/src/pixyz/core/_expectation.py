@@ -78,7 +78,7 @@ class Expectation(Loss):
         q, f = self._parts
         batch = self._batch(scope)
         d = self._draw(scope, q, batch)
-        drawn = {name: b for name, b in d.bindings.items() if name not in q.hidden} if q.hidden else d.bindings
+        drawn = {name: b for name, b in d.bindings.items() if name not in q.hidden_var} if q.hidden_var else d.bindings
         samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
         body = scope.inside(drawn, batch, samples, d.number).evaluate(f)
         if not f.per_datum and set(d.enumerated).intersection(body.dims):

@@ -19,7 +19,7 @@ class Joint(Distribution):
 
     Args:
         factors: the conditionals, in the order written.
-        hidden: variables that are drawn and not shown.
+        hidden_var: variables that are drawn and not shown.
 
     Raises:
         FormulaError: for a variable defined twice, or a cycle.
@@ -28,7 +28,7 @@ class Joint(Distribution):
     def __init__(self, factors: Sequence[Factor], hidden: Iterable[str] = ()) -> None:
         super().__init__()
         self.factors = tuple(factors)
-        self.hidden = frozenset(hidden)
+        self.hidden_var = frozenset(hidden)
         owner: dict[str, Factor] = {}
         for factor in self.factors:
             for v in factor.var:
@@ -38,7 +38,7 @@ class Joint(Distribution):
                     )
                 owner[v] = factor
         self.ancestral = _ancestral(self.factors, owner)
-        self.var = tuple(v for v in owner if v not in self.hidden)
+        self.var = tuple(v for v in owner if v not in self.hidden_var)
         self.cond_var = tuple(dict.fromkeys(c for f in self.factors for c in f.cond_var if c not in owner))
         names = {f.dist.name for f in self.factors}
         self.name = names.pop() if len(names) == 1 else "p"
@@ -46,11 +46,11 @@ class Joint(Distribution):
 
     @property
     def formula(self) -> Formula:
-        if len(self.factors) == 1 and not self.hidden:
+        if len(self.factors) == 1 and not self.hidden_var:
             return self.density
         body: Formula = Juxtaposed(tuple(Density(f.dist.name, f.var, f.cond_var) for f in self.factors))
-        if self.hidden:
-            body = Integral(body, tuple(v for f in self.factors for v in f.var if v in self.hidden))
+        if self.hidden_var:
+            body = Integral(body, tuple(v for f in self.factors for v in f.var if v in self.hidden_var))
         return Equation(self.density, body)
 
     def _architecture(self) -> tuple[str, str]:
@@ -90,7 +90,7 @@ def marginalize(p: Distribution, names: Iterable[str]) -> Joint:
             raise FormulaError(f"{p.prob_text} has no variable {v} to marginalise out.{suggest(v, p.var)}")
     if set(gone) == set(p.var):
         raise FormulaError(f"{p.prob_text}: marginalising out {', '.join(gone)} leaves nothing. Keep at least one variable.")
-    hidden = p.hidden | set(gone)
+    hidden = p.hidden_var | set(gone)
     factors = list(p.factors)
     for f in reversed(p.ancestral):
         used = {c for other in factors for c in other.cond_var}
@@ -109,13 +109,13 @@ def _renamed(factor: Factor, names: Mapping[str, str]) -> Factor:
 
 
 def _rename_hidden(p: Distribution, taken: set[str]) -> tuple[tuple[Factor, ...], frozenset[str]]:
-    clashes = p.hidden & taken
+    clashes = p.hidden_var & taken
     if not clashes:
-        return p.factors, p.hidden
+        return p.factors, p.hidden_var
     names: dict[str, str] = {}
     for v in sorted(clashes):
         names[v] = fresh_name(v, taken | _names(p) | set(names.values()))
-    return tuple(_renamed(f, names) for f in p.factors), frozenset(names.get(v, v) for v in p.hidden)
+    return tuple(_renamed(f, names) for f in p.factors), frozenset(names.get(v, v) for v in p.hidden_var)
 
 
 def _ancestral(factors: tuple[Factor, ...], owner: Mapping[str, Factor]) -> tuple[Factor, ...]:

@@ -28,8 +28,8 @@ class LogProb(Loss):
     """
 
     def __init__(self, p: Distribution) -> None:
-        if p.hidden:
-            hidden = ", ".join(sorted(p.hidden))
+        if p.hidden_var:
+            hidden = ", ".join(sorted(p.hidden_var))
             raise IntractableError(
                 f"log {p.prob_text} needs the integral over {hidden}, which is not available yet; {p.prob_text} can be sampled. "
                 f"Score the joint, with {hidden} given, or bound it with an ELBO."

@@ -38,6 +38,10 @@ class Family(Leaf):
     value_support: ClassVar[Support]
     """Where the value lies."""
     _complete: ClassVar[set[frozenset[str]]]
+    features_shape: tuple[int, ...] | None
+    constants: tuple[str, ...]
+    checked: frozenset[str]
+    constant_features: tuple[int, ...] | None
 
     def __init__(
         self,
@@ -56,8 +60,8 @@ class Family(Leaf):
         self._check_names(params)
         constant_parameters(self, params)
         self.constants = tuple(params)
-        self.checked: frozenset[str] = frozenset()
-        self.constant_features: tuple[int, ...] | None = None
+        self.checked = frozenset()
+        self.constant_features = None
         if params:
             given = Given(self, self.factors[0], self._constant_terms(), validate=True)
             # Buffers stay as they are; what is trained is checked at every evaluation.

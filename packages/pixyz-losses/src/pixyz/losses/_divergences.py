@@ -42,7 +42,7 @@ class KullbackLeibler(Loss):
                 f"KL[{q.prob_text}||{p.prob_text}]: the left side is over {', '.join(q.var)}, the right side over {', '.join(p.var)}."
             )
         rule = None
-        if analytic and len(q.factors) == len(p.factors) == 1 and not q.hidden and not p.hidden:
+        if analytic and len(q.factors) == len(p.factors) == 1 and not q.hidden_var and not p.hidden_var:
             rule = q.factors[0].dist.kl_rule(p.factors[0].dist)
         inner = None if rule else Expectation(q, LogRatio(q, p), num_samples=num_samples)
         if inner is not None:

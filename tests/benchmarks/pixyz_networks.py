@@ -1,0 +1,29 @@
+"""q(z|x) and p(x|z) for Pixyz. The same source runs with this repository and with the published pixyz 0.3.3."""
+
+from handwritten import add_decoder_layers, add_encoder_layers, decode, encode
+from interleaved import Size
+from pixyz.distributions import Bernoulli, Normal
+from torch import Tensor, nn
+
+
+class Encoder(Normal):
+    def __init__(self, size: Size) -> None:
+        super().__init__(var=["z"], cond_var=["x"], name="q")
+        add_encoder_layers(self, size)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        loc, scale = encode(self, x)
+        return {"loc": loc, "scale": scale}
+
+
+class Decoder(Bernoulli):
+    def __init__(self, size: Size) -> None:
+        super().__init__(var=["x"], cond_var=["z"], name="p")
+        add_decoder_layers(self, size)
+
+    def forward(self, z: Tensor) -> dict[str, Tensor]:
+        return {"probs": decode(self, z)}
+
+
+def networks(size: Size) -> nn.ModuleList:
+    return nn.ModuleList([Encoder(size), Decoder(size)])
