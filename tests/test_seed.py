@@ -205,8 +205,7 @@ def semi_data(x_tensor):
 def test_semi_supervised_print(semi_supervised):
     """As in the text, but for its NLL, which lacked its sign, and a pair of brackets that are not needed."""
     assert str(semi_supervised[-1]) == (
-        "-sum(E_q(z|x,y)[log p(x,z|y)/q(z|x,y)] - 0.1 * (-log p(y|x)))"
-        " - sum(E_p(z,y_u|x_u)[log p(x_u,z|y_u)/p(z,y_u|x_u)])"
+        "-sum(E_q(z|x,y)[log p(x,z|y)/q(z|x,y)] - 0.1 * (-log p(y|x))) - sum(E_p(z,y_u|x_u)[log p(x_u,z|y_u)/p(z,y_u|x_u)])"
     )
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from handwritten import HandVAE
 from interleaved import HAND, Size, Step, batch_of, run_peer, seeded, training_step
+from pixyz_networks import Decoder, Encoder, networks
+from torch import Tensor
+
 from pixyz.distributions import Normal
 from pixyz.losses import KullbackLeibler
 from pixyz.models import Model
-from pixyz_networks import Decoder, Encoder, networks
-from torch import Tensor
 
 PACKAGE = f"pixyz {version('pixyz')}"
 

@@ -2,8 +2,9 @@
 
 from handwritten import add_decoder_layers, add_encoder_layers, decode, encode
 from interleaved import Size
-from pixyz.distributions import Bernoulli, Normal
 from torch import Tensor, nn
+
+from pixyz.distributions import Bernoulli, Normal
 
 
 class Encoder(Normal):

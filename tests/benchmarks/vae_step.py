@@ -25,12 +25,13 @@ from typing import Any, NamedTuple
 import torch
 from handwritten import HandVAE
 from interleaved import HAND, REPEATS, SIZES, Size, Step, batch_of, measure, seeded, training_step
+from pixyz_networks import Decoder, Encoder, networks
+from torch import Tensor, nn
+
 from pixyz.core import Loss
 from pixyz.distributions import Normal
 from pixyz.losses import KullbackLeibler
 from pixyz.models import VAE, Model
-from pixyz_networks import Decoder, Encoder, networks
-from torch import Tensor, nn
 
 HERE = Path(__file__).resolve().parent
 CONSTRAINTS = HERE.parents[1] / "constraints.txt"

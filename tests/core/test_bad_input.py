@@ -121,9 +121,21 @@ CASES = {
         ShapeError,
         "p_prior(z): z has features (1, 2), but its loc and scale have (2,).",
     ),
-    "features of size 1": (lambda: wide(x=(4, 2), z=(4, 1)), ShapeError, "p(z|x): z has features (1,), but the network's loc and scale have (2,)."),
-    "no batch": (lambda: prior().log_likelihood({"z": torch.tensor(0.0)}), ShapeError, "p_prior(z): z has shape (); a value is (batch, *features)."),
-    "batch of 1 against 4": (lambda: wide(x=(1, 2), z=(4, 2)), ShapeError, "p(z|x): z has batch 4, but x has batch 1; one density needs one batch."),
+    "features of size 1": (
+        lambda: wide(x=(4, 2), z=(4, 1)),
+        ShapeError,
+        "p(z|x): z has features (1,), but the network's loc and scale have (2,).",
+    ),
+    "no batch": (
+        lambda: prior().log_likelihood({"z": torch.tensor(0.0)}),
+        ShapeError,
+        "p_prior(z): z has shape (); a value is (batch, *features).",
+    ),
+    "batch of 1 against 4": (
+        lambda: wide(x=(1, 2), z=(4, 2)),
+        ShapeError,
+        "p(z|x): z has batch 4, but x has batch 1; one density needs one batch.",
+    ),
     "inputs of two batches": (
         lambda: Two(var=["z"], cond_var=["x", "y"]).sample({"x": torch.zeros(4, 2), "y": torch.zeros(1, 2)}),
         ShapeError,
@@ -135,13 +147,21 @@ CASES = {
         "inside one expectation all values have one batch",
     ),
     "terms of two batches": (batches_meet, ShapeError, "has batch"),
-    "weights of another batch": (weights_of_another_batch, ShapeError, "its terms have batches 3 and 4. Reduce each with .mean() or .sum() first."),
+    "weights of another batch": (
+        weights_of_another_batch,
+        ShapeError,
+        "its terms have batches 3 and 4. Reduce each with .mean() or .sum() first.",
+    ),
     "output of a wrong batch": (
         lambda: score({"loc": torch.zeros(3, 2), "scale": torch.ones(3, 2)}),
         ShapeError,
         "q(z|x): for 4 inputs the network must return (4, *features), all of one rank; it returned loc (3, 2), scale (3, 2).",
     ),
-    "outputs of two ranks": (lambda: score({"loc": torch.zeros(4, 2, 2), "scale": torch.ones(4)}), ShapeError, "all of one rank; it returned loc (4, 2, 2), scale (4,)"),
+    "outputs of two ranks": (
+        lambda: score({"loc": torch.zeros(4, 2, 2), "scale": torch.ones(4)}),
+        ShapeError,
+        "all of one rank; it returned loc (4, 2, 2), scale (4,)",
+    ),
     "outputs without a batch": (lambda: score({"loc": 0.0, "scale": 1.0}), ShapeError, "no output of the network has a batch"),
     "parameters that do not fit": (
         lambda: score({"loc": torch.zeros(4, 2), "scale": torch.ones(4, 3)}),
@@ -153,7 +173,11 @@ CASES = {
         ShapeError,
         "the features of its parameters do not fit one another",
     ),
-    "declared features": (lambda: Normal(loc=torch.zeros(2), scale=1.0, dim=3), ShapeError, "its features are declared as (3,), but its parameters have loc (2,)"),
+    "declared features": (
+        lambda: Normal(loc=torch.zeros(2), scale=1.0, dim=3),
+        ShapeError,
+        "its features are declared as (3,), but its parameters have loc (2,)",
+    ),
     "KL of two sizes": (
         lambda: KullbackLeibler(Encoder(z=3), prior(2)).estimate({"x": binary()}),
         ShapeError,
@@ -170,18 +194,38 @@ CASES = {
         SupportError,
         "q(z|x): scale must be positive, but 4 of 8 are not (from -2 to 1).",
     ),
-    "a scale of zero": (lambda: score({"loc": torch.zeros(4, 2), "scale": torch.zeros(4, 2)}), SupportError, "scale must be positive, but 8 of 8 are not"),
-    "a nan": (lambda: score({"loc": NAN, "scale": torch.ones(4, 2)}), SupportError, "loc must be a number, but 8 of 8 are not (none is a number, 8 nan)"),
+    "a scale of zero": (
+        lambda: score({"loc": torch.zeros(4, 2), "scale": torch.zeros(4, 2)}),
+        SupportError,
+        "scale must be positive, but 8 of 8 are not",
+    ),
+    "a nan": (
+        lambda: score({"loc": NAN, "scale": torch.ones(4, 2)}),
+        SupportError,
+        "loc must be a number, but 8 of 8 are not (none is a number, 8 nan)",
+    ),
     "a nan in the data": (lambda: prior().log_likelihood({"z": NAN}), SupportError, "z must be a number, but 8 of 8 are not"),
-    "a constant outside": (lambda: Normal(loc=0.0, scale=-1.0), SupportError, "p(x): scale must be positive, but 1 of 1 are not (from -1 to -1)."),
-    "probabilities that do not sum to 1": (lambda: Categorical(probs=torch.tensor([0.5, 0.6])), SupportError, "probs must be non-negative with sum 1"),
+    "a constant outside": (
+        lambda: Normal(loc=0.0, scale=-1.0),
+        SupportError,
+        "p(x): scale must be positive, but 1 of 1 are not (from -1 to -1).",
+    ),
+    "probabilities that do not sum to 1": (
+        lambda: Categorical(probs=torch.tensor([0.5, 0.6])),
+        SupportError,
+        "probs must be non-negative with sum 1",
+    ),
     "not one-hot": (
         lambda: Label().log_likelihood({"x": binary(2), "y": torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])}),
         SupportError,
         "y must be one-hot over the last dim, but 1 of 2 are not",
     ),
     # kinds
-    "a list": (lambda: elbo().estimate({"x": [[0.0, 1.0]]}), KindError, "the value of x must be a tensor; got a list. Convert it with torch.as_tensor."),
+    "a list": (
+        lambda: elbo().estimate({"x": [[0.0, 1.0]]}),
+        KindError,
+        "the value of x must be a tensor; got a list. Convert it with torch.as_tensor.",
+    ),
     "a string": (lambda: elbo().estimate({"x": "data"}), KindError, "the value of x must be a tensor; got the str 'data'."),
     "an array": (lambda: elbo().estimate({"x": np.zeros((2, 6))}), KindError, "got a ndarray. Convert it with torch.as_tensor."),
     "no mapping": (lambda: elbo().estimate(binary()), KindError, 'takes a mapping from variables to tensors, like {"x": x}; got a Tensor.'),
@@ -196,7 +240,11 @@ CASES = {
         KindError,
         "p_prior(z): z is torch.float64, the parameters are torch.float32",
     ),
-    "integer data": (lambda: prior().log_likelihood({"z": torch.zeros(3, 2, dtype=torch.long)}), KindError, "z is torch.int64, the parameters are torch.float32"),
+    "integer data": (
+        lambda: prior().log_likelihood({"z": torch.zeros(3, 2, dtype=torch.long)}),
+        KindError,
+        "z is torch.int64, the parameters are torch.float32",
+    ),
     # an empty batch
     "the mean of an empty batch": (
         lambda: (-elbo().mean()).estimate({"x": torch.zeros(0, 6)}),
@@ -206,9 +254,21 @@ CASES = {
     # parameters given twice or not at all
     "no parameters": (lambda: Normal(), ParameterError, "p(x): a Normal takes loc and scale; got nothing."),
     "half of the parameters": (lambda: Normal(loc=0.0), ParameterError, "p(x): a Normal takes loc and scale; got loc."),
-    "both parametrisations": (lambda: Bernoulli(probs=0.5, logits=0.0), ParameterError, "a Bernoulli takes probs or logits; got logits, probs."),
-    "an unknown parameter": (lambda: Normal(loc=0.0, sigma=1.0), ParameterError, "a Normal has no parameter 'sigma'; it takes loc and scale."),
-    "an unknown output": (lambda: score({"loc": torch.zeros(4, 2), "sd": torch.ones(4, 2)}), ParameterError, "a Normal has no parameter 'sd'"),
+    "both parametrisations": (
+        lambda: Bernoulli(probs=0.5, logits=0.0),
+        ParameterError,
+        "a Bernoulli takes probs or logits; got logits, probs.",
+    ),
+    "an unknown parameter": (
+        lambda: Normal(loc=0.0, sigma=1.0),
+        ParameterError,
+        "a Normal has no parameter 'sigma'; it takes loc and scale.",
+    ),
+    "an unknown output": (
+        lambda: score({"loc": torch.zeros(4, 2), "sd": torch.ones(4, 2)}),
+        ParameterError,
+        "a Normal has no parameter 'sd'",
+    ),
     "a missing output": (lambda: score({"loc": torch.zeros(4, 2)}), ParameterError, "q(z|x): a Normal takes loc and scale; got loc."),
     "given and returned": (
         lambda: score({"loc": torch.zeros(4, 2), "scale": torch.ones(4, 2)}, scale=1.0),
@@ -226,10 +286,18 @@ CASES = {
         KindError,
         'q(z|x): forward must return a dict from names to tensors, like {"loc": ..., "scale": ...}; it returned a tensor of shape (4, 2).',
     ),
-    "a deterministic variable without a value": (lambda: Deterministic(var=["h"]), ParameterError, "either a forward that returns h, or a constant"),
+    "a deterministic variable without a value": (
+        lambda: Deterministic(var=["h"]),
+        ParameterError,
+        "a forward that returns h, or a constant",
+    ),
     # forward against cond_var
     "forward's arguments": (lambda: Wide(var=["z"], cond_var=["y"]), FormulaError, "p(z|y): Wide.forward takes (x), but cond_var is (y)."),
-    "too few arguments": (lambda: Wide(var=["z"], cond_var=["x", "y"]), FormulaError, "p(z|x,y): Wide.forward takes (x), but cond_var is (x, y)."),
+    "too few arguments": (
+        lambda: Wide(var=["z"], cond_var=["x", "y"]),
+        FormulaError,
+        "p(z|x,y): Wide.forward takes (x), but cond_var is (x, y).",
+    ),
     "too many arguments": (lambda: Two(var=["z"], cond_var=["x"]), FormulaError, "p(z|x): Two.forward takes (x, y), but cond_var is (x)."),
     # names
     "a network that takes a name of ours": (Clash, FormulaError, "Clash: 'hidden_var' is a word of the library's own on a distribution"),
@@ -239,21 +307,45 @@ CASES = {
     "twice": (lambda: Normal(var=["x", "x"], loc=0.0, scale=1.0), FormulaError, "names x twice"),
     "two variables": (lambda: Normal(var=["x", "y"], loc=0.0, scale=1.0), FormulaError, "a Normal has one variable"),
     # formulas
-    "ELBO the wrong way round": (lambda: ELBO(Encoder(), Decoder() * prior()), FormulaError, "ELBO: p(x,z) draws all of q(z|x), so nothing is observed. The order is ELBO(p, q)."),
+    "ELBO the wrong way round": (
+        lambda: ELBO(Encoder(), Decoder() * prior()),
+        FormulaError,
+        "ELBO: p(x,z) draws all of q(z|x), so nothing is observed. The order is ELBO(p, q).",
+    ),
     "ELBO of strangers": (lambda: ELBO(prior(), Label()), FormulaError, "ELBO: p(y|x) draws y, of which p_prior(z) knows nothing."),
-    "KL over different variables": (lambda: KullbackLeibler(Encoder(), Decoder()), FormulaError, "the left side is over z, the right side over x."),
+    "KL over different variables": (
+        lambda: KullbackLeibler(Encoder(), Decoder()),
+        FormulaError,
+        "the left side is over z, the right side over x.",
+    ),
     "expectation the wrong way round": (lambda: Expectation(LogProb(prior()), prior()), KindError, "Is the order q, f?"),
-    "no samples": (lambda: Expectation(prior(), LogProb(prior()), num_samples=0), KindError, "num_samples must be a whole number of at least 1; got 0."),
+    "no samples": (
+        lambda: Expectation(prior(), LogProb(prior()), num_samples=0),
+        KindError,
+        "num_samples must be a whole number of at least 1; got 0.",
+    ),
     "a loss and a string": (lambda: kl() + "1", KindError, "A loss combines with losses, numbers and tensors; got a str"),
-    "a loss and a matrix": (lambda: kl() * torch.ones(2, 2), ShapeError, "A tensor in a formula is () or (batch,); this one has shape (2, 2)."),
+    "a loss and a matrix": (
+        lambda: kl() * torch.ones(2, 2),
+        ShapeError,
+        "A tensor in a formula is () or (batch,); this one has shape (2, 2).",
+    ),
     "a distribution and a number": (lambda: prior() * 2, KindError, "p_prior(z) multiplies with distributions; got a int."),
     "a parameter with a batch": (
         lambda: (Parameter("beta") * kl()).estimate({"x": binary(4), "beta": torch.ones(4)}),
         ShapeError,
         "The parameter beta is one number, (); its value has shape (4,).",
     ),
-    "eval with values": (lambda: kl().eval({"x": binary()}), KindError, "KL[q(z|x)||p_prior(z)].eval() takes no values: it sets evaluation mode"),
-    "a batch size that differs": (lambda: kl().estimate({"x": binary(4)}, batch_size=3), ShapeError, "batch_size=3, but the values have batch 4."),
+    "eval with values": (
+        lambda: kl().eval({"x": binary()}),
+        KindError,
+        "KL[q(z|x)||p_prior(z)].eval() takes no values: it sets evaluation mode",
+    ),
+    "a batch size that differs": (
+        lambda: kl().estimate({"x": binary(4)}, batch_size=3),
+        ShapeError,
+        "batch_size=3, but the values have batch 4.",
+    ),
     "a sample shape": (lambda: prior().sample(sample_shape=5), KindError, "sample_shape must be a list of whole numbers, like [5]; got 5."),
     # models
     "a loss that is not a scalar": (

@@ -140,7 +140,9 @@ def test_losses_copy_and_pickle(name):
                 assert torch.equal(loss.estimate(given(loss)), expected)
 
 
-@pytest.mark.parametrize("make", [Decoder, prior, lambda: Decoder() * prior(), lambda: (Decoder() * prior()).replace_var(x="v").marginalize_var("z")])
+@pytest.mark.parametrize(
+    "make", [Decoder, prior, lambda: Decoder() * prior(), lambda: (Decoder() * prior()).replace_var(x="v").marginalize_var("z")]
+)
 def test_distributions_copy_and_pickle(make):
     p = make()
     values = {k: v for k, v in VALUES.items() if k in p.cond_var}

@@ -29,7 +29,10 @@ CASES = {
     "Bernoulli(probs)": (Bernoulli(probs=PROBS), lambda x: scipy.stats.bernoulli(PROBS).logpmf(x)),
     "Bernoulli(logits)": (Bernoulli(logits=torch.logit(PROBS)), lambda x: scipy.stats.bernoulli(PROBS).logpmf(x)),
     "Categorical(probs)": (Categorical(probs=SIMPLEX), lambda x: scipy.stats.multinomial(1, SIMPLEX.numpy()).logpmf(x)[:, None]),
-    "Categorical(logits)": (Categorical(logits=SIMPLEX.log() + 4.0), lambda x: scipy.stats.multinomial(1, SIMPLEX.numpy()).logpmf(x)[:, None]),
+    "Categorical(logits)": (
+        Categorical(logits=SIMPLEX.log() + 4.0),
+        lambda x: scipy.stats.multinomial(1, SIMPLEX.numpy()).logpmf(x)[:, None],
+    ),
 }
 
 

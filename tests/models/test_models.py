@@ -195,7 +195,9 @@ def test_a_loss_that_is_not_finite_names_the_term_and_the_data():
     q = Encoder()
     model = VAE(q, Wild(), prior())
     before = weights(model)
-    with pytest.raises(NonFiniteLossError, match=r"^log p\(x\|z\) is -infinite for 2 of 5 data, so mean\(.*\) is not finite\. The optimiser has not"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"^log p\(x\|z\) is -infinite for 2 of 5 data, so mean\(.*\) is not finite\. The optimiser has not"
+    ):
         model.train({"x": binary()})
     assert_not_stepped(model, before)
 

@@ -255,4 +255,3 @@ def _sizes(shape: Sequence[int], who: str) -> tuple[int, ...]:
 
 def _indent(text: str) -> str:
     return "\n".join("  " + line for line in text.splitlines())
-

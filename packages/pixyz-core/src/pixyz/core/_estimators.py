@@ -4,9 +4,9 @@ Written out for one datum, with y enumerated, and K draws of which some are scor
 
     E_q[f] = 1/K Σ_k Σ_y q(y) f_k(y) + 1/K Σ_k Σ_s (log q_s - stop(log q_s)) (stop(cost_k) - baseline_k),
 
-where the second sum is zero in value and gives the score-function gradient of each scored factor s (Williams 1992); the cost of a scored
-factor is all that is downstream of it, with the enumerated variables that do not stand above it summed out, and the baseline is the mean of the
-other draws' costs (leave-one-out; Kool et al. 2019, https://openreview.net/forum?id=r1lgTGL5DE).
+where the second sum is zero in value and gives the score-function gradient of each scored factor s (Williams 1992). The cost of a
+scored factor is all that is downstream of it, with the enumerated variables that do not stand above it summed out; the baseline is
+the mean of the other draws' costs (leave-one-out; Kool et al. 2019, https://openreview.net/forum?id=r1lgTGL5DE).
 """
 
 import warnings
@@ -133,10 +133,13 @@ def _choose(asked: str, factor: Factor, conditional: Conditional, points: int, w
     size = conditional.support_size()
     if asked == "enumerate":
         if size is None:
-            raise IntractableError(f"{who}: {factor} ({factor.dist.distribution_name}) takes infinitely many values; it cannot be enumerated.")
+            raise IntractableError(
+                f"{who}: {factor} ({factor.dist.distribution_name}) takes infinitely many values; it cannot be enumerated."
+            )
         if points * size > MAX_ENUMERATE:
             raise IntractableError(
-                f"{who}: enumerating {', '.join(factor.var)} takes {points * size:.6g} points, more than {MAX_ENUMERATE}. Use estimator='score'."
+                f"{who}: enumerating {', '.join(factor.var)} takes {points * size:.6g} points, more than {MAX_ENUMERATE}. "
+                "Use estimator='score'."
             )
         return asked
     if size is not None and points * size <= MAX_ENUMERATE:

@@ -21,8 +21,8 @@ class Expectation(Loss):
         q: the distribution that is drawn from.
         f: the loss inside.
         num_samples: K, how many draws are averaged; the networks of q and f run once for all of them.
-        estimator: `"enumerate"` sums over a finite support, `"pathwise"` differentiates through the draw, `"score"` uses
-            ∇q = q∇log q with the other draws' mean as baseline. `"auto"`, for each factor: enumerate if the support has at most 256 points, else
+        estimator: `"enumerate"` sums over a finite support, `"pathwise"` differentiates through the draw, `"score"` uses ∇q = q∇log q
+            with the other draws' mean as baseline. `"auto"`, for each factor: enumerate if the support has at most 256 points, else
             pathwise where the family allows it, else score. A dict chooses per variable.
         share: whether to share draws with other expectations at all.
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from ._scope import Scope, open_scope
 if TYPE_CHECKING:
     from ._distribution import Distribution
 
-    Operand = Union["Loss", Tensor, float]
+    Operand = "Loss | Tensor | float"
 
 
 class Loss(nn.Module):

@@ -47,7 +47,8 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
         outputs = module(**arguments)
     if not isinstance(outputs, dict):
         raise KindError(
-            f'{factor}: forward must return a dict from names to tensors, like {{"loc": ..., "scale": ...}}; it returned {_describe(outputs)}.'
+            f'{factor}: forward must return a dict from names to tensors, like {{"loc": ..., "scale": ...}}; '
+            f"it returned {_describe(outputs)}."
         )
     tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in outputs.items()}
     if not inputs:
@@ -66,9 +67,7 @@ def common_sizes(dims: Dims, inputs: tuple[Binding, ...], factor: object) -> lis
 
 
 def _batches(factor: Any, inputs: tuple[Binding, ...]) -> str:
-    return ", ".join(
-        f"{name} has batch {b.tensor.shape[len(b.dims) - 1]}" for name, b in zip(factor.cond_var, inputs) if BATCH in b.dims
-    )
+    return ", ".join(f"{name} has batch {b.tensor.shape[len(b.dims) - 1]}" for name, b in zip(factor.cond_var, inputs) if BATCH in b.dims)
 
 
 def _outputs(

@@ -158,13 +158,11 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
 def _write_sum(terms: tuple[tuple[int, f.Formula], ...], s: Style) -> str:
     out: list[str] = []
     for i, (sign, term) in enumerate(terms):
-        text, level = _write(term, s)
-        # A sum inside a sum, a ratio's log aside, and what begins with a minus keep their brackets.
-        begins_with_minus = isinstance(term, f.Number) and term.value < 0 or isinstance(term, f.Sum) and term.terms[0][0] < 0
-        if isinstance(term, f.Sum) and (sign < 0 or i > 0 or begins_with_minus) or begins_with_minus and (i > 0 or sign < 0):
+        text, _ = _write(term, s)
+        signed = i > 0 or sign < 0
+        if signed and (isinstance(term, f.Sum) or (isinstance(term, f.Number) and term.value < 0)):
             text = s.brackets.format(body=text)
-        if i == 0:
-            out.append(text if sign > 0 else s.negative.format(body=text))
-        else:
-            out.append((s.plus if sign > 0 else s.minus) + text)
+        if i > 0:
+            out.append(s.plus if sign > 0 else s.minus)
+        out.append(s.negative.format(body=text) if i == 0 and sign < 0 else text)
     return "".join(out)

@@ -14,8 +14,8 @@ class Bernoulli(Family):
     $$\log p(x) = x \log \pi + (1 - x) \log (1 - \pi)$$
 
     Args:
-        probs: the probability π of a 1, `(*features)` or rank 0. A probability that has rounded to 0 or 1 is taken as the nearest number that
-            has not, so the log-density stays finite.
+        probs: the probability π of a 1, `(*features)` or rank 0. In a log-density, a probability that has rounded to 0 or 1 is taken as
+            the nearest number that has not, so that it stays finite.
         logits: log π/(1-π), instead.
 
     The other arguments are those of every family.

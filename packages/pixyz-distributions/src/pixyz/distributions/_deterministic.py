@@ -38,7 +38,7 @@ class Deterministic(Leaf):
         self.constants = tuple(values)
         if self.has_network == bool(values) or (values and set(values) != set(self.var)):
             raise ParameterError(
-                f"{self.prob_text}: a Deterministic has either a forward that returns {', '.join(self.var)}, or a constant for each of them."
+                f"{self.prob_text}: a Deterministic has a forward that returns {', '.join(self.var)}, or a constant for each of them."
             )
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Computed":
@@ -72,5 +72,3 @@ class Computed:
     def enumerate_support(self) -> list[Tensor]:
         """Not for a computed variable."""
         raise IntractableError("A deterministic variable is computed, not enumerated.")
-
-

@@ -53,7 +53,8 @@ class Given:
             batch = x.shape[len(dims) - 1]
             if self.batch is not None and batch != self.batch:
                 raise ShapeError(
-                    f"{factor}: {name} has batch {batch}, but {', '.join(factor.cond_var)} has batch {self.batch}; one density needs one batch."
+                    f"{factor}: {name} has batch {batch}, but {', '.join(factor.cond_var)} has batch {self.batch}; "
+                    "one density needs one batch."
                 )
         elif not dims:
             raise ShapeError(f"{factor}: {name} has shape {tuple(x.shape)}; a value is (batch, *features).")

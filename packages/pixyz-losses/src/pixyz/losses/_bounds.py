@@ -33,7 +33,9 @@ def ELBO(p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: s
     drawn, observed = set(q.var), set(p.var).difference(q.var)
     unknown = [v for v in q.var if v not in (*p.var, *p.cond_var)]
     if unknown:
-        raise FormulaError(f"ELBO: {q.prob_text} draws {', '.join(unknown)}, of which {p.prob_text} knows nothing. The order is ELBO(p, q).")
+        raise FormulaError(
+            f"ELBO: {q.prob_text} draws {', '.join(unknown)}, of which {p.prob_text} knows nothing. The order is ELBO(p, q)."
+        )
     if not observed and drawn.intersection(p.cond_var):
         raise FormulaError(f"ELBO: {q.prob_text} draws all of {p.prob_text}, so nothing is observed. The order is ELBO(p, q).")
     return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)
