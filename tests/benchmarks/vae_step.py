@@ -1,6 +1,6 @@
 """What one training step of a VAE costs: Pixyz against the same model written by hand with torch.distributions.
 
-    python tests/benchmarks/vae_step.py                         # about 10 minutes; needs torch and this repository's packages
+    python tests/benchmarks/vae_step.py                         # some minutes; needs torch and this repository's packages
     python tests/benchmarks/vae_step.py --no-compile            # without the rows of torch.compile
     python tests/benchmarks/vae_step.py --make-peers ~/peers    # once: environments with the published pixyz and with Pyro
     python tests/benchmarks/vae_step.py --peers ~/peers         # their rows as well
