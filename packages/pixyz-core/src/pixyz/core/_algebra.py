@@ -20,38 +20,43 @@ Operand = Loss | Tensor | float
 
 
 def _add(self: Loss, other: Operand) -> Loss:
-    return Sum((*signed_terms(self), *_appended(1, as_loss(other))))
+    return _sum_of(self, 1, as_loss(other))
 
 
 def _radd(self: Loss, other: Operand) -> Loss:
     if isinstance(other, int) and other == 0:  # the start of Python's sum()
         return self
-    return Sum((*signed_terms(as_loss(other)), *_appended(1, self)))
+    return _sum_of(as_loss(other), 1, self)
 
 
 def _sub(self: Loss, other: Operand) -> Loss:
-    return Sum((*signed_terms(self), *_appended(-1, as_loss(other))))
+    return _sum_of(self, -1, as_loss(other))
 
 
 def _rsub(self: Loss, other: Operand) -> Loss:
-    return Sum((*signed_terms(as_loss(other)), *_appended(-1, self)))
+    return _sum_of(as_loss(other), -1, self)
 
 
-def _appended(sign: int, loss: Loss) -> tuple[tuple[int, Loss], ...]:
+def _sum_of(left: Loss, sign: int, right: Loss) -> Sum:
     """A sum is taken apart where its terms keep their signs, a + (b + c); a - (b + c) stays as it is written."""
-    return signed_terms(loss) if sign > 0 else ((sign, loss),)
+    added = signed_terms(right) if sign > 0 else ((sign, right),)
+    return Sum((*signed_terms(left), *added), (left, right))
 
 
 def _neg(self: Loss) -> Loss:
-    return Sum(((-1, self),))
+    return Sum(((-1, self),), (self,))
 
 
 def _mul(self: Loss, other: Operand) -> Loss:
-    return Product((*product_factors(self), as_loss(other)))
+    return _product_of(self, as_loss(other))
 
 
 def _rmul(self: Loss, other: Operand) -> Loss:
-    return Product((as_loss(other), *product_factors(self)))
+    return _product_of(as_loss(other), self)
+
+
+def _product_of(left: Loss, right: Loss) -> Product:
+    return Product((*product_factors(left), *product_factors(right)), (left, right))
 
 
 def _truediv(self: Loss, other: Operand) -> Loss:

@@ -25,8 +25,8 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     found: dict[str, nn.Module] = {}
     constants: list[nn.Module] = []
     for part in parts:
-        for leaf in [part] if getattr(part, "leaf_text", None) else part.children():
-            text: str = leaf.leaf_text  # type: ignore[assignment]
+        for leaf in [part] if getattr(part, "leaf_text", None) else part._modules.values():
+            text: str = leaf.leaf_text  # type: ignore[union-attr, assignment]
             if text == CONSTANT:
                 if not any(leaf is c for c in constants):
                     constants.append(leaf)
@@ -35,7 +35,9 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
                     f"Two different distributions are both written {text}: a {type(found[text]).__name__} and a {type(leaf).__name__}. "
                     "Tell them apart by giving one another name=."
                 )
+    # Straight into the dict: add_module's checks, on every node of a long sum, would cost more than the node.
+    modules = owner._modules
     for text in sorted(found):
-        owner.add_module(text, found[text])
+        modules[text] = found[text]
     for i, leaf in enumerate(constants):
-        owner.add_module(f"{CONSTANT}_{i}", leaf)
+        modules[f"{CONSTANT}_{i}"] = leaf

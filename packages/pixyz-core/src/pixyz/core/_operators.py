@@ -78,10 +78,15 @@ class Parameter(Loss):
 
 
 class Sum(Loss):
-    """a - b + c. Flat: a thousand terms are one node."""
+    """a - b + c. Flat: a thousand terms are one node.
 
-    def __init__(self, terms: Sequence[tuple[int, Loss]]) -> None:
-        super().__init__([x for _, x in terms], **names_of([x for _, x in terms]))
+    Args:
+        terms: each with its sign.
+        parts: losses that have the same parts as the terms; a sum that grows hands over itself and what is added.
+    """
+
+    def __init__(self, terms: Sequence[tuple[int, Loss]], parts: Sequence[Loss]) -> None:
+        super().__init__(parts, **names_of(parts))
         self._terms = tuple(terms)
 
     @property
@@ -100,10 +105,15 @@ class Sum(Loss):
 
 
 class Product(Loss):
-    """a * b. All factors but one draw samples of their own, so that a product of two estimates is unbiased."""
+    """a * b. All factors but one draw samples of their own, so that a product of two estimates is unbiased.
 
-    def __init__(self, factors: Sequence[Loss]) -> None:
-        super().__init__(factors, **names_of(factors))
+    Args:
+        factors: in the order written.
+        parts: as for `Sum`.
+    """
+
+    def __init__(self, factors: Sequence[Loss], parts: Sequence[Loss]) -> None:
+        super().__init__(parts, **names_of(parts))
         self._factors = tuple(factors)
 
     @property
