@@ -15,6 +15,10 @@ D, K, NOISE = 5, 2, 0.7
 
 @pytest.fixture
 def model():
+    return linear_gaussian()
+
+
+def linear_gaussian():
     """x = Wz + b + noise, z ~ N(0, I); W has orthogonal columns, so the posterior is diagonal."""
     torch.set_default_dtype(torch.float64)
     basis, _ = torch.linalg.qr(torch.randn(D, K))

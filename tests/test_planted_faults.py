@@ -1,0 +1,193 @@
+"""The tests are worth something: each of these faults, planted in the library, fails the test that is named beside it."""
+
+import pytest
+import torch
+from core import test_evaluation as evaluation
+from distributions import test_families as families
+from losses import test_truth as truth
+from zoo import Decoder, Encoder, prior
+
+from pixyz.core import Term, _estimators, _operators, _scope
+from pixyz.distributions import Bernoulli, Categorical, Normal, _given
+
+
+def planted(monkeypatch, owner, name, make):
+    """Replaces `owner.name` by `make(original)`, a static method where the original is one."""
+    original = getattr(owner, name)
+    fault = make(original)
+    static = isinstance(owner, type) and isinstance(owner.__dict__[name], staticmethod)
+    monkeypatch.setattr(owner, name, staticmethod(fault) if static else fault)
+
+
+def lost_constant(monkeypatch):
+    planted(monkeypatch, Normal, "log_density", lambda f: lambda params, x: f(params, x) + 0.9189385332046727)
+
+
+def lost_log_scale(monkeypatch):
+    planted(monkeypatch, Normal, "log_density", lambda f: lambda params, x: f(params, x) + params["scale"].log())
+
+
+def swapped_outcomes(monkeypatch):
+    planted(monkeypatch, Bernoulli, "log_density", lambda f: lambda params, x: f(params, 1 - x))
+
+
+def unnormalised_logits(monkeypatch):
+    planted(monkeypatch, Categorical, "log_density", lambda f: lambda params, x: (x * params["logits"]).sum(-1))
+
+
+def mean_over_features(monkeypatch):
+    planted(monkeypatch, _given, "_sum_features", lambda f: lambda t, rank: t.mean(-1) if t.ndim > rank else t)
+
+
+def variance_times_three(monkeypatch):
+    planted(monkeypatch, Normal, "draw", lambda f: lambda p, shape: p["loc"] + (f(p, shape) - p["loc"]) * 3**0.5)
+    planted(monkeypatch, Normal, "rsample", lambda f: lambda p, shape: p["loc"] + (f(p, shape) - p["loc"]) * 3**0.5)
+
+
+def detached_sample(monkeypatch):
+    planted(monkeypatch, Normal, "rsample", lambda f: lambda params, shape: f(params, shape).detach())
+
+
+def reversed_kl(monkeypatch):
+    planted(monkeypatch, Normal, "kl", lambda f: lambda p, q: f(q, p))
+
+
+def variance_for_scale_in_kl(monkeypatch):
+    planted(monkeypatch, Normal, "kl", lambda f: lambda p, q: f({**p, "scale": p["scale"].square()}, q))
+
+
+def kl_summed_over_the_batch(monkeypatch):
+    def make(f):
+        def fault(p, q, who):
+            term = f(p, q, who)
+            return Term(term.tensor.sum().expand(term.tensor.shape), term.dims)
+
+        return fault
+
+    planted(monkeypatch, _given, "same_family_kl", make)
+    monkeypatch.setattr("pixyz.distributions._family.same_family_kl", _given.same_family_kl)
+
+
+def flipped_sign_of_a_difference(monkeypatch):
+    planted(monkeypatch, _operators.Sum, "evaluate", lambda f: lambda self, scope: Term(-f(self, scope).tensor, f(self, scope).dims))
+
+
+def shared_draws_in_a_product(monkeypatch):
+    monkeypatch.setattr(_scope.Scope, "apart", lambda self: self)
+
+
+def shared_draws_inside_an_expectation(monkeypatch):
+    """The inner draw has only the dims of its inputs, not all open Monte Carlo dims; seen where r does not depend on z."""
+    planted(monkeypatch, _scope.Scope, "draw_dims", lambda f: lambda self, conditional, samples: f(self, conditional, ()))
+
+
+def no_shared_draws(monkeypatch):
+    planted(monkeypatch, _scope.Scope, "inside", lambda f: f)
+    from pixyz.core import Expectation
+
+    planted(
+        monkeypatch,
+        Expectation,
+        "_draw",
+        lambda f: lambda self, scope, q, batch: _estimators.draw(scope, self._factors, self.num_samples, self.estimator, batch, self),
+    )
+
+
+def missing_score(monkeypatch):
+    planted(monkeypatch, _estimators, "_score", lambda f: lambda term, log_q, d: Term(f(term, log_q, d).tensor * 0, f(term, log_q, d).dims))
+
+
+def baseline_with_the_own_draw(monkeypatch):
+    def make(f):
+        return lambda cost, sample_dim: cost.tensor.mean(cost.dims.index(sample_dim), keepdim=True)
+
+    planted(monkeypatch, _estimators, "_leave_one_out", make)
+
+
+def unweighted_enumeration(monkeypatch):
+    planted(
+        monkeypatch, _estimators, "_weighted", lambda f: lambda body, weights: Term(f(body, weights).tensor * 0 + 1, f(body, weights).dims)
+    )
+
+
+def stale_memo(monkeypatch):
+    """One memo for the whole process, keyed by tensor identity: the published library's fault."""
+    memo, ids = {}, {}
+
+    def number(self):
+        self.numbers += 1
+        return self.numbers
+
+    def init(self, watch=None):
+        self.memo, self.sizes, self.numbers, self.watch, self.validate = memo, {}, 0, watch, True
+
+    def bind(self, name, tensor, dims):
+        stable = ids.setdefault(id(tensor), -len(ids) - 1)
+        binding = self.bindings[name] = _scope.Binding(tensor, dims, stable)
+        return binding
+
+    monkeypatch.setattr(_scope.Evaluation, "__init__", init)
+    monkeypatch.setattr(_scope.Evaluation, "number", number)
+    monkeypatch.setattr(_scope.Scope, "bind", bind)
+
+
+def no_memo(monkeypatch):
+    class Forgetful(dict):
+        def get(self, key, default=None):
+            return default
+
+    def make(f):
+        def init(self, watch=None):
+            f(self, watch)
+            self.memo = Forgetful()
+
+        return init
+
+    planted(monkeypatch, _scope.Evaluation, "__init__", make)
+
+
+def vae():
+    return Decoder(), Encoder(), prior()
+
+
+def density(name):
+    return lambda: families.test_log_likelihood_is_scipys_summed_over_the_features(*families.CASES[name])
+
+
+FAULTS = [
+    (lost_constant, density("Normal")),
+    (lost_log_scale, families.test_normal_integrates_to_one),
+    (swapped_outcomes, density("Bernoulli(probs)")),
+    (unnormalised_logits, density("Categorical(logits)")),
+    (mean_over_features, density("Normal")),
+    (variance_times_three, families.test_draws_of_a_normal_pass_kolmogorov_smirnov),
+    (detached_sample, families.test_rsample_gradients_of_a_normal),
+    (reversed_kl, families.test_normal_kl_against_quadrature),
+    (variance_for_scale_in_kl, families.test_kl_of_the_reference_pair),
+    (kl_summed_over_the_batch, families.test_kl_is_per_datum_not_summed_over_the_batch),
+    (flipped_sign_of_a_difference, truth.test_arithmetic_is_arithmetic),
+    (shared_draws_in_a_product, truth.test_a_product_of_expectations_draws_anew),
+    (shared_draws_inside_an_expectation, lambda: truth.test_several_samples_equal_a_loop_over_single_ones(5)),
+    (no_shared_draws, truth.test_shared_draws_cancel),
+    (missing_score, truth.test_score_gradients_of_a_joint_with_a_conditional_below),
+    (missing_score, lambda: truth.test_gradient_through_a_bernoulli("score")),
+    (baseline_with_the_own_draw, truth.test_score_gradients_of_a_joint_with_a_conditional_below),
+    (unweighted_enumeration, lambda: truth.test_gradient_through_a_bernoulli("enumerate")),
+    (stale_memo, lambda: evaluation.test_same_tensor_object_twice_in_training(vae())),
+    (stale_memo, lambda: evaluation.test_value_changed_in_place_between_evaluations(vae())),
+    (stale_memo, lambda: evaluation.test_parameters_changed_by_load_state_dict(vae())),
+    (stale_memo, lambda: evaluation.test_parameters_changed_by_an_optimiser_step(vae())),
+    (stale_memo, evaluation.test_deleted_model_and_30_past_batches_are_released),
+    (no_memo, lambda: evaluation.test_encoder_and_decoder_run_exactly_once_per_step(vae(), "ELBO", 1)),
+]
+
+
+@pytest.mark.parametrize(("plant", "test"), FAULTS, ids=[f"{i}-{plant.__name__}" for i, (plant, _) in enumerate(FAULTS)])
+def test_a_planted_fault_fails(plant, test, monkeypatch):
+    plant(monkeypatch)
+    with pytest.raises((AssertionError, RuntimeError, KeyError)):
+        test()
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32)
+    test()
