@@ -3,7 +3,7 @@
 from . import _algebra
 from . import _formula as formula
 from ._dims import BATCH, Dims, Term, align, broadcast, spread, union
-from ._distribution import Distribution, Leaf, constant_parameters
+from ._distribution import Distribution
 from ._errors import (
     BoundVariableError,
     FormulaError,
@@ -18,6 +18,7 @@ from ._errors import (
 )
 from ._expectation import Expectation
 from ._joint import Joint
+from ._leaf import Leaf, constant_parameters
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._network import common_sizes, run_network

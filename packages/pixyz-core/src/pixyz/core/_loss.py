@@ -14,8 +14,6 @@ from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope, open_scope
 
 if TYPE_CHECKING:
-    from ._distribution import Distribution
-
     Operand = "Loss | Tensor | float"
 
 
@@ -64,7 +62,7 @@ class Loss(nn.Module):
         def __neg__(self) -> "Loss": ...
         def mean(self) -> "Loss": ...
         def sum(self) -> "Loss": ...
-        def expectation(self, q: Distribution, **options: Any) -> "Loss": ...
+        def expectation(self, q: nn.Module, **options: Any) -> "Loss": ...
 
     __array_ufunc__ = None  # numpy hands `np.float64(2) * loss` to us instead of making an array of it
 
