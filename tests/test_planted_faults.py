@@ -78,7 +78,7 @@ def shared_draws_in_a_product(monkeypatch):
 
 def shared_draws_inside_an_expectation(monkeypatch):
     """The inner draw has only the dims of its inputs, not all open Monte Carlo dims; seen where r does not depend on z."""
-    planted(monkeypatch, _scope.Scope, "draw_dims", lambda f: lambda self, conditional, samples: f(self, conditional, ()))
+    planted(monkeypatch, _scope.Scope, "draw_dims", lambda f: lambda self, factor, conditional, samples: f(self, factor, conditional, ()))
 
 
 def no_shared_draws(monkeypatch):

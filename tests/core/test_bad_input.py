@@ -81,6 +81,14 @@ class Clash(Normal):
         return {"loc": self.hidden_var(x), "scale": 1.0}
 
 
+class Wrong(Deterministic):
+    def __init__(self):
+        super().__init__(var=["h"], cond_var=["x"], name="f")
+
+    def forward(self, x):
+        return {"h": torch.zeros(3)}
+
+
 class Two(Normal):
     def forward(self, x, y):
         return {"loc": x + y, "scale": 1.0}
@@ -182,6 +190,21 @@ CASES = {
         lambda: KullbackLeibler(Encoder(z=3), prior(2)).estimate({"x": binary()}),
         ShapeError,
         "KL[q(z|x)||p_prior(z)]: q(z|x) has features (3,), p_prior(z) has (2,).",
+    ),
+    "two batches in one draw": (
+        lambda: (Encoder() * Label().replace_var(x="v")).sample({"x": binary(4), "v": binary(5)}),
+        ShapeError,
+        "p(y|v): v has batch 5, but other values here have another; what is drawn together has one batch.",
+    ),
+    "a prior without a size": (
+        lambda: Normal(var=["z"], loc=0.0, scale=1.0).log_likelihood({"z": torch.zeros(4, 2)}),
+        ShapeError,
+        "p(z): z has features (2,), but its loc and scale have (). Declare them: dim=2, or features_shape.",
+    ),
+    "a deterministic output of a wrong batch": (
+        lambda: Wrong().sample({"x": binary(4)}),
+        ShapeError,
+        "f(h|x): for 4 inputs the network must return (4, *features); it returned h (3,).",
     ),
     # supports
     "grey pixels": (

@@ -247,10 +247,10 @@ def test_a_deterministic_variable_has_several_outputs():
             super().__init__(var=["a", "b"], cond_var=["x"], name="f")
 
         def forward(self, x):
-            return {"a": x[:, :1], "b": x[:, 1:]}
+            return {"a": x[:, 0], "b": x[:, 1:]}
 
     drawn = Split().sample({"x": torch.arange(6.0).reshape(2, 3)})
-    assert drawn["a"].tolist() == [[0.0], [3.0]]
+    assert drawn["a"].tolist() == [0.0, 3.0]
     assert drawn["b"].tolist() == [[1.0, 2.0], [4.0, 5.0]]
     constant = Deterministic(var=["c"], c=torch.ones(3))
     assert constant.sample(batch_size=2)["c"].shape == (2, 3)

@@ -89,7 +89,7 @@ class Distribution(nn.Module):
                     )
                 continue
             conditional = scope.conditional(factor)
-            dims, sizes = scope.draw_dims(conditional, samples)
+            dims, sizes = scope.draw_dims(factor, conditional, samples)
             for name, term in zip(factor.var, conditional.draw(dims, sizes, pathwise=True)):
                 scope.bind(name, term.tensor, term.dims)
                 made.add(name)

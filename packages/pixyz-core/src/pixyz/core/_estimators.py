@@ -91,7 +91,7 @@ def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator:
                     "Use num_samples=2 or more.",
                     stacklevel=2,
                 )
-            dims, sizes = inner.draw_dims(conditional, inner.samples)
+            dims, sizes = inner.draw_dims(factor, conditional, inner.samples)
             terms = conditional.draw(dims, sizes, pathwise=method == "pathwise")
         for name, term in zip(factor.var, terms):
             bindings[name] = inner.bind(name, term.tensor, term.dims)

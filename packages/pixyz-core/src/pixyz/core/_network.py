@@ -15,8 +15,58 @@ _BATCH_ONLY = (BATCH,)
 _SHAPE_WORDS = re.compile(r"shape|size|dimension|multiplied|channels|elements|broadcast|match", re.IGNORECASE)
 
 
-def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> dict[str, Term]:
-    """The module's outputs for these inputs, each with its open dims.
+class Outputs:
+    """What a network returned, still folded.
+
+    Attributes:
+        tensors: by name, `(N, *features)`.
+        dims: the dims that were folded into N.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], factor: Factor, dims: Dims, sizes: list[int], count: int | None) -> None:
+        self.tensors = tensors
+        self.dims = dims
+        self._factor = factor
+        self._sizes = sizes
+        self._count = count  # N; None where the network has no inputs
+
+    def parameters(self) -> dict[str, Term]:
+        """The outputs as parameters of one family: `(N, *features)`, all of one rank; what has rank 0 or one rank less has no batch."""
+        if self._count is None:
+            return {name: Term(t, ()) for name, t in self.tensors.items()}
+        rank = max([t.ndim for t in self.tensors.values()], default=0)
+        out: dict[str, Term] = {}
+        for name, t in self.tensors.items():
+            if t.ndim == rank and rank and t.shape[0] == self._count:
+                out[name] = self._unfold(t)
+            elif t.ndim == 0 or t.ndim == rank - 1:
+                out[name] = Term(t, ())
+            else:
+                self._refuse(", all of one rank")
+        if self.dims and all([t.dims == () for t in out.values()]):
+            raise ShapeError(f"{self._factor}: no output of the network has a batch, though it was called with a batch of {self._count}.")
+        return out
+
+    def variables(self) -> dict[str, Term]:
+        """The outputs as variables: each `(N, *features)`, of any rank."""
+        if self._count is None:
+            return {name: Term(t, ()) for name, t in self.tensors.items()}
+        if any([t.ndim == 0 or t.shape[0] != self._count for t in self.tensors.values()]):
+            self._refuse("")
+        return {name: self._unfold(t) for name, t in self.tensors.items()}
+
+    def _unfold(self, t: Tensor) -> Term:
+        return Term(t if self.dims == _BATCH_ONLY else unfold(t, self.dims, self._sizes), self.dims)
+
+    def _refuse(self, more: str) -> None:
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in self.tensors.items())
+        raise ShapeError(
+            f"{self._factor}: for {self._count} inputs the network must return ({self._count}, *features){more}; it returned {shapes}."
+        )
+
+
+def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> Outputs:
+    """The module's outputs for these inputs.
 
     The union of the inputs' dims is folded into one leading dim, so convolutions and batch normalisation see `(N, *features)`.
 
@@ -25,35 +75,32 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
         KindError: for outputs that are no dict of tensors, and for mixed devices or dtypes.
     """
     names = factor.dist.cond_var
+    sizes: list[int] = []
     if all([b.dims == _BATCH_ONLY for b in inputs]):
         dims: Dims = _BATCH_ONLY if inputs else ()
         arguments = {name: b.tensor for name, b in zip(names, inputs)}
-        sizes = [inputs[0].tensor.shape[0]] if inputs else []
         if len(inputs) > 1:
             common_sizes(dims, inputs, factor)
-        folded = False
     else:
         dims = union(*[b.dims for b in inputs])
         sizes = common_sizes(dims, inputs, factor)
         arguments = {name: fold(b.tensor, b.dims, dims, sizes) for name, b in zip(names, inputs)}
-        folded = True
     if validate:
         try:
-            outputs = module(**arguments)
+            returned = module(**arguments)
         except RuntimeError as error:
             _explain(error, module, factor, arguments)
             raise
     else:
-        outputs = module(**arguments)
-    if not isinstance(outputs, dict):
+        returned = module(**arguments)
+    if not isinstance(returned, dict):
         raise KindError(
             f'{factor}: forward must return a dict from names to tensors, like {{"loc": ..., "scale": ...}}; '
-            f"it returned {_describe(outputs)}."
+            f"it returned {_describe(returned)}."
         )
-    tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in outputs.items()}
-    if not inputs:
-        return {k: Term(v, ()) for k, v in tensors.items()}
-    return _outputs(tensors, factor, arguments, dims, sizes, folded)
+    tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in returned.items()}
+    count = next(iter(arguments.values())).shape[0] if inputs else None
+    return Outputs(tensors, factor, dims, sizes, count)
 
 
 def common_sizes(dims: Dims, inputs: tuple[Binding, ...], factor: object) -> list[int]:
@@ -68,27 +115,6 @@ def common_sizes(dims: Dims, inputs: tuple[Binding, ...], factor: object) -> lis
 
 def _batches(factor: Any, inputs: tuple[Binding, ...]) -> str:
     return ", ".join(f"{name} has batch {b.tensor.shape[len(b.dims) - 1]}" for name, b in zip(factor.cond_var, inputs) if BATCH in b.dims)
-
-
-def _outputs(
-    tensors: Mapping[str, Tensor], factor: Factor, arguments: Mapping[str, Tensor], dims: Dims, sizes: list[int], folded: bool
-) -> dict[str, Term]:
-    count = next(iter(arguments.values())).shape[0]
-    rank = max([t.ndim for t in tensors.values()], default=0)
-    out: dict[str, Term] = {}
-    for name, t in tensors.items():
-        if t.ndim == rank and rank and t.shape[0] == count:
-            out[name] = Term(unfold(t, dims, sizes) if folded else t, dims)
-        elif t.ndim == 0 or t.ndim == rank - 1:
-            out[name] = Term(t, ())
-        else:
-            shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in tensors.items())
-            raise ShapeError(
-                f"{factor}: for {count} inputs the network must return ({count}, *features), all of one rank; it returned {shapes}."
-            )
-    if dims and all([t.dims == () for t in out.values()]):
-        raise ShapeError(f"{factor}: no output of the network has a batch, though it was called with a batch of {count}.")
-    return out
 
 
 def _number(value: object, name: str, factor: Factor, arguments: Mapping[str, Tensor]) -> Tensor:

@@ -45,9 +45,11 @@ class Conditional(Protocol):
 
     Attributes:
         dims: the open dims of its parameters.
+        batch: the batch of its parameters; None if they have none.
     """
 
     dims: Dims
+    batch: int | None
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(values|inputs) in nats, summed over the features."""
@@ -158,8 +160,13 @@ class Scope:
                 self.shared.watch(f"log {factor}", found)
         return found
 
-    def draw_dims(self, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:
+    def draw_dims(self, factor: Factor, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:
         """The dims of a draw, all open Monte Carlo dims and those of its inputs, with their sizes."""
+        if conditional.batch is not None and conditional.batch != self.batch:
+            raise ShapeError(
+                f"{factor}: {', '.join(factor.cond_var)} has batch {conditional.batch}, but other values here have another; "
+                "what is drawn together has one batch."
+            )
         dims = tuple(sorted({*samples, *conditional.dims, BATCH}, reverse=True))
         return dims, self.sizes(dims)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from pixyz.core import Binding, Dims, Factor, IntractableError, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
+from pixyz.core import BATCH, Binding, Dims, Factor, IntractableError, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
 
 
 class Deterministic(Leaf):
@@ -44,9 +44,12 @@ class Deterministic(Leaf):
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Computed":
         if self.constants:
             return Computed([Term(getattr(self, v), ()) for v in self.var])
-        terms = run_network(self, factor, inputs, scope.shared.validate)
-        if set(terms) != set(self.var):
-            raise ParameterError(f"{factor}: forward must return {', '.join(self.var)}; it returned {', '.join(terms) or 'nothing'}.")
+        outputs = run_network(self, factor, inputs, scope.shared.validate)
+        if set(outputs.tensors) != set(self.var):
+            raise ParameterError(
+                f"{factor}: forward must return {', '.join(self.var)}; it returned {', '.join(outputs.tensors) or 'nothing'}."
+            )
+        terms = outputs.variables()
         return Computed([terms[v] for v in self.var])
 
 
@@ -56,6 +59,7 @@ class Computed:
     def __init__(self, terms: list[Term]) -> None:
         self.terms = terms
         self.dims: Dims = terms[0].dims
+        self.batch = terms[0].tensor.shape[len(self.dims) - 1] if BATCH in self.dims else None
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """What was computed; its dims are those of its inputs, whatever was asked for."""

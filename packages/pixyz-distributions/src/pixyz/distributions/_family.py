@@ -114,7 +114,7 @@ class Family(Leaf):
         validate = scope.shared.validate
         if not self.has_network:
             return Given(self, factor, self._constant_terms(), validate, self.constant_features)
-        terms = run_network(self, factor, inputs, validate)
+        terms = run_network(self, factor, inputs, validate).parameters()
         if self.constants:
             self._check_names(self.constants, terms)
             terms.update(self._constant_terms())

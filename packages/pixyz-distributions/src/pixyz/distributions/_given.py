@@ -62,6 +62,7 @@ class Given:
             whose = "the network's" if self.family.has_network else "its"
             raise ShapeError(
                 f"{factor}: {name} has features {tuple(x.shape[len(dims) :])}, but {whose} {' and '.join(self.terms)} have {self.features}."
+                + (f" Declare them: dim={x.shape[-1]}, or features_shape." if self.features == () and not self.family.has_network else "")
             )
         if validate:
             self._check_value(x, name, factor)

@@ -63,10 +63,10 @@ class Model:
         self.loss = loss
         self.test_loss = loss if test_loss is None else test_loss
         self.distributions = self._leaves(loss if distributions is None else distributions)
-        self.parameters = list(dict.fromkeys(w for d in self.distributions for w in d.parameters()))
-        if not self.parameters:
+        self.trained_parameters = list(dict.fromkeys(w for d in self.distributions for w in d.parameters()))
+        if not self.trained_parameters:
             raise ParameterError(f"{name}: {loss} has no parameters to train.")
-        self.optimizer = optimizer(self.parameters, **(optimizer_params or {}))
+        self.optimizer = optimizer(self.trained_parameters, **(optimizer_params or {}))
         self.optimizer_params = dict(optimizer_params or {})
         self.clip_grad_norm = clip_grad_norm
         self.clip_grad_value = clip_grad_value
@@ -93,9 +93,9 @@ class Model:
         self.optimizer.zero_grad()
         loss.backward()
         if self.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.clip_grad_norm)
+            nn.utils.clip_grad_norm_(self.trained_parameters, self.clip_grad_norm)
         if self.clip_grad_value is not None:
-            nn.utils.clip_grad_value_(self.parameters, self.clip_grad_value)
+            nn.utils.clip_grad_value_(self.trained_parameters, self.clip_grad_value)
         self.optimizer.step()
         return loss.detach()
 
