@@ -1,16 +1,19 @@
 """Densities, draws, supports and divergences of the families, against scipy and quadrature, in float64."""
 
+import importlib
 import itertools
 
 import pytest
-import scipy.integrate
-import scipy.stats
 import torch
 from torch import nn
 
 import pixyz.distributions
 from pixyz.core import Distribution, seeded
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, Family, Normal
+
+scipy = pytest.importorskip("scipy", reason="the densities are held against scipy's")
+importlib.import_module("scipy.integrate")
+importlib.import_module("scipy.stats")
 
 FAMILIES = {"Normal", "Bernoulli", "Categorical"}
 OTHERS = {"Distribution", "Family", "Deterministic"}
