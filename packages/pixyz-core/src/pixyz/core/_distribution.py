@@ -10,7 +10,8 @@ from ._dims import spread
 from ._errors import BoundVariableError, KindError
 from ._formula import Density, Formula
 from ._printers import LATEX, TEXT, UNICODE, render
-from ._scope import Factor, open_scope
+from ._scope import Factor
+from ._values import open_scope
 
 if TYPE_CHECKING:
     from ._loss import Loss

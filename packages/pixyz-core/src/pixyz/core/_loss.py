@@ -11,7 +11,8 @@ from ._errors import BoundVariableError, KindError, ShapeError
 from ._formula import Formula
 from ._leaves import register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
-from ._scope import Scope, open_scope
+from ._scope import Scope
+from ._values import open_scope
 
 if TYPE_CHECKING:
     Operand = "Loss | Tensor | float"
