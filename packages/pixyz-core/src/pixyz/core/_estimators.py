@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ._dims import Dims, Term, align, union
-from ._errors import FormulaError, IntractableError
+from ._errors import FormulaError, IntractableError, KindError
 from ._scope import Binding, Conditional, Factor, Scope
 
 ESTIMATORS = ("auto", "enumerate", "pathwise", "score")
@@ -46,6 +46,8 @@ class Draw(NamedTuple):
 
 def check_estimator(estimator: str | Mapping[str, str], factors: tuple[Factor, ...], who: str) -> None:
     """Raises an error if an estimator is unknown, or cannot serve its factor."""
+    if not isinstance(estimator, (str, Mapping)):
+        raise KindError(f"{who}: estimator must be a name, or a dict from variables to names; got a {type(estimator).__name__}.")
     variables = {v for f in factors for v in f.var}
     if not isinstance(estimator, str):
         for v in estimator:
@@ -55,6 +57,11 @@ def check_estimator(estimator: str | Mapping[str, str], factors: tuple[Factor, .
         name = _asked(estimator, factor)
         if name not in ESTIMATORS:
             raise FormulaError(f"{who}: there is no estimator {name!r}; choose one of {', '.join(ESTIMATORS)}.")
+        if name == "enumerate" and not (factor.dist.has_enumerate or factor.dist.is_deterministic):
+            raise FormulaError(
+                f"{who}: {factor} ({factor.dist.distribution_name}) takes infinitely many values; it cannot be enumerated. "
+                "Use 'pathwise' or 'score'."
+            )
         if name == "pathwise" and not (factor.dist.has_rsample or factor.dist.is_deterministic):
             raise FormulaError(f"{who}: {factor} ({factor.dist.distribution_name}) has no pathwise gradient; use 'enumerate' or 'score'.")
 
@@ -74,8 +81,8 @@ def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator:
         conditional = inner.conditional(factor)
         method = _choose(_asked(estimator, factor), factor, conditional, points, who)
         if method == "enumerate":
-            points *= conditional.support_size() or 1
             support = conditional.enumerate_support()
+            points *= support[0].shape[0]
             dim = shared.open_dim(support[0].shape[0])
             enumerated = (dim, *enumerated)
             terms = [Term(t, (dim,)) for t in support]
@@ -106,9 +113,9 @@ def reduce(body: Term, d: Draw) -> Term:
     """The estimate of the expectation of `body`, without the dims that the draw opened."""
     here = [dim for dim in d.enumerated if dim in body.dims]
     term = _weighted(body, d.weights) if here else body
-    # A draw that the body does not depend on has dims that the body lacks.
+    # A draw that neither the body nor a weight depends on has dims that the term lacks.
     opened = {d.sample_dim, *d.enumerated}
-    scores = [_score(term, log_q, d) for log_q in d.scored if opened.intersection(log_q.dims).issubset(body.dims)]
+    scores = [_score(term, log_q, d) for log_q in d.scored if opened.intersection(log_q.dims).issubset(term.dims)]
     term = _sum_over(term, d.enumerated)
     for score in scores:
         dims = union(term.dims, score.dims)
@@ -130,20 +137,14 @@ def _choose(asked: str, factor: Factor, conditional: Conditional, points: int, w
         return "compute"
     if asked in ("pathwise", "score"):
         return asked
-    size = conditional.support_size()
-    if asked == "enumerate":
-        if size is None:
-            raise IntractableError(
-                f"{who}: {factor} ({factor.dist.distribution_name}) takes infinitely many values; it cannot be enumerated."
-            )
-        if points * size > MAX_ENUMERATE:
-            raise IntractableError(
-                f"{who}: enumerating {', '.join(factor.var)} takes {points * size:.6g} points, more than {MAX_ENUMERATE}. "
-                "Use estimator='score'."
-            )
-        return asked
+    size = conditional.support_size() if factor.dist.has_enumerate else None
     if size is not None and points * size <= MAX_ENUMERATE:
         return "enumerate"
+    if asked == "enumerate":
+        raise IntractableError(
+            f"{who}: enumerating {', '.join(factor.var)} takes {points * (size or 1):.6g} points, more than {MAX_ENUMERATE}. "
+            "Use estimator='score'."
+        )
     return "pathwise" if factor.dist.has_rsample else "score"
 
 

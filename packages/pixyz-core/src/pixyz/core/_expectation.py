@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ._dims import BATCH, Term
+from ._dims import BATCH, Term, spread
 from ._distribution import Distribution
 from ._errors import KindError, ShapeError
 from ._estimators import Draw, check_estimator, draw, reduce
@@ -59,6 +59,7 @@ class Expectation(Loss):
             optional_var=f.optional_var.difference(q.var),
             per_datum=f.per_datum,
             stochastic=True,
+            mixes_batch=f.mixes_batch,
         )
         self.num_samples = num_samples
         self.estimator = estimator
@@ -81,12 +82,16 @@ class Expectation(Loss):
         drawn = {name: b for name, b in d.bindings.items() if name not in q.hidden_var} if q.hidden_var else d.bindings
         samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
         body = scope.inside(drawn, batch, samples, d.number).evaluate(f)
-        if not f.per_datum and set(d.enumerated).intersection(body.dims):
+        if f.mixes_batch and (set(d.enumerated).intersection(body.dims) or (f.per_datum and d.scored)):
             raise ShapeError(
-                f"{self}: {f} mixes the data of a batch, so the sum over the values of {q.prob_text} is not one sum per datum. "
-                "Take .mean() or .sum() outside of the expectation, or use estimator='score'."
+                f"{self}: {f} mixes the data of a batch, so its expectation over {q.prob_text} is not one for each datum. "
+                "Take .mean() or .sum() outside of the expectation."
             )
-        return reduce(body, d)
+        term = reduce(body, d)
+        if self.per_datum and BATCH not in term.dims:  # its batch is known here, and perhaps nowhere further out
+            target = (*term.dims, BATCH)
+            return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
+        return term
 
     def _batch(self, scope: Scope) -> int:
         """That of the values which this expectation needs, else the scope's."""

@@ -18,11 +18,12 @@ from ._variables import check_names
 class Leaf(Distribution):
     """A single conditional: its parameters come from `forward`, which subclasses write, or from constants.
 
-    Written by a leaf: `conditional`; and what the estimators ask, `has_rsample` and `is_deterministic`.
+    Written by a leaf: `conditional`; and what the estimators ask, `has_rsample`, `has_enumerate` and `is_deterministic`.
     """
 
     distribution_name: ClassVar[str] = ""
     has_rsample: ClassVar[bool] = False
+    has_enumerate: ClassVar[bool] = False
     is_deterministic: ClassVar[bool] = False
     leaf_text: str
     _reserved: ClassVar[frozenset[str]] = frozenset()
@@ -48,11 +49,16 @@ class Leaf(Distribution):
         cls._reserved = frozenset(name for c in ours for name in (*vars(c), *vars(c).get("__annotations__", ())))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, (nn.Module, nn.Parameter)) and name in self._reserved:
-            raise FormulaError(
-                f"{type(self).__name__}: {name!r} is a word of the library's own on a distribution; "
-                f"call the network something else, like {name}_net."
-            )
+        if isinstance(value, (nn.Module, nn.Parameter)):
+            if name in self._reserved:
+                raise FormulaError(
+                    f"{type(self).__name__}: {name!r} is a word of the library's own on a distribution; "
+                    f"call the network something else, like {name}_net."
+                )
+            if name in self.__dict__.get("constant_names", ()):
+                raise FormulaError(
+                    f"{type(self).__name__}: {name} is given as a constant already; call the network something else, like {name}_net."
+                )
         super().__setattr__(name, value)
 
     @abstractmethod
@@ -100,13 +106,17 @@ class Leaf(Distribution):
 
 
 def constant_parameters(owner: nn.Module, given: Mapping[str, Any]) -> None:
-    """Registers numbers and tensors as buffers of `owner`, and `nn.Parameter`s as its parameters."""
+    """Registers numbers and tensors as buffers of `owner`, copied, and `nn.Parameter`s as its parameters.
+
+    A number takes the dtype of the tensors beside it.
+    """
+    dtype = next((v.dtype for v in given.values() if isinstance(v, Tensor) and v.is_floating_point()), None)
     for name, value in given.items():
         if isinstance(value, nn.Parameter):
             owner.register_parameter(name, value)
         elif isinstance(value, Tensor):
-            owner.register_buffer(name, value)
+            owner.register_buffer(name, value if value.requires_grad else value.clone())
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            owner.register_buffer(name, torch.tensor(float(value)))
+            owner.register_buffer(name, torch.tensor(float(value), dtype=dtype))
         else:
             raise KindError(f"{type(owner).__name__}: {name} must be a number, a tensor or an nn.Parameter; got a {type(value).__name__}.")

@@ -30,6 +30,7 @@ class Loss(nn.Module):
         optional_var: the variables that it computes itself, which may be given.
         per_datum: whether the value has a batch.
         stochastic: whether evaluating it draws samples.
+        mixes_batch: whether a datum's value depends on the other data.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Loss(nn.Module):
         optional_var: Iterable[str] = (),
         per_datum: bool = True,
         stochastic: bool = False,
+        mixes_batch: bool = False,
     ) -> None:
         super().__init__()
         self.input_var = tuple(dict.fromkeys(input_var))
@@ -48,6 +50,7 @@ class Loss(nn.Module):
         self.optional_var = frozenset(optional_var)
         self.per_datum = per_datum
         self.stochastic = stochastic
+        self.mixes_batch = mixes_batch
         register_leaves(self, parts)
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach

@@ -12,7 +12,11 @@ from ._errors import KindError, ShapeError
 from ._scope import Binding, Factor
 
 _BATCH_ONLY = (BATCH,)
-_SHAPE_WORDS = re.compile(r"shape|size|dimension|multiplied|channels|elements|broadcast|match", re.IGNORECASE)
+# How torch speaks of shapes; an error of the user's own network is left alone.
+_OF_SHAPES = re.compile(
+    r"shapes? .*(cannot|invalid|incompatible|mismatch)|size of tensor|sizes of tensors|expected .*(input|channels|dim)|must match|size mismatch|not match the shape",
+    re.IGNORECASE,
+)
 
 
 class Outputs:
@@ -144,6 +148,6 @@ def _explain(error: RuntimeError, module: nn.Module, factor: Factor, arguments: 
             raise KindError(
                 f"{factor}: {outer[name]} is {a.dtype}, the network's parameters are {own.dtype}. Convert one with .to()."
             ) from error
-    if _SHAPE_WORDS.search(str(error)):
+    if _OF_SHAPES.search(str(error)):
         shapes = ", ".join(f"{outer[name]} of features {tuple(a.shape[1:])}" for name, a in arguments.items())
         raise ShapeError(f"{factor}: the network failed on {shapes}: {str(error).splitlines()[0]}") from error

@@ -34,7 +34,7 @@ class Constant(Loss):
         if isinstance(value, nn.Parameter):
             self.register_parameter("value", value)
         elif isinstance(value, Tensor):
-            self.register_buffer("value", value)
+            self.register_buffer("value", value if value.requires_grad else value.clone())
         else:
             self.number, self.leaf_text = float(value), None
 
@@ -54,6 +54,9 @@ class Constant(Loss):
 
 class Parameter(Loss):
     """A number that is given with the data, `{"beta": 0.5}`: the same formula serves a whole schedule.
+
+    To a `torch.compile(loss)` that is called directly give a tensor, `{"beta": torch.tensor(0.5)}`: the compiler takes a Python number as
+    a constant. `estimate` makes a tensor of it first.
 
     Args:
         name: its name among the values.
@@ -94,14 +97,21 @@ class Sum(Loss):
         return f.Sum(tuple((sign, x.formula) for sign, x in self._terms))
 
     def evaluate(self, scope: Scope) -> Term:
-        (sign, first), *rest = self._terms
-        total = scope.evaluate(first)
-        if sign < 0:
-            total = Term(-total.tensor, total.dims)
-        for sign, loss in rest:
-            x, y, dims = broadcast(total, scope.evaluate(loss), self)
-            total = Term(x + y if sign > 0 else x - y, dims)
-        return total
+        total: Term | None = None
+        number = 0.0  # a Python number takes the dtype of what it is added to
+        for sign, loss in self._terms:
+            if isinstance(loss, Constant) and loss.number is not None:
+                number += sign * loss.number
+                continue
+            term = scope.evaluate(loss)
+            if total is None:
+                total = term if sign > 0 else Term(-term.tensor, term.dims)
+            else:
+                x, y, dims = broadcast(total, term, self)
+                total = Term(x + y if sign > 0 else x - y, dims)
+        if total is None:
+            return Term(torch.tensor(number), ())
+        return Term(total.tensor + number, total.dims) if number != 0.0 else total
 
 
 class Product(Loss):
@@ -155,6 +165,12 @@ class Quotient(Loss):
     def evaluate(self, scope: Scope) -> Term:
         top, bottom = self._pair
         inner = scope.apart() if bottom.stochastic else scope
+        if isinstance(bottom, Constant) and bottom.number is not None:
+            term = scope.evaluate(top)
+            return Term(term.tensor / bottom.number, term.dims)
+        if isinstance(top, Constant) and top.number is not None:
+            term = inner.evaluate(bottom)
+            return Term(top.number / term.tensor, term.dims)
         x, y, dims = broadcast(scope.evaluate(top), inner.evaluate(bottom), self)
         return Term(x / y, dims)
 
@@ -165,7 +181,7 @@ class Reduction(Loss):
     name = ""
 
     def __init__(self, loss: Loss) -> None:
-        super().__init__([loss], **{**names_of([loss]), "per_datum": False})
+        super().__init__([loss], **{**names_of([loss]), "per_datum": False, "mixes_batch": loss.per_datum or loss.mixes_batch})
         self._loss = (loss,)
 
     @property
@@ -212,6 +228,7 @@ def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
         "optional_var": [v for x in losses for v in x.optional_var],
         "per_datum": any(x.per_datum for x in losses),
         "stochastic": any(x.stochastic for x in losses),
+        "mixes_batch": any(x.mixes_batch for x in losses),
     }
 
 

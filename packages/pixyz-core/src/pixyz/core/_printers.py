@@ -141,7 +141,7 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
         case f.Ratio(top, bottom):
             if s.ratio_is_atom:
                 return s.ratio.format(top=whole(top), bottom=whole(bottom)), _ATOM
-            return s.ratio.format(top=at_least(_PRODUCT, top), bottom=at_least(_ATOM, bottom)), _PRODUCT
+            return s.ratio.format(top=at_least(_ATOM, top), bottom=at_least(_ATOM, bottom)), _PRODUCT
         case f.Sum(terms):
             return _write_sum(terms, s), _SUM
         case f.Product(factors):

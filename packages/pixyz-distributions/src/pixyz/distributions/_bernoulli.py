@@ -30,6 +30,7 @@ class Bernoulli(Family):
     supports = {"probs": unit_interval, "logits": real}
     value_support = binary
     has_kl = True
+    has_enumerate = True
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class Bernoulli(Family):
         return torch.bernoulli(probs.expand(shape))
 
     @staticmethod
-    def count_support(features: tuple[int, ...]) -> int | None:
+    def count_support(features: tuple[int, ...]) -> int:
         return 2 ** torch.Size(features).numel()
 
     @staticmethod

@@ -31,6 +31,7 @@ class Categorical(Family):
     supports = {"probs": simplex, "logits": real_vectors}
     value_support = one_hot
     has_kl = True
+    has_enumerate = True
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class Categorical(Family):
         return F.one_hot(index, k).to(probs.dtype).reshape(shape)
 
     @staticmethod
-    def count_support(features: tuple[int, ...]) -> int | None:
+    def count_support(features: tuple[int, ...]) -> int:
         return features[-1] ** torch.Size(features[:-1]).numel()
 
     @staticmethod

@@ -35,14 +35,14 @@ class Deterministic(Leaf):
     def __init__(self, *, var: Iterable[str], cond_var: Iterable[str] = (), name: str = "p", **values: Tensor | float) -> None:
         super().__init__(var, cond_var, name)
         constant_parameters(self, values)
-        self.constants = tuple(values)
+        self.constant_names = tuple(values)
         if self.has_network == bool(values) or (values and set(values) != set(self.var)):
             raise ParameterError(
                 f"{self.prob_text}: a Deterministic has a forward that returns {', '.join(self.var)}, or a constant for each of them."
             )
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Computed":
-        if self.constants:
+        if self.constant_names:
             return Computed([Term(getattr(self, v), ()) for v in self.var])
         outputs = run_network(self, factor, inputs, scope.shared.validate)
         if set(outputs.tensors) != set(self.var):

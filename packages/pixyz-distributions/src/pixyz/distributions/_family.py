@@ -39,8 +39,8 @@ class Family(Leaf):
     """Where the value lies."""
     _complete: ClassVar[set[frozenset[str]]]
     features_shape: tuple[int, ...] | None
-    constants: tuple[str, ...]
-    checked: frozenset[str]
+    constant_names: tuple[str, ...]
+    checked_names: frozenset[str]
     constant_features: tuple[int, ...] | None
 
     def __init__(
@@ -59,13 +59,13 @@ class Family(Leaf):
         self.features_shape = self._features_shape(dim, features_shape)
         self._check_names(params)
         constant_parameters(self, params)
-        self.constants = tuple(params)
-        self.checked = frozenset()
+        self.constant_names = tuple(params)
+        self.checked_names = frozenset()
         self.constant_features = None
         if params:
             given = Given(self, self.factors[0], self._constant_terms(), validate=True)
             # Buffers stay as they are; what is trained is checked at every evaluation.
-            self.checked = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
+            self.checked_names = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
             if not self.has_network:
                 self.constant_features = given.features
 
@@ -85,13 +85,13 @@ class Family(Leaf):
         """A draw of this shape, without gradient."""
 
     @staticmethod
-    def count_support(features: tuple[int, ...]) -> int | None:
-        """How many values there are with these features, None if infinitely many."""
-        return None
+    def count_support(features: tuple[int, ...]) -> int:
+        """How many values there are with these features; only where `has_enumerate`."""
+        raise NotImplementedError
 
     @staticmethod
     def enumerate_support(features: tuple[int, ...]) -> Tensor:
-        """All values, `(count, *features)`; only where there are finitely many."""
+        """All values, `(count, *features)`; only where `has_enumerate`."""
         raise NotImplementedError
 
     @staticmethod
@@ -115,14 +115,14 @@ class Family(Leaf):
         if not self.has_network:
             return Given(self, factor, self._constant_terms(), validate, self.constant_features)
         terms = run_network(self, factor, inputs, validate).parameters()
-        if self.constants:
-            self._check_names(self.constants, terms)
+        if self.constant_names:
+            self._check_names(self.constant_names, terms)
             terms.update(self._constant_terms())
         self._check_complete(terms)
         return Given(self, factor, terms, validate)
 
     def _constant_terms(self) -> dict[str, Term]:
-        return {k: Term(getattr(self, k), ()) for k in self.constants}
+        return {k: Term(getattr(self, k), ()) for k in self.constant_names}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -169,7 +169,7 @@ class Family(Leaf):
 
     def extra_repr(self) -> str:
         """The constants, for `print`."""
-        return ", ".join(f"{k}={_short(getattr(self, k))}" for k in self.constants)
+        return ", ".join(f"{k}={_short(getattr(self, k))}" for k in self.constant_names)
 
 
 def _short(t: Tensor) -> str:

@@ -42,7 +42,7 @@ class Given:
                 break
         if validate:
             for name, t in terms.items():
-                if name not in family.checked and not family.supports[name].holds(t.tensor.detach()):
+                if name not in family.checked_names and not family.supports[name].holds(t.tensor.detach()):
                     raise SupportError(_outside(t.tensor, family.supports[name], f"{factor}: {name}") + ".")
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
@@ -78,8 +78,8 @@ class Given:
         with torch.no_grad():
             return [Term(self.family.draw(params, shape), dims)]
 
-    def support_size(self) -> int | None:
-        """The number of values, None if infinite."""
+    def support_size(self) -> int:
+        """The number of values; only for families that have finitely many."""
         return self.family.count_support(self.features)
 
     def enumerate_support(self) -> list[Tensor]:
