@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from zoo import Decoder, Encoder, Label, Linear, binary, prior
+from zoo import Decoder, Encoder, Hidden, Label, Linear, binary, prior
 
 from pixyz.core import (
     BoundVariableError,
@@ -261,12 +261,12 @@ CASES = {
     "mixed dtypes in a density": (
         lambda: prior().log_likelihood({"z": torch.zeros(3, 2, dtype=torch.float64)}),
         KindError,
-        "p_prior(z): z is torch.float64, the parameters are torch.float32",
+        "p_prior(z): z is torch.float64 on cpu, the parameters are torch.float32 on cpu. Convert one with .to().",
     ),
     "integer data": (
         lambda: prior().log_likelihood({"z": torch.zeros(3, 2, dtype=torch.long)}),
         KindError,
-        "z is torch.int64, the parameters are torch.float32",
+        "z is torch.int64 on cpu, the parameters are torch.float32 on cpu",
     ),
     # an empty batch
     "the mean of an empty batch": (
@@ -423,3 +423,96 @@ def test_keys_that_are_no_variable_are_ignored_by_losses():
 def test_a_batch_of_one_is_a_batch():
     w = Linear("x", "z", torch.eye(2), torch.zeros(2), 1.0)
     assert w.log_likelihood({"x": torch.zeros(1, 2), "z": torch.zeros(1, 2)}).shape == (1,)
+
+
+def model_with_a_computed_variable():
+    return Decoder(z=3).replace_var(z="h") * Hidden() * prior()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda h: h.double(), KindError, "f(h|z): h is computed as torch.float32 on cpu, but a value in torch.float64 on cpu is given."),
+        (lambda h: h[:, :2], ShapeError, "f(h|z): h is computed with features (3,), but a value with features (2,) is given."),
+        (lambda h: h[:, :1], ShapeError, "f(h|z): h is computed with features (3,), but a value with features (1,) is given."),
+        (lambda h: h[:1], ShapeError, "f(h|z): h is computed for a batch of 4, but a value with batch 1 is given."),
+    ],
+)
+def test_a_value_for_a_computed_variable(change, error, words):
+    joint = model_with_a_computed_variable()
+    drawn = joint.sample(batch_size=4)
+    with pytest.raises(error, match=re.escape(words)):
+        joint.log_likelihood({**drawn, "h": change(drawn["h"])})
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda: LogProb(3),
+        lambda: ELBO(kl(), Encoder()),
+        lambda: ELBO(Decoder(), 3),
+        lambda: KullbackLeibler(Encoder(), 3),
+        lambda: NLL(kl()),
+        lambda: VI(kl(), Encoder()),
+        lambda: ML(kl()),
+        lambda: VAE(Encoder(), kl(), prior()),
+    ],
+)
+def test_something_else_in_place_of_a_distribution(misuse):
+    with pytest.raises(KindError, match="takes a distribution; got"):
+        misuse()
+
+
+def test_a_network_error_that_only_sounds_like_shapes_is_left_alone():
+    class Uses(Normal):
+        def forward(self, x):
+            raise RuntimeError("tokenizer version does not match checkpoint")
+
+    with pytest.raises(RuntimeError, match="^tokenizer version does not match checkpoint$"):
+        Uses(var=["z"], cond_var=["x"]).sample({"x": binary()})
+
+
+@pytest.mark.parametrize(
+    ("misuse", "words"),
+    [
+        (lambda: KullbackLeibler(Encoder(), prior().to("meta")).estimate({"x": binary()}), "p_prior(z) is torch.float32 on meta"),
+        (lambda: (torch.ones(5, device="meta") * kl()).estimate({"x": binary(5)}), "one of its terms is on meta, another on cpu"),
+        (lambda: KullbackLeibler(Encoder().double(), prior()).estimate({"x": binary().double()}), "q(z|x) is torch.float64 on cpu"),
+        (
+            lambda: score({"loc": torch.zeros(4, 2), "scale": torch.ones(4, 2).double()}),
+            "scale is torch.float64 on cpu, loc is torch.float32",
+        ),
+        (lambda: Two(var=["z"], cond_var=["x", "y"]).sample({"x": binary(), "y": binary().double()}), "y is torch.float64 on cpu"),
+        (lambda: Normal(loc=torch.tensor(0), scale=1.0), "loc is torch.int64; a parameter is a real number"),
+        (lambda: prior().sample(batch_size=True), "batch_size must be a whole number; got True"),
+        (lambda: prior().log_likelihood({"z": torch.zeros(2, 2)}, sample_dims={"z": -1}), "must be a whole number; got -1"),
+        (lambda: Model(kl().mean(), optimizer=torch.optim.Adam(Encoder().parameters())), "optimizer is a class"),
+        (lambda: Expectation(prior(), LogProb(prior()), estimator=3), "estimator must be a name, or a dict"),
+    ],
+)
+def test_more_of_the_wrong_kind(misuse, words):
+    with pytest.raises(KindError, match=re.escape(words)):
+        misuse()
+
+
+def test_a_compiled_loss_speaks_in_the_same_words():
+    torch._dynamo.reset()
+    loss = elbo()
+    loss.compile(fullgraph=True, backend="eager")
+    with pytest.raises(MissingVariableError, match="Did you mean 'X'"):
+        loss.estimate({"X": binary()})
+    with pytest.raises(BoundVariableError, match="draws z itself"):
+        loss.estimate({"x": binary(), "z": torch.zeros(5, 2)})
+
+
+def test_a_constant_and_a_network_of_one_name():
+    class Clash(Normal):
+        def __init__(self):
+            super().__init__(var=["z"], cond_var=["x"], scale=1.0)
+            self.scale = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return {"loc": x}
+
+    with pytest.raises(FormulaError, match="scale is given as a constant already"):
+        Clash()

@@ -264,3 +264,46 @@ def test_an_optimiser_with_nothing_to_train():
 
 def test_the_public_api_is_what_is_listed():
     assert set(pixyz.models.__all__) == {"Model", "VI", "VAE", "ML"}
+
+
+def test_the_diagnosis_leaves_the_model_as_it_was():
+    class Normalised(Normal):
+        def __init__(self):
+            super().__init__(var=["x"], cond_var=["z"])
+            self.net = nn.Sequential(nn.Linear(2, 6), nn.BatchNorm1d(6))
+
+        def forward(self, z):
+            loc = self.net(z)
+            return {"loc": loc, "scale": torch.ones_like(loc)}
+
+    p, q = Normalised(), Encoder()
+    model = Model((Parameter("c") * NLL(p).expectation(q)).mean())
+    with pytest.raises(NonFiniteLossError, match="^c is nan"):
+        model.train({"x": binary(), "c": float("nan")})
+    assert p.net[1].num_batches_tracked == 1
+
+
+def test_an_impossible_value_is_not_blamed():
+    """q(y|x) = 0 for one value adds nothing; what is infinite is log p(x|y)."""
+
+    class Q(Label):
+        def forward(self, x):
+            probs = self.fc(x).softmax(-1) * torch.tensor([1.0, 1.0, 0.0])
+            return {"probs": probs / probs.sum(-1, keepdim=True)}
+
+    class P(Normal):
+        def forward(self, y):
+            return {"loc": y @ torch.ones(3, 6), "scale": torch.full((len(y), 6), 1e-30)}
+
+    model = Model(NLL(P(var=["x"], cond_var=["y"])).expectation(Q(name="q")).mean())
+    with pytest.raises(NonFiniteLossError, match=r"^log p\(x\|y\) is -infinite"):
+        model.train({"x": binary()})
+
+
+def test_a_schedule_of_numbers_is_one_graph():
+    torch._dynamo.reset()
+    kl = KullbackLeibler(Encoder(), prior())
+    model = Model((Parameter("beta") * kl).mean())
+    model.loss.compile(fullgraph=True, backend="eager")
+    for i in range(12):
+        model.train({"x": binary(), "beta": i / 10})

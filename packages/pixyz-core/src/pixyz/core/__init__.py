@@ -3,7 +3,7 @@
 from . import _algebra
 from . import _formula as formula
 from ._dims import BATCH, Dims, Term, align, broadcast, spread, union
-from ._distribution import Distribution
+from ._distribution import Distribution, need_distribution
 from ._errors import (
     BoundVariableError,
     FormulaError,
@@ -23,7 +23,7 @@ from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._network import common_sizes, run_network
 from ._operators import Constant, Parameter, as_loss
-from ._scope import Binding, Conditional, Factor, Scope
+from ._scope import Binding, Conditional, Factor, Scope, ScoredConditional
 from ._seeded import seeded
 
 _algebra.bind()
@@ -51,6 +51,7 @@ __all__ = [
     "ParameterError",
     "PixyzError",
     "Scope",
+    "ScoredConditional",
     "ShapeError",
     "SupportError",
     "Term",
@@ -60,6 +61,7 @@ __all__ = [
     "common_sizes",
     "constant_parameters",
     "formula",
+    "need_distribution",
     "need_scalar",
     "run_network",
     "seeded",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ._errors import ShapeError
+from ._errors import KindError, ShapeError
 
 BATCH = 0
 """The identifier of the batch."""
@@ -51,7 +51,10 @@ def broadcast(a: Term, b: Term, who: object) -> tuple[Tensor, Tensor, Dims]:
 
     Raises:
         ShapeError: if both have a batch, of different sizes; a batch of 1 is no exception.
+        KindError: if they are on different devices.
     """
+    if a.tensor.device != b.tensor.device and a.dims and b.dims:
+        raise KindError(f"{who}: one of its terms is on {a.tensor.device}, another on {b.tensor.device}. Move one with .to().")
     if a.dims == b.dims and a.tensor.shape == b.tensor.shape:
         return a.tensor, b.tensor, a.dims
     if BATCH in a.dims and BATCH in b.dims and a.tensor.shape[-1] != b.tensor.shape[-1]:

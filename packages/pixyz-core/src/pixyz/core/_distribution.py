@@ -82,7 +82,13 @@ class Distribution(nn.Module):
         for factor in self.ancestral:
             own = [v for v in factor.var if v in scope.bindings]
             if own:
-                above = [v for v in factor.cond_var if v in made] or [v for v in factor.var if v not in own]
+                lacking = [v for v in factor.var if v not in own]
+                if lacking:
+                    raise BoundVariableError(
+                        f"{self.prob_text}: a value is given for {own[0]}, but {lacking[0]} comes with it from {factor}. "
+                        f"Give both, or leave {own[0]} out."
+                    )
+                above = [v for v in factor.cond_var if v in made]
                 if above:
                     raise BoundVariableError(
                         f"{self.prob_text}: a value is given for {own[0]}, but {above[0]}, on which it depends, would be drawn. "
@@ -146,6 +152,13 @@ class Distribution(nn.Module):
         kind, networks = self._architecture()
         formula = render(self.formula, TEXT) + kind
         return f"Distribution:\n  {formula}\nNetwork architecture:\n" + _indent(networks)
+
+
+def need_distribution(given: object, who: str) -> None:
+    """An error if `given` is no distribution."""
+    if not isinstance(given, Distribution):
+        what = f"the loss {given}" if hasattr(given, "estimate") else f"a {type(given).__name__}"
+        raise KindError(f"{who} takes a distribution; got {what}.")
 
 
 def _sizes(shape: Sequence[int], who: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ._dims import Dims, Term, align, union
 from ._errors import FormulaError, IntractableError, KindError
-from ._scope import Binding, Conditional, Factor, Scope
+from ._scope import Binding, Factor, Scope, ScoredConditional
 
 ESTIMATORS = ("auto", "enumerate", "pathwise", "score")
 MAX_ENUMERATE = 256
@@ -132,7 +132,7 @@ def _asked(estimator: str | Mapping[str, str], factor: Factor) -> str:
     return next((estimator[v] for v in factor.var if v in estimator), "auto")
 
 
-def _choose(asked: str, factor: Factor, conditional: Conditional, points: int, who: object) -> str:
+def _choose(asked: str, factor: Factor, conditional: ScoredConditional, points: int, who: object) -> str:
     if factor.dist.is_deterministic:
         return "compute"
     if asked in ("pathwise", "score"):

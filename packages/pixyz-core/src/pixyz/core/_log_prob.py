@@ -2,12 +2,12 @@
 
 import torch
 
-from ._dims import Term, align, broadcast, union
-from ._distribution import Distribution
-from ._errors import IntractableError, SupportError
+from ._dims import BATCH, Term, align, broadcast, union
+from ._distribution import Distribution, need_distribution
+from ._errors import IntractableError, KindError, ShapeError, SupportError
 from ._formula import Formula, Log
 from ._loss import Loss
-from ._scope import Factor, Scope
+from ._scope import Binding, Factor, Scope
 
 
 class LogProb(Loss):
@@ -28,6 +28,7 @@ class LogProb(Loss):
     """
 
     def __init__(self, p: Distribution) -> None:
+        need_distribution(p, "LogProb")
         if p.hidden_var:
             hidden = ", ".join(sorted(p.hidden_var))
             raise IntractableError(
@@ -50,6 +51,8 @@ class LogProb(Loss):
         total: Term | None = None
         for factor in self._factors:
             term = scope.log_prob(factor)
+            if scope.shared.watch is not None:
+                scope.shared.watch(f"log {factor}", term)
             if total is None:
                 total = term
             else:
@@ -66,12 +69,26 @@ def _compute(scope: Scope, factors: tuple[Factor, ...]) -> Scope:
         for name, term in zip(factor.var, conditional.draw(conditional.dims, [], pathwise=True)):
             given = scope.bindings.get(name)
             if given is not None and scope.shared.validate and given.tensor is not term.tensor:
-                dims = union(given.dims, term.dims)
-                x, y = align(given.tensor, given.dims, dims), align(term.tensor, term.dims, dims)
-                if not torch.allclose(x.detach(), y.detach(), rtol=1e-4, atol=1e-6):
-                    raise SupportError(
-                        f"{factor}: {name} is computed from {', '.join(factor.cond_var) or 'nothing'}, but a different value of "
-                        f"{name} is given; its density there is zero. Leave {name} out of the values."
-                    )
+                _check_computed(given, term, name, factor)
             inner.bind(name, term.tensor, term.dims)
     return inner
+
+
+def _check_computed(given: Binding, computed: Term, name: str, factor: Factor) -> None:
+    """Raises an error unless the given value is the computed one."""
+    a, b = given.tensor, computed.tensor
+    features = tuple(b.shape[len(computed.dims) :])
+    if given.features != features:
+        raise ShapeError(f"{factor}: {name} is computed with features {features}, but a value with features {given.features} is given.")
+    if a.dtype != b.dtype or a.device != b.device:
+        raise KindError(f"{factor}: {name} is computed as {b.dtype} on {b.device}, but a value in {a.dtype} on {a.device} is given.")
+    if BATCH in given.dims and BATCH in computed.dims:
+        n, m = a.shape[len(given.dims) - 1], b.shape[len(computed.dims) - 1]
+        if n != m:
+            raise ShapeError(f"{factor}: {name} is computed for a batch of {m}, but a value with batch {n} is given.")
+    dims = union(given.dims, computed.dims)
+    if not torch.allclose(align(a, given.dims, dims).detach(), align(b, computed.dims, dims).detach(), rtol=1e-4, atol=1e-6):
+        raise SupportError(
+            f"{factor}: {name} is computed from {', '.join(factor.cond_var) or 'nothing'}, but a different value of "
+            f"{name} is given; its density there is zero. Leave {name} out of the values."
+        )

@@ -12,7 +12,7 @@ from ._formula import Formula
 from ._leaves import register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope
-from ._values import open_scope
+from ._values import as_tensors, open_scope, require
 
 if TYPE_CHECKING:
     Operand = "Loss | Tensor | float"
@@ -94,6 +94,11 @@ class Loss(nn.Module):
             BoundVariableError: if a value is given for a variable that the formula draws itself.
             ShapeError, SupportError, KindError: if a value or a network does not fit.
         """
+        if self._compiled_call_impl is not None and isinstance(values, Mapping):
+            # Outside of the graph: a clear error, and numbers as tensors, for each number would be a graph of its own.
+            self._refuse_bound(values)
+            require(values, self.input_var, self)
+            values = {**values, **as_tensors(values, self.input_var, self)}
         return self(values, batch_size=batch_size, sample_dims=sample_dims)
 
     def forward(

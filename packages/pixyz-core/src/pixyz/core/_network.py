@@ -14,7 +14,8 @@ from ._scope import Binding, Factor
 _BATCH_ONLY = (BATCH,)
 # How torch speaks of shapes; an error of the user's own network is left alone.
 _OF_SHAPES = re.compile(
-    r"shapes? .*(cannot|invalid|incompatible|mismatch)|size of tensor|sizes of tensors|expected .*(input|channels|dim)|must match|size mismatch|not match the shape",
+    r"shapes? .*(cannot|invalid|incompatible|mismatch)|size of tensor|sizes of tensors|expected .*(input|channels|dim)"
+    r"|must match|size mismatch|not match the shape",
     re.IGNORECASE,
 )
 
@@ -90,6 +91,13 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
         sizes = common_sizes(dims, inputs, factor)
         arguments = {name: fold(b.tensor, b.dims, dims, sizes) for name, b in zip(names, inputs)}
     if validate:
+        first = inputs[0].tensor if inputs else None
+        for name, b in zip(factor.cond_var[1:], inputs[1:]):
+            if first is not None and (b.tensor.device != first.device or (b.tensor.dtype != first.dtype and _real(b.tensor, first))):
+                raise KindError(
+                    f"{factor}: {factor.cond_var[0]} is {first.dtype} on {first.device}, {name} is {b.tensor.dtype} on {b.tensor.device}. "
+                    "Convert one with .to()."
+                )
         try:
             returned = module(**arguments)
         except RuntimeError as error:
@@ -105,6 +113,10 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
     tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in returned.items()}
     count = next(iter(arguments.values())).shape[0] if inputs else None
     return Outputs(tensors, factor, dims, sizes, count)
+
+
+def _real(a: Tensor, b: Tensor) -> bool:
+    return a.is_floating_point() and b.is_floating_point()
 
 
 def common_sizes(dims: Dims, inputs: tuple[Binding, ...], factor: object) -> list[int]:

@@ -40,7 +40,7 @@ class Factor(NamedTuple):
 
 
 class Conditional(Protocol):
-    """A leaf distribution given its inputs, in one evaluation. A leaf's `conditional` returns one.
+    """A leaf distribution given its inputs, in one evaluation; what a deterministic leaf's `conditional` returns.
 
     Attributes:
         dims: the open dims of its parameters.
@@ -50,16 +50,20 @@ class Conditional(Protocol):
     dims: Dims
     batch: int | None
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
-        """log p(values|inputs) in nats, summed over the features."""
-        ...
-
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw for each variable, `(*dims, *features)`; with its gradient where `pathwise`."""
         ...
 
-    def support_size(self) -> int | None:
-        """The number of values it can take, if that is finite."""
+
+class ScoredConditional(Conditional, Protocol):
+    """What the `conditional` of a leaf with a density returns."""
+
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+        """log p(values|inputs) in nats, summed over the features."""
+        ...
+
+    def support_size(self) -> int:
+        """The number of values it can take; asked only where the leaf `has_enumerate`."""
         ...
 
     def enumerate_support(self) -> list[Tensor]:
@@ -136,7 +140,7 @@ class Scope:
             self.shared.watch(loss, term)
         return term
 
-    def conditional(self, factor: Factor) -> Conditional:
+    def conditional(self, factor: Factor) -> ScoredConditional:
         """The factor's distribution given its inputs; its network runs once per distinct input."""
         inputs = tuple([self.bindings[name] for name in factor.cond_var])
         key = (factor.dist, *[b.number for b in inputs])
@@ -155,8 +159,6 @@ class Scope:
         found = memo.get(key)
         if found is None:
             found = memo[key] = self.conditional(factor).log_prob(values, factor, self.shared.validate)
-            if self.shared.watch is not None:
-                self.shared.watch(f"log {factor}", found)
         return found
 
     def draw_dims(self, factor: Factor, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:

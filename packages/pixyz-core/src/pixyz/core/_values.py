@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._dims import BATCH, Term
-from ._errors import KindError, MissingVariableError, ShapeError
+from ._errors import FormulaError, KindError, MissingVariableError, ShapeError
 from ._scope import Evaluation, Scope
 from ._variables import suggest
 
@@ -34,18 +34,16 @@ def open_scope(
         watch: called with every loss, and the log-density of every factor, and its term.
     """
     values = {} if values is None else values
-    if not isinstance(values, Mapping):
-        raise KindError(f'{who} takes a mapping from variables to tensors, like {{"x": x}}; got {_kind(values)}.')
     needed = tuple(needed)
-    missing = [name for name in needed if name not in values]
-    if missing:
-        hint = "".join(suggest(name, set(map(str, values)) - set(needed)) for name in missing)
-        came = "{" + ", ".join(sorted(repr(k) for k in values)) + "}"
-        raise MissingVariableError(f"{who} needs {', '.join(missing)}; got {came}.{hint}")
+    require(values, needed, who)
+    bound = (*needed, *[n for n in optional if n in values])
+    if sample_dims:
+        _check_sample_dims(sample_dims, bound, who)
     scope = Scope(Evaluation(watch), {}, 1)
     outer: dict[int, int] = {}
-    for name in (*needed, *[n for n in optional if n in values]):
-        tensor = _as_tensor(name, values[name], who)
+    tensors = as_tensors(values, bound, who)
+    for name in bound:
+        tensor = tensors[name]
         extra = sample_dims[name] if sample_dims and name in sample_dims else 0
         if extra and tensor.ndim <= extra:
             raise ShapeError(f"{who}: {name} has shape {tuple(tensor.shape)}, too few dims for {extra} sample dims and a batch.")
@@ -59,7 +57,7 @@ def open_scope(
         scope.bind(name, tensor, (*samples, BATCH) if tensor.ndim else ())
     batches = {b.tensor.shape[len(b.dims) - 1] for b in scope.bindings.values() if BATCH in b.dims}
     if batch_size is not None:
-        if not isinstance(batch_size, int) or batch_size < 0:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 0:
             raise KindError(f"{who}: batch_size must be a whole number; got {batch_size!r}.")
         if batches and batches != {batch_size}:
             raise ShapeError(f"{who}: batch_size={batch_size}, but the values have batch {', '.join(map(str, sorted(batches)))}.")
@@ -69,13 +67,41 @@ def open_scope(
     return scope
 
 
-def _as_tensor(name: str, value: object, who: object) -> Tensor:
+def require(values: Mapping[str, Any], needed: Iterable[str], who: object) -> None:
+    """Raises an error unless `values` is a mapping that has every needed name."""
+    if not isinstance(values, Mapping):
+        raise KindError(f'{who} takes a mapping from variables to tensors, like {{"x": x}}; got {_kind(values)}.')
+    missing = [name for name in needed if name not in values]
+    if missing:
+        hint = "".join(suggest(name, set(map(str, values)).difference(needed)) for name in missing)
+        came = "{" + ", ".join(sorted(repr(k) for k in values)) + "}"
+        raise MissingVariableError(f"{who} needs {', '.join(missing)}; got {came}.{hint}")
+
+
+def as_tensors(values: Mapping[str, Any], names: Iterable[str], who: object) -> dict[str, Tensor]:
+    """The values of these names; a number becomes a tensor of rank 0, with the dtype and device of the tensors beside it."""
+    given = {name: values[name] for name in names}
+    if all([isinstance(v, Tensor) for v in given.values()]):
+        return given
+    like = next((v for v in given.values() if isinstance(v, Tensor) and v.is_floating_point()), torch.empty(()))
+    return {name: _as_tensor(name, v, like, who) for name, v in given.items()}
+
+
+def _as_tensor(name: str, value: object, like: Tensor, who: object) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return torch.tensor(float(value))
+        return torch.tensor(float(value), dtype=like.dtype, device=like.device)
     hint = " Convert it with torch.as_tensor." if isinstance(value, (list, tuple)) or hasattr(value, "__array__") else ""
     raise KindError(f"{who}: the value of {name} must be a tensor; got {_kind(value)}.{hint}")
+
+
+def _check_sample_dims(sample_dims: Mapping[str, int], names: Iterable[str], who: object) -> None:
+    for name, count in sample_dims.items():
+        if name not in names:
+            raise FormulaError(f"{who}: sample_dims names {name}, which is none of its variables.{suggest(name, names)}")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise KindError(f"{who}: the number of sample dims of {name} must be a whole number; got {count!r}.")
 
 
 def _kind(value: object) -> str:

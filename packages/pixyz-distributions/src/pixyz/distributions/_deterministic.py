@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, IntractableError, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
+from pixyz.core import BATCH, Binding, Dims, Factor, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
 
 
 class Deterministic(Leaf):
@@ -64,15 +63,3 @@ class Computed:
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """What was computed; its dims are those of its inputs, whatever was asked for."""
         return self.terms
-
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
-        """Zero: it adds nothing to a density."""
-        return Term(torch.zeros(()), ())
-
-    def support_size(self) -> int | None:
-        """One value is no support to sum over."""
-        return None
-
-    def enumerate_support(self) -> list[Tensor]:
-        """Not for a computed variable."""
-        raise IntractableError("A deterministic variable is computed, not enumerated.")

@@ -40,8 +40,11 @@ class Given:
             if BATCH in dims:
                 self.batch = tensor.shape[len(dims) - 1]
                 break
+        # A parameter of rank 0 fits any dtype, as everywhere in torch.
+        self.like: Tensor = next((t.tensor for t in terms.values() if t.tensor.ndim), next(iter(terms.values())).tensor)
         if validate:
             for name, t in terms.items():
+                self._check_kind(name, t.tensor)
                 if name not in family.checked_names and not family.supports[name].holds(t.tensor.detach()):
                     raise SupportError(_outside(t.tensor, family.supports[name], f"{factor}: {name}") + ".")
 
@@ -56,7 +59,7 @@ class Given:
                     f"{factor}: {name} has batch {batch}, but {', '.join(factor.cond_var)} has batch {self.batch}; "
                     "one density needs one batch."
                 )
-        elif not dims:
+        elif x.ndim == 0:
             raise ShapeError(f"{factor}: {name} has shape {tuple(x.shape)}; a value is (batch, *features).")
         if x.shape[len(dims) :] != self.features:
             whose = "the network's" if self.family.has_network else "its"
@@ -84,8 +87,7 @@ class Given:
 
     def enumerate_support(self) -> list[Tensor]:
         """All values, `(support_size, *features)`."""
-        like = next(iter(self.terms.values())).tensor
-        return [self.family.enumerate_support(self.features).to(like)]
+        return [self.family.enumerate_support(self.features).to(self.like)]
 
     def aligned(self, target: Dims) -> dict[str, Tensor]:
         """The parameters, ready to broadcast against tensors `(*target, *features)`."""
@@ -107,12 +109,16 @@ class Given:
             raise ShapeError(f"{self.factor}: its features are declared as {declared}, but its parameters have {listed}.")
         return features
 
+    def _check_kind(self, name: str, t: Tensor) -> None:
+        if not t.is_floating_point():
+            raise KindError(f"{self.factor}: {name} is {t.dtype}; a parameter is a real number. Convert it with .float().")
+        if t.ndim and (t.dtype != self.like.dtype or t.device != self.like.device):
+            other = next(n for n, u in self.terms.items() if u.tensor is self.like)
+            raise KindError(f"{self.factor}: {name} is {_kind(t)}, {other} is {_kind(self.like)}. Convert one with .to().")
+
     def _check_value(self, x: Tensor, name: str, factor: Factor) -> None:
-        like = next(iter(self.terms.values())).tensor
-        if x.dtype != like.dtype:
-            raise KindError(f"{factor}: {name} is {x.dtype}, the parameters are {like.dtype}. Convert one with .to().")
-        if x.device != like.device:
-            raise KindError(f"{factor}: {name} is on {x.device}, the parameters are on {like.device}. Move one with .to().")
+        if x.dtype != self.like.dtype or x.device != self.like.device:
+            raise KindError(f"{factor}: {name} is {_kind(x)}, the parameters are {_kind(self.like)}. Convert one with .to().")
         support: Support = self.family.value_support
         if not support.holds(x.detach()):
             fits = self.family.fitting(x)
@@ -126,12 +132,18 @@ def same_family_kl(p: Given, q: Given, who: object) -> Term:
         raise ShapeError(f"{who}: {p.factor} has features {p.features}, {q.factor} has {q.features}.")
     if p.batch is not None and q.batch is not None and p.batch != q.batch:
         raise ShapeError(f"{who}: {p.factor} has batch {p.batch}, {q.factor} has batch {q.batch}.")
+    if p.like.dtype != q.like.dtype or p.like.device != q.like.device:
+        raise KindError(f"{who}: {p.factor} is {_kind(p.like)}, {q.factor} is {_kind(q.like)}. Convert one with .to().")
     target = union(p.dims, q.dims)
     kl = p.family.kl(p.aligned(target), q.aligned(target))
     features = p.features[: len(p.features) - p.family.value_support.event_rank]
     if features and tuple(kl.shape[-len(features) :]) != features:  # parameters that broadcast count once per feature
         kl = kl.expand(*kl.shape[: len(target)], *features)
     return Term(_sum_features(kl, len(target)), target)
+
+
+def _kind(t: Tensor) -> str:
+    return f"{t.dtype} on {t.device}"
 
 
 def _outside(t: Tensor, support: Support, who: str) -> str:

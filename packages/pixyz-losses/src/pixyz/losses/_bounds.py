@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pixyz.core import Distribution, Expectation, FormulaError, Loss
+from pixyz.core import Distribution, Expectation, FormulaError, Loss, need_distribution
 
 from ._log_ratio import LogRatio
 
@@ -30,6 +30,8 @@ def ELBO(p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: s
         >>> print(ELBO(p, q))
         E_q(z)[log p(z)/q(z)]
     """
+    need_distribution(p, "ELBO")
+    need_distribution(q, "ELBO")
     drawn, observed = set(q.var), set(p.var).difference(q.var)
     unknown = [v for v in q.var if v not in (*p.var, *p.cond_var)]
     if unknown:

@@ -1,6 +1,6 @@
 """Divergences between two distributions."""
 
-from pixyz.core import Distribution, Expectation, FormulaError, Loss, Scope, Term
+from pixyz.core import Distribution, Expectation, FormulaError, Loss, Scope, Term, need_distribution
 from pixyz.core import formula as f
 
 from ._log_ratio import LogRatio
@@ -37,6 +37,8 @@ class KullbackLeibler(Loss):
     """
 
     def __init__(self, q: Distribution, p: Distribution, *, num_samples: int = 1, analytic: bool = True) -> None:
+        need_distribution(q, "KullbackLeibler")
+        need_distribution(p, "KullbackLeibler")
         if set(q.var) != set(p.var):
             raise FormulaError(
                 f"KL[{q.prob_text}||{p.prob_text}]: the left side is over {', '.join(q.var)}, the right side over {', '.join(p.var)}."

@@ -1,6 +1,6 @@
 """The negative log-likelihood."""
 
-from pixyz.core import Distribution, Loss
+from pixyz.core import Distribution, LogProb, Loss
 
 
 def NLL(p: Distribution) -> Loss:
@@ -14,4 +14,4 @@ def NLL(p: Distribution) -> Loss:
         >>> print(0.1 * NLL(Normal(var=["x"], loc=0.0, scale=1.0)))
         0.1 * (-log p(x))
     """
-    return -p.log_prob()
+    return -LogProb(p)

@@ -1,6 +1,6 @@
 """The logarithm of a ratio of two densities."""
 
-from pixyz.core import Distribution, LogProb, Loss, Scope, Term, broadcast
+from pixyz.core import Distribution, FormulaError, LogProb, Loss, Scope, Term, broadcast
 from pixyz.core import formula as f
 
 
@@ -20,6 +20,13 @@ class LogRatio(Loss):
 
     def __init__(self, p: Distribution, q: Distribution) -> None:
         top, bottom = LogProb(p), LogProb(q)
+        for computed, scored, by in ((top, bottom, p), (bottom, top, q)):
+            clash = sorted(computed.optional_var.intersection(scored.input_var))
+            if clash:
+                raise FormulaError(
+                    f"log {p.prob_text}/{q.prob_text}: {by.prob_text} computes {clash[0]}, the other side has a density for it; "
+                    "the ratio of a density and a point mass is not finite."
+                )
         super().__init__([top, bottom], input_var=[*top.input_var, *bottom.input_var], optional_var=top.optional_var | bottom.optional_var)
         self._pair = (top, bottom)
         self._densities = (p.density, q.density)

@@ -6,34 +6,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Loss, Term
+from pixyz.core import BATCH, Loss, SupportError, Term
+
+RandomState = tuple[Tensor, Tensor | None]
 
 
-def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], rng: Tensor) -> str:
-    """A sentence that names the innermost term that is nan or infinite, and for how many data.
+def random_state(device: torch.device) -> RandomState:
+    """The state of the generators that draws on this device use."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState) -> str:
+    """A sentence that names the innermost term that is nan or infinite, and for how many data. The loss is left as it was.
 
     Args:
         loss: the loss.
         values: its values.
         options: those of `Loss.estimate`.
-        rng: torch's random state before the evaluation that failed, so that the same samples are drawn.
+        state: the random state before the evaluation that failed, so that the same samples are drawn.
     """
-    found: list[str] = []
+    found: list[tuple[object, Term]] = []
 
     def watch(who: object, term: Term) -> None:
-        if not found and not bool(torch.isfinite(term.tensor).all()):
-            found.append(_describe(who, term))
+        if not bool(torch.isfinite(term.tensor).all()):
+            found.append((who, term))
 
-    after = torch.get_rng_state()
-    torch.set_rng_state(rng)
+    buffers = [(b, b.clone()) for b in loss.buffers()]
+    device = next(loss.parameters()).device
+    after = random_state(device)
+    _restore(state, device)
     try:
         with torch.no_grad():
             Loss.forward(loss, values, **options, watch=watch)
+    except SupportError as error:
+        return str(error)
     finally:
-        torch.set_rng_state(after)
+        _restore(after, device)
+        for buffer, kept in buffers:
+            buffer.copy_(kept)
     if not found:
         return f"{loss} is not finite; none of its terms was, when it was evaluated again."
-    return f"{found[0]}, so {loss} is not finite." if not found[0].startswith(str(loss)) else f"{found[0]}."
+    # An impossible value that is weighted with zero is -infinite and does no harm: what is nan is named first.
+    who, term = next(((w, t) for w, t in found if bool(t.tensor.isnan().any())), found[0])
+    said = _describe(who, term)
+    return f"{said}." if str(who) == str(loss) else f"{said}, so {loss} is not finite."
+
+
+def _restore(state: RandomState, device: torch.device) -> None:
+    cpu, cuda = state
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, device)
 
 
 def _describe(who: object, term: Term) -> str:

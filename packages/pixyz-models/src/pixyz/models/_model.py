@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 
 from pixyz.core import Distribution, KindError, Loss, NonFiniteLossError, ParameterError, need_scalar
 
-from ._diagnosis import name_nonfinite
+from ._diagnosis import name_nonfinite, random_state
 
 
 class Model:
@@ -66,6 +66,11 @@ class Model:
         self.trained_parameters = list(dict.fromkeys(w for d in self.distributions for w in d.parameters()))
         if not self.trained_parameters:
             raise ParameterError(f"{name}: {loss} has no parameters to train.")
+        if not callable(optimizer):
+            raise KindError(f"{name}: optimizer is a class, like torch.optim.Adam, made here; got the {type(optimizer).__name__} itself.")
+        for word, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
+            if limit is not None and not limit > 0:
+                raise ParameterError(f"{name}: {word} must be positive; got {limit}.")
         self.optimizer = optimizer(self.trained_parameters, **(optimizer_params or {}))
         self.optimizer_params = dict(optimizer_params or {})
         self.clip_grad_norm = clip_grad_norm
@@ -85,8 +90,8 @@ class Model:
             NonFiniteLossError: if the loss is nan or infinite; it names the term, and the optimiser has not stepped.
         """
         self.loss.train()
-        before = torch.get_rng_state()
-        loss = self.loss(values, **options)
+        before = random_state(self.trained_parameters[0].device)
+        loss = self.loss.estimate(values, **options)
         if not math.isfinite(loss.item()):
             said = name_nonfinite(self.loss, values, options, before)
             raise NonFiniteLossError(f"{said} The optimiser has not stepped.")
@@ -105,7 +110,7 @@ class Model:
         modes = [(m, m.training) for m in self.test_loss.modules()]
         self.test_loss.eval()
         try:
-            return self.test_loss(values, **options)
+            return self.test_loss.estimate(values, **options)
         finally:
             for module, mode in modes:
                 module.training = mode

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pixyz.core import Distribution, FormulaError, Loss
+from pixyz.core import Distribution, FormulaError, LogProb, Loss
 from pixyz.losses import ELBO, NLL, KullbackLeibler
 
 from ._model import Model
@@ -53,7 +53,7 @@ class VAE(Model):
             raise FormulaError("VAE takes either a prior, for KL[encoder||prior], or a regularizer of its own; give one of them.")
         if regularizer is None and prior is not None:
             regularizer = KullbackLeibler(encoder, prior, num_samples=num_samples)
-        reconstruction = decoder.log_prob().expectation(encoder, num_samples=num_samples)
+        reconstruction = LogProb(decoder).expectation(encoder, num_samples=num_samples)
         super().__init__((-reconstruction + regularizer).mean(), **options)
         self.encoder = encoder
         self.decoder = decoder
