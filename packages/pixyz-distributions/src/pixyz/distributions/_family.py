@@ -37,6 +37,8 @@ class Family(Leaf):
     """Where each parameter lies."""
     value_support: ClassVar[Support]
     """Where the value lies."""
+    has_kl: ClassVar[bool] = False
+    """Whether `kl` is written."""
     _complete: ClassVar[set[frozenset[str]]]
     features_shape: tuple[int, ...] | None
     constant_names: tuple[str, ...]
@@ -77,7 +79,7 @@ class Family(Leaf):
     @staticmethod
     def rsample(params: Params, shape: tuple[int, ...]) -> Tensor:
         """A draw of this shape with its gradient; only where `has_rsample`."""
-        raise NotImplementedError
+        raise NotImplementedError("A family with has_rsample must write rsample.")
 
     @staticmethod
     @abstractmethod
@@ -87,19 +89,17 @@ class Family(Leaf):
     @staticmethod
     def count_support(features: tuple[int, ...]) -> int:
         """How many values there are with these features; only where `has_enumerate`."""
-        raise NotImplementedError
+        raise NotImplementedError("A family with has_enumerate must write count_support.")
 
     @staticmethod
     def enumerate_support(features: tuple[int, ...]) -> Tensor:
         """All values, `(count, *features)`; only where `has_enumerate`."""
-        raise NotImplementedError
+        raise NotImplementedError("A family with has_enumerate must write enumerate_support.")
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         """KL[p||q] in nats, over all dims but those of one element; only where `has_kl`."""
-        raise NotImplementedError
-
-    has_kl: ClassVar[bool] = False
+        raise NotImplementedError("A family with has_kl must write kl.")
 
     def kl_rule(self, other: Leaf) -> Any:
         return same_family_kl if self.has_kl and isinstance(other, Family) and other.kl is self.kl else None
