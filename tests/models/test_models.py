@@ -8,7 +8,7 @@ from torch import nn, optim
 from zoo import Decoder, Encoder, Label, binary, prior
 
 import pixyz.models
-from pixyz.core import NonFiniteLossError, ParameterError, SupportError, seeded
+from pixyz.core import NonFiniteLossError, ParameterError, seeded
 from pixyz.distributions import Normal
 from pixyz.losses import ELBO, NLL, KullbackLeibler, Parameter
 from pixyz.models import ML, VAE, VI, Model
@@ -217,7 +217,7 @@ def test_a_nan_in_the_weights_stops_before_the_step():
     with torch.no_grad():
         q.loc.bias[0] = float("nan")
     before = weights(model)
-    with pytest.raises(SupportError, match=r"q\(z\|x\): loc must be a number, but 5 of 10 are not"):
+    with pytest.raises(NonFiniteLossError, match=r"q\(z\|x\): loc must be a number, but 5 of 10 are not .* The optimiser has not stepped"):
         model.train({"x": binary()})
     assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in zip(before, weights(model)))
     assert not model.optimizer.state
@@ -253,7 +253,7 @@ def test_compiled_models_say_it_too():
     model.loss.compile(fullgraph=True, backend="eager")
     with torch.no_grad():
         p.fc2.bias[0] = float("nan")
-    with pytest.raises((NonFiniteLossError, SupportError), match=r"p\(x\|z\)"):
+    with pytest.raises(NonFiniteLossError, match=r"p\(x\|z\)"):
         model.train({"x": binary()})
 
 

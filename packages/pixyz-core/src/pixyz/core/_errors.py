@@ -26,7 +26,13 @@ class ShapeError(PixyzError, ValueError):
 
 
 class SupportError(PixyzError, ValueError):
-    """A value or a parameter outside of the set where the family is defined."""
+    """A value or a parameter outside of the set where the family is defined.
+
+    Attributes:
+        nans: how many entries are nan.
+    """
+
+    nans: int = 0
 
 
 class IntractableError(PixyzError, ValueError):

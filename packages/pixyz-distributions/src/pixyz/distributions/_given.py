@@ -46,7 +46,7 @@ class Given:
             for name, t in terms.items():
                 self._check_kind(name, t.tensor)
                 if name not in family.checked_names and not family.supports[name].holds(t.tensor.detach()):
-                    raise SupportError(_outside(t.tensor, family.supports[name], f"{factor}: {name}") + ".")
+                    raise _outside(t.tensor, family.supports[name], f"{factor}: {name}")
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(value), in nats, summed over the features."""
@@ -123,7 +123,7 @@ class Given:
         if not support.holds(x.detach()):
             fits = self.family.fitting(x)
             hint = f" Families that take such values: {', '.join(fits)}." if fits else ""
-            raise SupportError(f"{factor} ({self.family.distribution_name}): {_outside(x, support, name)}.{hint}")
+            raise _outside(x, support, f"{factor} ({self.family.distribution_name}): {name}", hint)
 
 
 def same_family_kl(p: Given, q: Given, who: object) -> Term:
@@ -146,13 +146,18 @@ def _kind(t: Tensor) -> str:
     return f"{t.dtype} on {t.device}"
 
 
-def _outside(t: Tensor, support: Support, who: str) -> str:
+def _outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportError:
+    """The error that counts the entries outside of the support and gives the range of all."""
     inside = support.contains(t)
     bad = inside.numel() - int(inside.sum())
     nans = int(t.isnan().sum())
     rest = t[~t.isnan()]
     seen = f"from {rest.min().item():.4g} to {rest.max().item():.4g}" if rest.numel() else "none is a number"
-    return f"{who} must be {support.words}, but {bad} of {inside.numel()} are not ({seen}{f', {nans} nan' if nans else ''})"
+    error = SupportError(
+        f"{who} must be {support.words}, but {bad} of {inside.numel()} are not ({seen}{f', {nans} nan' if nans else ''}).{hint}"
+    )
+    error.nans = nans
+    return error
 
 
 def _sum_features(t: Tensor, rank: int) -> Tensor:

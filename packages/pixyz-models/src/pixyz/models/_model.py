@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from pixyz.core import Distribution, KindError, Loss, NonFiniteLossError, ParameterError, need_scalar
+from pixyz.core import Distribution, KindError, Loss, NonFiniteLossError, ParameterError, SupportError, need_scalar
 
 from ._diagnosis import name_nonfinite, random_state
 
@@ -91,7 +91,12 @@ class Model:
         """
         self.loss.train()
         before = random_state(self.trained_parameters[0].device)
-        loss = self.loss.estimate(values, **options)
+        try:
+            loss = self.loss.estimate(values, **options)
+        except SupportError as error:
+            if not error.nans:
+                raise
+            raise NonFiniteLossError(f"{error} So {self.loss} is not finite. The optimiser has not stepped.") from error
         if not math.isfinite(loss.item()):
             said = name_nonfinite(self.loss, values, options, before)
             raise NonFiniteLossError(f"{said} The optimiser has not stepped.")
