@@ -19,6 +19,7 @@ from ._errors import (
 from ._expectation import Expectation
 from ._joint import Joint
 from ._leaf import Leaf, constant_parameters
+from ._leaves import leaves_of
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._network import common_sizes, run_network
@@ -61,6 +62,7 @@ __all__ = [
     "common_sizes",
     "constant_parameters",
     "formula",
+    "leaves_of",
     "need_distribution",
     "need_scalar",
     "run_network",

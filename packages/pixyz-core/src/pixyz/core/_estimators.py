@@ -111,8 +111,7 @@ def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator:
 
 def reduce(body: Term, d: Draw) -> Term:
     """The estimate of the expectation of `body`, without the dims that the draw opened."""
-    here = [dim for dim in d.enumerated if dim in body.dims]
-    term = _weighted(body, d.weights) if here else body
+    term = _weighted(body, d.weights) if set(d.enumerated).intersection(body.dims) else body
     # A draw that neither the body nor a weight depends on has dims that the term lacks.
     opened = {d.sample_dim, *d.enumerated}
     scores = [_score(term, log_q, d) for log_q in d.scored if opened.intersection(log_q.dims).issubset(term.dims)]
@@ -138,13 +137,14 @@ def _choose(asked: str, factor: Factor, conditional: ScoredConditional, points: 
     if asked in ("pathwise", "score"):
         return asked
     size = conditional.support_size() if factor.dist.has_enumerate else None
-    if size is not None and points * size <= MAX_ENUMERATE:
-        return "enumerate"
-    if asked == "enumerate":
-        raise IntractableError(
-            f"{who}: enumerating {', '.join(factor.var)} takes {points * (size or 1):.6g} points, more than {MAX_ENUMERATE}. "
-            "Use estimator='score'."
-        )
+    if size is not None:
+        if points * size <= MAX_ENUMERATE:
+            return "enumerate"
+        if asked == "enumerate":
+            raise IntractableError(
+                f"{who}: enumerating {', '.join(factor.var)} takes {points * size:.6g} points, more than {MAX_ENUMERATE}. "
+                "Use estimator='score'."
+            )
     return "pathwise" if factor.dist.has_rsample else "score"
 
 

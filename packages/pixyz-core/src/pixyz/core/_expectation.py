@@ -9,6 +9,7 @@ from ._estimators import Draw, check_estimator, draw, reduce
 from ._formula import Expected, Formula
 from ._loss import Loss
 from ._scope import Scope
+from ._variables import is_whole
 
 
 class Expectation(Loss):
@@ -49,7 +50,7 @@ class Expectation(Loss):
             raise KindError(
                 f"Expectation takes a distribution and a loss; got {type(q).__name__} and {type(f).__name__}. Is the order q, f?"
             )
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        if not is_whole(num_samples) or num_samples < 1:
             raise KindError(f"E_{q.prob_text}: num_samples must be a whole number of at least 1; got {num_samples!r}.")
         check_estimator(estimator, q.ancestral, f"E_{q.prob_text}")
         super().__init__(

@@ -6,7 +6,7 @@ from torch import nn
 
 from ._distribution import Distribution
 from ._errors import FormulaError
-from ._formula import Density, Equation, Formula, Integral, Juxtaposed
+from ._formula import Equation, Formula, Integral, Juxtaposed
 from ._leaves import register_leaves
 from ._scope import Factor
 from ._variables import check_names, fresh_name, suggest
@@ -48,7 +48,7 @@ class Joint(Distribution):
     def formula(self) -> Formula:
         if len(self.factors) == 1 and not self.hidden_var:
             return self.density
-        body: Formula = Juxtaposed(tuple(Density(f.dist.name, f.var, f.cond_var) for f in self.factors))
+        body: Formula = Juxtaposed(tuple(f.density for f in self.factors))
         if self.hidden_var:
             body = Integral(body, tuple(v for f in self.factors for v in f.var if v in self.hidden_var))
         return Equation(self.density, body)

@@ -12,7 +12,7 @@ from ._distribution import Distribution
 from ._errors import FormulaError, KindError
 from ._formula import Formula
 from ._scope import Binding, Conditional, Factor, Scope
-from ._variables import check_names
+from ._variables import check_names, is_number
 
 
 class Leaf(Distribution):
@@ -116,7 +116,7 @@ def constant_parameters(owner: nn.Module, given: Mapping[str, Any]) -> None:
             owner.register_parameter(name, value)
         elif isinstance(value, Tensor):
             owner.register_buffer(name, value if value.requires_grad else value.clone())
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif is_number(value):
             owner.register_buffer(name, torch.tensor(float(value), dtype=dtype))
         else:
             raise KindError(f"{type(owner).__name__}: {name} must be a number, a tensor or an nn.Parameter; got a {type(value).__name__}.")

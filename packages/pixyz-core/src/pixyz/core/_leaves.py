@@ -13,11 +13,15 @@ from ._errors import FormulaError
 CONSTANT = "constant"
 
 
+def leaves_of(part: nn.Module) -> Iterable[nn.Module]:
+    """A part with a `leaf_text` is a leaf; any other has registered its own."""
+    return [part] if getattr(part, "leaf_text", None) else part._modules.values()  # type: ignore[return-value]
+
+
 def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     """Registers the leaves of all parts on `owner`.
 
-    A part with a `leaf_text` is a leaf and stands under that text; any other part hands on what it has registered itself. Constants share
-    the text `constant` and are numbered in the order of the formula.
+    A leaf stands under its `leaf_text`. Constants share the text `constant` and are numbered in the order of the formula.
 
     Raises:
         FormulaError: for two different modules with one text.
@@ -25,7 +29,7 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     found: dict[str, nn.Module] = {}
     constants: list[nn.Module] = []
     for part in parts:
-        for leaf in [part] if getattr(part, "leaf_text", None) else part._modules.values():
+        for leaf in leaves_of(part):
             text: str = leaf.leaf_text  # type: ignore[union-attr, assignment]
             if text == CONSTANT:
                 if not any(leaf is c for c in constants):

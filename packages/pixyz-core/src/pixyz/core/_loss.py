@@ -119,9 +119,9 @@ class Loss(nn.Module):
             watch=watch,
         )
         tensor, dims = scope.evaluate(self)
-        if self.per_datum:
-            target = dims if BATCH in dims else (*dims, BATCH)
-            tensor = spread(tensor, dims, target, scope.sizes(target) if dims != target else [])
+        if self.per_datum and BATCH not in dims:
+            target = (*dims, BATCH)
+            tensor = spread(tensor, dims, target, scope.sizes(target))
         return tensor
 
     def compile(self, *args: Any, **options: Any) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ._dims import BATCH, Dims, Term, fold, unfold, union
 from ._errors import KindError, ShapeError
 from ._scope import Binding, Factor
+from ._variables import is_number
 
 _BATCH_ONLY = (BATCH,)
 # How torch speaks of shapes; an error of the user's own network is left alone.
@@ -134,7 +135,7 @@ def _batches(factor: Any, inputs: tuple[Binding, ...]) -> str:
 
 
 def _number(value: object, name: str, factor: Factor, arguments: Mapping[str, Tensor]) -> Tensor:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         like = next((a for a in arguments.values() if a.is_floating_point()), None)
         return torch.tensor(value) if like is None else like.new_tensor(value)
     raise KindError(f"{factor}: the network's {name} must be a tensor; it is {_describe(value)}.")

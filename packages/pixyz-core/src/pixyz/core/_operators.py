@@ -12,7 +12,7 @@ from ._errors import KindError, ShapeError
 from ._leaves import CONSTANT
 from ._loss import Loss
 from ._scope import Scope
-from ._variables import check_names
+from ._variables import check_names, is_number
 
 
 class Constant(Loss):
@@ -24,7 +24,7 @@ class Constant(Loss):
     """
 
     def __init__(self, value: Tensor | float) -> None:
-        if not isinstance(value, Tensor) and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        if not isinstance(value, Tensor) and not is_number(value):
             raise KindError(f"A loss combines with losses, numbers and tensors; got a {type(value).__name__}: {str(value)[:60]!r}.")
         if isinstance(value, Tensor) and value.ndim > 1:
             raise ShapeError(f"A tensor in a formula is () or (batch,); this one has shape {tuple(value.shape)}.")

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ._dims import BATCH, Dims, Term
 from ._errors import ShapeError
+from ._formula import Density
+from ._printers import render
 
 
 class Binding(NamedTuple):
@@ -35,8 +37,13 @@ class Factor(NamedTuple):
     var: tuple[str, ...]
     cond_var: tuple[str, ...]
 
+    @property
+    def density(self) -> Density:
+        """The node p(x|z)."""
+        return Density(self.dist.name, self.var, self.cond_var)
+
     def __str__(self) -> str:
-        return f"{self.dist.name}({','.join(self.var)}{'|' * bool(self.cond_var)}{','.join(self.cond_var)})"
+        return render(self.density)
 
 
 class Conditional(Protocol):

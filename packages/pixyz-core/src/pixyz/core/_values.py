@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ._dims import BATCH, Term
 from ._errors import FormulaError, KindError, MissingVariableError, ShapeError
 from ._scope import Evaluation, Scope
-from ._variables import suggest
+from ._variables import is_number, is_whole, suggest
 
 
 def open_scope(
@@ -57,7 +57,7 @@ def open_scope(
         scope.bind(name, tensor, (*samples, BATCH) if tensor.ndim else ())
     batches = {b.tensor.shape[len(b.dims) - 1] for b in scope.bindings.values() if BATCH in b.dims}
     if batch_size is not None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 0:
+        if not is_whole(batch_size) or batch_size < 0:
             raise KindError(f"{who}: batch_size must be a whole number; got {batch_size!r}.")
         if batches and batches != {batch_size}:
             raise ShapeError(f"{who}: batch_size={batch_size}, but the values have batch {', '.join(map(str, sorted(batches)))}.")
@@ -90,7 +90,7 @@ def as_tensors(values: Mapping[str, Any], names: Iterable[str], who: object) -> 
 def _as_tensor(name: str, value: object, like: Tensor, who: object) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         return torch.tensor(float(value), dtype=like.dtype, device=like.device)
     hint = " Convert it with torch.as_tensor." if isinstance(value, (list, tuple)) or hasattr(value, "__array__") else ""
     raise KindError(f"{who}: the value of {name} must be a tensor; got {_kind(value)}.{hint}")
@@ -100,7 +100,7 @@ def _check_sample_dims(sample_dims: Mapping[str, int], names: Iterable[str], who
     for name, count in sample_dims.items():
         if name not in names:
             raise FormulaError(f"{who}: sample_dims names {name}, which is none of its variables.{suggest(name, names)}")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if not is_whole(count) or count < 0:
             raise KindError(f"{who}: the number of sample dims of {name} must be a whole number; got {count!r}.")
 
 

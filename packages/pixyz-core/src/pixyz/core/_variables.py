@@ -1,4 +1,4 @@
-"""Names of variables: what is a legal one, how it is spelt, and what a wrong one was meant to be."""
+"""What users write: names of variables, how they are spelt, what a wrong one was meant to be; and what counts as a number."""
 
 import difflib
 import re
@@ -69,3 +69,13 @@ def _latex_word(word: str) -> str:
     if word in _GREEK:
         return "\\" + word if word != "omicron" else word
     return word if len(word) <= 1 or word.isdigit() else r"\mathrm{" + word + "}"
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a Python number; a bool is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a Python whole number; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool)

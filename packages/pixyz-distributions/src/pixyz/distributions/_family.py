@@ -59,7 +59,7 @@ class Family(Leaf):
         if len(self.var) != 1:
             raise FormulaError(f"{self.prob_text}: a {self.distribution_name} has one variable; write a product for several.")
         self.features_shape = self._features_shape(dim, features_shape)
-        self._check_names(params)
+        self._check_given(params)
         constant_parameters(self, params)
         self.constant_names = tuple(params)
         self.checked_names = frozenset()
@@ -108,7 +108,7 @@ class Family(Leaf):
     def fitting(x: Tensor) -> list[str]:
         """The names of our families in whose support all of these values lie."""
         ours = {c.distribution_name: c.value_support for c in Family.__subclasses__() if c.__module__.startswith("pixyz.")}
-        return sorted(name for name, s in ours.items() if x.ndim > s.event_rank and bool(s.contains(x).all()))
+        return sorted(name for name, s in ours.items() if x.ndim > s.event_rank and s.holds(x))
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Given":
         validate = scope.shared.validate
@@ -116,7 +116,7 @@ class Family(Leaf):
             return Given(self, factor, self._constant_terms(), validate, self.constant_features)
         terms = run_network(self, factor, inputs, validate).parameters()
         if self.constant_names:
-            self._check_names(self.constant_names, terms)
+            self._check_twice(terms)
             terms.update(self._constant_terms())
         self._check_complete(terms)
         return Given(self, factor, terms, validate)
@@ -138,31 +138,33 @@ class Family(Leaf):
             raise KindError(f"{self.prob_text}: the features' shape must be positive whole numbers; got {shape}.")
         return shape
 
-    def _check_names(self, given: Iterable[str], returned: Iterable[str] = ()) -> None:
-        given, returned = tuple(given), tuple(returned)
-        known = [*self.supports]
-        for k in (*given, *returned):
-            if k not in known:
-                raise ParameterError(f"{self.prob_text}: a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.")
-        twice = [k for k in given if k in returned]
-        if twice:
-            raise ParameterError(f"{self.prob_text}: {twice[0]} is given as a constant and returned by forward as well; drop one.")
-        if not self.has_network:
-            self._check_complete(given)
-            if self.cond_var:
-                raise ParameterError(
-                    f"{self.prob_text} depends on {', '.join(self.cond_var)}, but nothing says how: subclass {self.distribution_name} "
-                    f"and write forward(self, {', '.join(self.cond_var)})."
-                )
+    def _check_given(self, names: Iterable[str]) -> None:
+        self._check_known(names)
+        if self.has_network:
+            return
+        self._check_complete(names)
+        if self.cond_var:
+            raise ParameterError(
+                f"{self.prob_text} depends on {', '.join(self.cond_var)}, but nothing says how: subclass {self.distribution_name} "
+                f"and write forward(self, {', '.join(self.cond_var)})."
+            )
+
+    def _check_twice(self, returned: Iterable[str]) -> None:
+        for k in self.constant_names:
+            if k in returned:
+                raise ParameterError(f"{self.prob_text}: {k} is given as a constant and returned by forward as well; drop one.")
 
     def _check_complete(self, names: Iterable[str]) -> None:
         if frozenset(names) in self._complete:
             return
-        names = set(names)
-        for k in sorted(names - {*self.supports}):
-            raise ParameterError(f"{self.prob_text}: a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.")
-        came = "nothing" if not names else ", ".join(sorted(names))
+        self._check_known(names)
+        came = ", ".join(sorted(names)) or "nothing"
         raise ParameterError(f"{self.prob_text}: a {self.distribution_name} takes {self._takes()}; got {came}.")
+
+    def _check_known(self, names: Iterable[str]) -> None:
+        for k in names:
+            if k not in self.supports:
+                raise ParameterError(f"{self.prob_text}: a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.")
 
     def _takes(self) -> str:
         return " or ".join(" and ".join(p) for p in self.parametrisations)

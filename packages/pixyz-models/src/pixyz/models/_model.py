@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from pixyz.core import Distribution, KindError, Loss, NonFiniteLossError, ParameterError, SupportError, need_scalar
+from pixyz.core import Distribution, KindError, Loss, NonFiniteLossError, ParameterError, SupportError, leaves_of, need_scalar
 
 from ._diagnosis import name_nonfinite, random_state
 
@@ -127,7 +127,7 @@ class Model:
         for d in given:
             if not isinstance(d, (Loss, Distribution)):
                 raise KindError(f"{type(self).__name__}: distributions must be distributions; got a {type(d).__name__}.")
-            out.update(dict.fromkeys(d.children() if not hasattr(d, "leaf_text") else [d]))
+            out.update(dict.fromkeys(leaves_of(d)))
         return [*out]
 
     def __str__(self) -> str:
