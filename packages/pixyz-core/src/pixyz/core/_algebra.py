@@ -6,17 +6,13 @@ The interfaces stand below the operators that they are written with, so their me
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
-
 from ._distribution import Distribution
 from ._errors import KindError
 from ._expectation import Expectation
 from ._joint import Joint, marginalize, multiply, rename
 from ._log_prob import LogProb
-from ._loss import Loss
+from ._loss import Loss, Operand
 from ._operators import Mean, Product, Quotient, Sum, Total, as_loss, product_factors, signed_terms
-
-Operand = Loss | Tensor | float
 
 
 def _add(self: Loss, other: Operand) -> Loss:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -14,8 +14,7 @@ from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope
 from ._values import as_tensors, open_scope, require
 
-if TYPE_CHECKING:
-    Operand = "Loss | Tensor | float"
+Operand: TypeAlias = "Loss | Tensor | float"
 
 
 class Loss(nn.Module):
@@ -45,9 +44,9 @@ class Loss(nn.Module):
         mixes_batch: bool = False,
     ) -> None:
         super().__init__()
-        self.input_var = tuple(dict.fromkeys(input_var))
-        self.bound_var = frozenset(bound_var)
-        self.optional_var = frozenset(optional_var)
+        self.input_var: tuple[str, ...] = tuple(dict.fromkeys(input_var))
+        self.bound_var: frozenset[str] = frozenset(bound_var)
+        self.optional_var: frozenset[str] = frozenset(optional_var)
         self.per_datum = per_datum
         self.stochastic = stochastic
         self.mixes_batch = mixes_batch

@@ -23,6 +23,8 @@ class Constant(Loss):
         ShapeError: for a tensor with features.
     """
 
+    value: Tensor
+
     def __init__(self, value: Tensor | float) -> None:
         if not isinstance(value, Tensor) and not is_number(value):
             raise KindError(f"A loss combines with losses, numbers and tensors; got a {type(value).__name__}: {str(value)[:60]!r}.")

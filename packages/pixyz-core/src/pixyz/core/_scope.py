@@ -92,10 +92,10 @@ class Evaluation:
     def __init__(self, watch: Callable[[Any, Term], None] | None = None) -> None:
         self.memo: dict[Hashable, Any] = {}
         self.sizes: dict[int, int] = {}
-        self.numbers = 0
+        self.numbers: int = 0
         self.watch = watch
         # Under tracing, data-dependent checks would break the graph.
-        self.validate = not torch.compiler.is_compiling()
+        self.validate: bool = not torch.compiler.is_compiling()
 
     def number(self) -> int:
         """An integer that nothing else in this evaluation has."""

@@ -3,12 +3,13 @@
 import difflib
 import re
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from ._errors import FormulaError, KindError
 
 _LEGAL = re.compile(r"[^\W\d]\w*'*")
 _LOWER = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega"
-_GREEK = dict(zip(_LOWER.split(), "αβγδεζηθικλμνξπρστυφχψω", strict=True))
+_GREEK: dict[str, str] = dict(zip(_LOWER.split(), "αβγδεζηθικλμνξπρστυφχψω", strict=True))
 _UPPER = {"Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Xi": "Ξ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω"}
 _GREEK.update(_UPPER)
 
@@ -71,11 +72,11 @@ def _latex_word(word: str) -> str:
     return word if len(word) <= 1 or word.isdigit() else r"\mathrm{" + word + "}"
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a Python number; a bool is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a Python whole number; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,5 +1,7 @@
 """Divergences between two distributions."""
 
+from typing import Any
+
 from pixyz.core import Distribution, Expectation, FormulaError, Loss, Scope, Term, need_distribution
 from pixyz.core import formula as f
 
@@ -43,7 +45,7 @@ class KullbackLeibler(Loss):
             raise FormulaError(
                 f"KL[{q.prob_text}||{p.prob_text}]: the left side is over {', '.join(q.var)}, the right side over {', '.join(p.var)}."
             )
-        rule = None
+        rule: Any = None
         if analytic and len(q.factors) == len(p.factors) == 1 and not q.hidden_var and not p.hidden_var:
             rule = q.factors[0].dist.kl_rule(p.factors[0].dist)
         inner = None if rule else Expectation(q, LogRatio(q, p), num_samples=num_samples)
@@ -65,7 +67,8 @@ class KullbackLeibler(Loss):
         return inner.formula if inner is not None else f.Divergence("KL", q.density, p.density)
 
     def evaluate(self, scope: Scope) -> Term:
-        if self._rule is None:
-            return scope.evaluate(self._inner[0])
+        inner = self._inner[0]
+        if inner is not None:
+            return scope.evaluate(inner)
         q, p = self._pair
         return self._rule(scope.conditional(q.factors[0]), scope.conditional(p.factors[0]), self)

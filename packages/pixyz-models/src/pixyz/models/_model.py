@@ -120,11 +120,9 @@ class Model:
             for module, mode in modes:
                 module.training = mode
 
-    def _leaves(self, given: Loss | Iterable[Distribution]) -> list[nn.Module]:
-        if isinstance(given, (Loss, Distribution)):
-            given = [given]  # type: ignore[list-item]
+    def _leaves(self, given: Loss | Distribution | Iterable[Distribution]) -> list[nn.Module]:
         out: dict[nn.Module, None] = {}
-        for d in given:
+        for d in [given] if isinstance(given, (Loss, Distribution)) else given:
             if not isinstance(d, (Loss, Distribution)):
                 raise KindError(f"{type(self).__name__}: distributions must be distributions; got a {type(d).__name__}.")
             out.update(dict.fromkeys(leaves_of(d)))

@@ -49,10 +49,10 @@ class VAE(Model):
         num_samples: int = 1,
         **options: Any,
     ) -> None:
-        if (prior is None) == (regularizer is None):
-            raise FormulaError("VAE takes either a prior, for KL[encoder||prior], or a regularizer of its own; give one of them.")
-        if regularizer is None and prior is not None:
+        if prior is not None and regularizer is None:
             regularizer = KullbackLeibler(encoder, prior, num_samples=num_samples)
+        elif prior is not None or regularizer is None:
+            raise FormulaError("VAE takes either a prior, for KL[encoder||prior], or a regularizer of its own; give one of them.")
         reconstruction = LogProb(decoder).expectation(encoder, num_samples=num_samples)
         super().__init__((-reconstruction + regularizer).mean(), **options)
         self.encoder = encoder
