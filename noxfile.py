@@ -1,40 +1,185 @@
-"""All that is run on this repository. `nox -l` lists the sessions; each makes its own environment."""
+"""All that is run on this repository.
 
+    nox                                      the gates and the tests on the CPU; what `.ci/run` runs
+    nox -s "tests(losses, cpu)" -- -k elbo   one package's tests; arguments go to pytest
+    nox -s dev                               the environment for daily work, .nox/dev, with every package editable
+    nox -l                                   the list
+
+`PIXYZ_TORCH="torch==2.11.0"` has the tests run with another build than that of constraints.txt.
+"""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.5"
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "virtualenv"  # not uv, which takes a CUDA build of torch
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests"]
 
-PACKAGES = sorted(path.parent for path in Path(__file__).parent.glob("packages/*/pyproject.toml"))
+ROOT = Path(__file__).parent
+ROOT_PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+FOLDERS = {path.parent.name.removeprefix("pixyz-"): path.parent for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
+PROJECTS = {part: nox.project.load_toml(folder / "pyproject.toml")["project"] for part, folder in FOLDERS.items()}
+WITH_CODE = [part for part, folder in FOLDERS.items() if (folder / "src").is_dir()]
+
+nox.options.sessions = ["lint", "types", "arrows", "alone", *[f"tests({part}, cpu)" for part in PROJECTS], "doctests", "docs"]
 
 
-def develop(session: nox.Session, *extra: str) -> None:
-    """Installs all packages, editable, with torch as constraints.txt has it."""
-    session.install("--no-compile", "-c", "constraints.txt", "torch", "numpy", "hatchling", "editables", *extra)
-    editable = [argument for path in PACKAGES for argument in ("-e", str(path))]
+def pip(session: nox.Session, *what: str) -> None:
+    """Installs, with torch as constraints.txt or PIXYZ_TORCH has it."""
+    constraints = ROOT / "constraints.txt"
+    if "PIXYZ_TORCH" in os.environ:
+        constraints = Path(session.create_tmp()) / "constraints.txt"
+        constraints.write_text(os.environ["PIXYZ_TORCH"] + "\n", encoding="utf-8")
+    session.install("--no-compile", "--constraint", str(constraints), *what)
+
+
+def group(name: str) -> tuple[str, ...]:
+    """What a dependency group of the root pyproject.toml holds."""
+    return nox.project.dependency_groups(ROOT_PROJECT, name)
+
+
+def in_dev(session: nox.Session, command: str, *arguments: str) -> None:
+    """Runs a command of the environment `dev`."""
+    folder = ROOT / ".nox" / "dev" / ("Scripts" if os.name == "nt" else "bin")
+    session.run(str(folder / command), *arguments, external=True, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+def declared_siblings(part: str) -> set[str]:
+    """The parts that a part's wheel declares, in one step."""
+    found = [re.match(r"pixyz-([a-z-]+)", requirement) for requirement in PROJECTS[part].get("dependencies", [])]
+    return {match[1] for match in found if match}
+
+
+@nox.session
+def dev(session: nox.Session) -> None:
+    """The environment for daily work: every package editable, every tool. Activate it with: source .nox/dev/bin/activate"""
+    requirements = set(group("dev"))
+    for project in PROJECTS.values():
+        requirements.update(project.get("dependencies", []), *project.get("optional-dependencies", {}).values())
+    pip(session, *sorted(r for r in requirements if not r.startswith("pixyz-")))
+    editable = [argument for folder in FOLDERS.values() for argument in ("--editable", str(folder))]
     session.install("--no-build-isolation", "--no-deps", *editable)
 
 
 @nox.session
-def tests(session: nox.Session) -> None:
-    """All tests. Arguments go to pytest: nox -s tests -- -k elbo"""
-    develop(session, "pytest", "pytest-xdist", "scipy", "scikit-learn", "matplotlib", "tqdm")
-    session.run("pytest", *(session.posargs or ["-n", "2"]))
+def lint(session: nox.Session) -> None:
+    """Formatting, spelling, broken files: the hooks of pre-commit, on all files."""
+    session.install(*group("lint"))
+    session.run("pre-commit", "run", "--all-files", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def types(session: nox.Session) -> None:
+    """Types: basedpyright, strict on public signatures."""
+    in_dev(session, "basedpyright", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def arrows(session: nox.Session) -> None:
+    """Imports run one way: between packages as their pyprojects declare, within a package without circles, in the core room by room."""
+    contracts = [*ROOT_PROJECT["tool"]["importlinter"]["contracts"]]
+    modules = {part: "pixyz." + part.replace("-", "_") for part in WITH_CODE}
+    contracts.append({"name": "no circles", "type": "acyclic_siblings", "ancestors": list(modules.values())})
+    for part, module in modules.items():
+        allowed = {part, *declared_siblings(part)}
+        forbidden = [other for sibling, other in modules.items() if sibling not in allowed]
+        name = f"{module} imports no sibling but {', '.join(sorted(allowed - {part})) or 'none'}"
+        contracts.append(
+            {
+                "name": name,
+                "type": "forbidden",
+                "source_modules": [module],
+                "forbidden_modules": forbidden,
+                "allow_indirect_imports": "true",
+            }
+        )
+    ini = configparser.ConfigParser(interpolation=None)
+    ini["importlinter"] = {"root_packages": "\n" + "\n".join(modules.values())}
+    for number, contract in enumerate(contracts):
+        ini[f"importlinter:contract:{number}"] = {k: "\n" + "\n".join(v) if isinstance(v, list) else str(v) for k, v in contract.items()}
+    config = Path(session.create_tmp()) / "importlinter.ini"
+    with config.open("w", encoding="utf-8") as file:
+        ini.write(file)
+    in_dev(session, "lint-imports", "--no-cache", "--config", str(config))
 
 
 @nox.session
+def wheels(session: nox.Session) -> None:
+    """The wheel of every package, into dist/."""
+    session.install("hatchling>=1.27")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    for folder in FOLDERS.values():
+        with session.chdir(folder):
+            session.run("python", "-m", "hatchling", "build", "--target", "wheel", "--directory", str(ROOT / "dist"), silent=True)
+
+
+@nox.session(requires=["wheels"])
+def alone(session: nox.Session) -> None:
+    """Each package, installed from its wheel alone, brings what it declares, and imports."""
+    pip(session, "torch")
+    for project in PROJECTS.values():
+        session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[p["name"] for p in PROJECTS.values()], silent=True)
+        pip(session, "--find-links", "dist", project["name"])
+        session.run("python", "tests/alone.py", project["name"])
+
+
+@nox.session(requires=["wheels"])
+@nox.parametrize("device", [nox.param(device, id=device) for device in ("cpu", "cuda")])
+@nox.parametrize("package", [nox.param(part, id=part) for part in PROJECTS])
+def tests(session: nox.Session, package: str, device: str) -> None:
+    """The tests of one package, from its wheel and with what its extra [test] declares. Arguments go to pytest."""
+    if device == "cuda" and not has_cuda():
+        session.skip("there is no CUDA device here: nvidia-smi lists none")
+    name = PROJECTS[package]["name"]
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[p["name"] for p in PROJECTS.values()], silent=True)
+    pip(session, "--find-links", "dist", f"{name}[test]=={PROJECTS[package]['version']}")
+    session.run("pytest", f"tests/{package}", "--device", device, *(session.posargs or ["-n", "2"]))
+
+
+def has_cuda() -> bool:
+    """Whether there is a GPU here."""
+    smi = shutil.which("nvidia-smi")
+    return smi is not None and subprocess.run([smi, "--list-gpus"], capture_output=True, check=False).returncode == 0
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def doctests(session: nox.Session) -> None:
+    """The examples in the docstrings run, and print what they say."""
+    in_dev(session, "pytest", "--doctest-modules", "packages", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def docs(session: nox.Session) -> None:
+    """The site, into site/: its code is run, its links are checked, its pages are looked at where there is a browser."""
+    in_dev(session, "mkdocs", "build", "--strict", "--site-dir", "site")
+    in_dev(session, "pytest", "tests/site", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
 def demo(session: nox.Session) -> None:
     """Trains a VAE on digits, about a minute. Arguments go to the demo: nox -s demo -- --epochs 10"""
-    develop(session, "scikit-learn", "matplotlib", "tqdm")
-    session.run("python", "docs/gallery/vae.py", *session.posargs)
+    in_dev(session, "python", "docs/gallery/vae.py", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["dev"])
 def benchmarks(session: nox.Session) -> None:
     """One training step beside hand-written PyTorch. Arguments go to the benchmark."""
-    develop(session)
-    session.run("python", "tests/benchmarks/vae_step.py", *session.posargs)
+    in_dev(session, "python", "tests/benchmarks/vae_step.py", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def bump(session: nox.Session) -> None:
+    """Sets one version everywhere: nox -s bump -- 1.1.0"""
+    if len(session.posargs) != 1 or not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", session.posargs[0]):
+        session.error("Say which version, like 1.1.0 or 1.1.0rc1: nox -s bump -- 1.1.0")
+    (new,) = session.posargs
+    for path in [*(folder / "pyproject.toml" for folder in FOLDERS.values()), ROOT / "CITATION.cff"]:
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r'(?m)^version( = |: )".*"$', rf'version\1"{new}"', text)
+        path.write_text(re.sub(r'"(pixyz-[a-z-]+)==[^"]*"', rf'"\1=={new}"', text), encoding="utf-8")

@@ -1,6 +1,6 @@
 """What a distribution and a loss are, their algebra, their formulas and their evaluation."""
 
-from . import _algebra
+from . import _algebra, _installation
 from . import _formula as formula
 from ._dims import BATCH, Dims, Term, align, broadcast, spread, union
 from ._distribution import Distribution, need_distribution
@@ -27,6 +27,7 @@ from ._operators import Constant, Parameter, as_loss
 from ._scope import Binding, Conditional, Factor, Scope, ScoredConditional
 from ._seeded import seeded
 
+_installation.check_namespace()
 _algebra.bind()
 
 __all__ = [
