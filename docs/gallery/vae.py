@@ -91,7 +91,7 @@ def picture(path: Path, rows: dict[str, torch.Tensor]) -> None:
     for line, (name, images) in zip(axes, rows.items()):
         line[0].set_title(name, loc="left", fontsize=10)
         for axis, image in zip(line, images.cpu()):
-            axis.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+            axis.imshow(image.reshape(8, 8).numpy(), cmap="gray_r", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
     figure.savefig(path, dpi=150)
 

@@ -67,7 +67,7 @@ class Distribution(nn.Module):
             MissingVariableError: if a conditioning variable has no value.
             BoundVariableError: if a value is given for a variable below one that is drawn, or for every variable.
 
-        Example:
+        Examples:
             >>> from pixyz.distributions import Normal
             >>> prior = Normal(var=["z"], loc=0.0, scale=1.0, dim=64)
             >>> prior.sample(batch_size=3, sample_shape=[5])["z"].shape

@@ -30,7 +30,7 @@ class Expectation(Loss):
     Raises:
         FormulaError: for an estimator that q cannot serve.
 
-    Example:
+    Examples:
         >>> from pixyz.distributions import Normal
         >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=0.0, scale=2.0)
         >>> print(Expectation(q, p.log_prob(), num_samples=8))

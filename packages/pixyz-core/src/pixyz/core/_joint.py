@@ -19,7 +19,7 @@ class Joint(Distribution):
 
     Args:
         factors: the conditionals, in the order written.
-        hidden_var: variables that are drawn and not shown.
+        hidden: variables that are drawn and not shown.
 
     Raises:
         FormulaError: for a variable defined twice, or a cycle.

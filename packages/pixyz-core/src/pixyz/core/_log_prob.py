@@ -21,7 +21,7 @@ class LogProb(Loss):
     Raises:
         IntractableError: if variables of `p` are marginalised out.
 
-    Example:
+    Examples:
         >>> from pixyz.distributions import Normal
         >>> print(LogProb(Normal(var=["z"], loc=0.0, scale=1.0)))
         log p(z)

@@ -129,7 +129,7 @@ class Loss(nn.Module):
         The guards on this library's own functions and constants, which nothing changes, are left out: on a small model they cost
         as much as a layer. Those on values, parameters, networks and the formula stay.
 
-        Example:
+        Examples:
             >>> import torch
             >>> from pixyz.distributions import Normal
             >>> loss = Normal(var=["z"], loc=0.0, scale=1.0).log_prob()

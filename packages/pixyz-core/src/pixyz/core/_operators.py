@@ -63,7 +63,7 @@ class Parameter(Loss):
     Args:
         name: its name among the values.
 
-    Example:
+    Examples:
         >>> print(Parameter("beta") * Parameter("c"))
         beta * c
     """

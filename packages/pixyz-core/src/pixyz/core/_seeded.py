@@ -10,7 +10,7 @@ import torch
 def seeded(seed: int) -> Iterator[None]:
     """Inside, torch's generators start from `seed`; afterwards they are where they were.
 
-    Example:
+    Examples:
         >>> import torch
         >>> with seeded(0):
         ...     a = torch.rand(())

@@ -20,7 +20,7 @@ class Bernoulli(Family):
 
     The other arguments are those of every family.
 
-    Example:
+    Examples:
         >>> print(Bernoulli(var=["x"], probs=0.5, dim=3).log_prob())
         log p(x)
     """

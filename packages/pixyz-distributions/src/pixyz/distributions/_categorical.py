@@ -19,7 +19,7 @@ class Categorical(Family):
 
     The other arguments are those of every family.
 
-    Example:
+    Examples:
         >>> import torch
         >>> y = Categorical(var=["y"], probs=torch.tensor([0.2, 0.8]))
         >>> y.log_likelihood({"y": torch.tensor([[0.0, 1.0]])})

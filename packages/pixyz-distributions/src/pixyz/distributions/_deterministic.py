@@ -16,7 +16,7 @@ class Deterministic(Leaf):
         name: the letter before the brackets.
         values: constants, `(*features)`, for a variable that depends on nothing.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Double(Deterministic):
         ...     def __init__(self):

@@ -22,7 +22,7 @@ class Normal(Family):
 
     The other arguments are those of every family.
 
-    Example:
+    Examples:
         >>> print(Normal(var=["z"], loc=0.0, scale=1.0, dim=64, name="p_prior"))
         Distribution:
           p_prior(z) (Normal)

@@ -24,7 +24,7 @@ def ELBO(p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: s
     Source:
         Kingma and Welling (2014), eq. 2, https://arxiv.org/abs/1312.6114
 
-    Example:
+    Examples:
         >>> from pixyz.distributions import Normal
         >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=0.0, scale=2.0)
         >>> print(ELBO(p, q))

@@ -27,7 +27,7 @@ class KullbackLeibler(Loss):
     Raises:
         FormulaError: if the two are over different variables.
 
-    Example:
+    Examples:
         >>> from pixyz.distributions import Normal
         >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=1.0, scale=1.5)
         >>> print(KullbackLeibler(q, p))

@@ -9,7 +9,7 @@ def NLL(p: Distribution) -> Loss:
     Args:
         p: the distribution.
 
-    Example:
+    Examples:
         >>> from pixyz.distributions import Normal
         >>> print(0.1 * NLL(Normal(var=["x"], loc=0.0, scale=1.0)))
         0.1 * (-log p(x))

@@ -11,7 +11,7 @@ class LogRatio(Loss):
         p: the distribution above.
         q: the distribution below.
 
-    Example:
+    Examples:
         >>> from pixyz.distributions import Normal
         >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=0.0, scale=2.0)
         >>> print(LogRatio(p, q))

@@ -28,7 +28,7 @@ class Model:
         ShapeError: for a loss that is not a scalar.
         ParameterError: if there is nothing to train.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from pixyz.distributions import Normal
         >>> p = Normal(var=["x"], loc=torch.nn.Parameter(torch.zeros(2)), scale=1.0)

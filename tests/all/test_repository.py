@@ -1,0 +1,79 @@
+"""What holds for the packages together: one version, one namespace, one public API each."""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pixyz
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10, where pytest brings it
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {path.parent.name: path.parent for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
+PROJECTS = {name: tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"] for name, folder in FOLDERS.items()}
+MODULES = sorted(module.name for module in pkgutil.iter_modules(pixyz.__path__, "pixyz."))
+(VERSION,) = {project["version"] for project in PROJECTS.values()}
+
+
+def requirements(project):
+    return [*project.get("dependencies", []), *(r for extra in project.get("optional-dependencies", {}).values() for r in extra)]
+
+
+def test_every_module_has_its_package():
+    assert MODULES == sorted("pixyz." + name.removeprefix("pixyz-").replace("-", "_") for name in FOLDERS if name != "pixyz-all")
+
+
+def test_no_package_owns_the_namespace():
+    assert not list(ROOT.glob("packages/*/src/pixyz/__init__.py"))
+    assert getattr(pixyz, "__file__", None) is None
+    assert "pixyz" not in {project["name"] for project in PROJECTS.values()}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_public_is_what_all_says(name):
+    module = importlib.import_module(name)
+    public = {n for n, value in vars(module).items() if not n.startswith("_") and not (isinstance(value, ModuleType) and n == value.__name__.split(".")[-1])}
+    assert sorted(public) == sorted(module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_siblings_are_pinned_to_the_one_version(name):
+    siblings = [r for r in requirements(PROJECTS[name]) if r.startswith("pixyz")]
+    assert [r for r in siblings if not r.endswith(f"=={VERSION}")] == []
+
+
+def test_the_version_is_told_the_same_everywhere():
+    assert re.search(r'^version: "(.*)"$', (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)[1] == VERSION
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_all_depends_on_all():
+    names = {r.split("==")[0] for r in PROJECTS["pixyz-all"]["dependencies"]}
+    assert names == set(PROJECTS) - {"pixyz-all"}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_package_is_whole(name):
+    folder, project = FOLDERS[name], PROJECTS[name]
+    assert project["name"] == name
+    assert "test" in project["optional-dependencies"]
+    part = name.removeprefix("pixyz-")
+    assert (ROOT / "tests" / part).is_dir()
+    readme = (folder / "README.md").read_text("utf-8")
+    assert f"pip install --find-links dist {name}" in readme
+    assert len(readme.splitlines()) <= 60
+    if part != "all":
+        assert (folder / "src" / "pixyz" / part.replace("-", "_") / "py.typed").exists()
+        page = (ROOT / "docs" / "api" / f"{part}.md").read_text("utf-8")
+        shown = re.findall(r"^::: pixyz\.[a-z_]+\.(\w+)$", page, re.MULTILINE)
+        module = importlib.import_module(f"pixyz.{part.replace('-', '_')}")
+        own = [n for n in module.__all__ if not (getattr(module, n).__module__ or "").startswith("pixyz.") or getattr(module, n).__module__.startswith(module.__name__)]
+        assert sorted(shown) == sorted(own)
