@@ -1,20 +1,22 @@
-"""The README's program runs, and prints what it says it prints."""
+"""The programs of the READMEs run, and print what they say they print."""
 
 import re
 from pathlib import Path
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+import pytest
+
+ROOT = Path(__file__).parents[2]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
 
 
-def test_the_program_prints_what_is_shown(capsys):
-    blocks = re.findall(r"```(python|text)\n(.*?)```", README, re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["python", "text", "python", "python", "text"]
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_program_prints_what_is_shown(path, capsys):
     scope: dict[str, object] = {}
-    shown = ""
+    blocks = re.findall(r"```(python|text)\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
     for kind, block in blocks:
         if kind == "python":
-            exec(compile(block, "README.md", "exec"), scope)
-            continue
-        shown += block
-        assert capsys.readouterr().out == block
-    assert shown
+            exec(compile(block, str(path), "exec"), scope)
+        else:
+            assert capsys.readouterr().out == block
+    assert capsys.readouterr().out == ""
+    assert {kind for kind, _ in blocks} == {"python", "text"} or path.parent.name == "pixyz-all"

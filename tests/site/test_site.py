@@ -79,7 +79,14 @@ def address():
 @pytest.mark.parametrize("page", ["index.html", "objectives.html", "api/distributions.html", "api/losses.html"])
 def test_formulas_are_drawn_and_nothing_is_fetched_from_elsewhere(page, address, tmp_path):
     log = tmp_path / "net.json"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ]
     options += [f"--user-data-dir={tmp_path}", f"--log-net-log={log}", "--virtual-time-budget=5000", "--dump-dom"]
     drawn = subprocess.run([BROWSER, *options, f"{address}/{page}"], capture_output=True, text=True, timeout=120, check=True).stdout
     written = (SITE / page).read_text("utf-8").count('class="arithmatex"')
