@@ -47,7 +47,8 @@ def group(name: str) -> tuple[str, ...]:
 def in_dev(session: nox.Session, command: str, *arguments: str) -> None:
     """Runs a command of the environment `dev`."""
     folder = ROOT / ".nox" / "dev" / ("Scripts" if os.name == "nt" else "bin")
-    session.run(str(folder / command), *arguments, external=True, env={"NO_MKDOCS_2_WARNING": "1"})
+    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "NO_MKDOCS_2_WARNING": "1"}
+    session.run(str(folder / command), *arguments, external=True, env=env)
 
 
 def declared_siblings(part: str) -> set[str]:
@@ -71,7 +72,7 @@ def dev(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Formatting, spelling, broken files: the hooks of pre-commit, on all files."""
     session.install(*group("lint"))
-    session.run("pre-commit", "run", "--all-files", *session.posargs)
+    session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["dev"])

@@ -26,7 +26,7 @@ def requirements(project):
 
 
 def test_every_module_has_its_package():
-    assert MODULES == sorted("pixyz." + name.removeprefix("pixyz-").replace("-", "_") for name in FOLDERS if name != "pixyz-all")
+    assert sorted("pixyz." + name.removeprefix("pixyz-").replace("-", "_") for name in FOLDERS if name != "pixyz-all") == MODULES
 
 
 def test_no_package_owns_the_namespace():
