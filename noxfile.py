@@ -22,6 +22,7 @@ nox.options.default_venv_backend = "virtualenv"  # not uv, which takes a CUDA bu
 nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
+DEV = ROOT / ".nox" / "dev" / ("Scripts" if os.name == "nt" else "bin")
 ROOT_PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 FOLDERS = {path.parent.name.removeprefix("pixyz-"): path.parent for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
 PROJECTS = {part: nox.project.load_toml(folder / "pyproject.toml")["project"] for part, folder in FOLDERS.items()}
@@ -46,9 +47,8 @@ def group(name: str) -> tuple[str, ...]:
 
 def in_dev(session: nox.Session, command: str, *arguments: str) -> None:
     """Runs a command of the environment `dev`."""
-    folder = ROOT / ".nox" / "dev" / ("Scripts" if os.name == "nt" else "bin")
-    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "NO_MKDOCS_2_WARNING": "1"}
-    session.run(str(folder / command), *arguments, external=True, env=env)
+    env = {"PATH": f"{DEV}{os.pathsep}{os.environ['PATH']}", "NO_MKDOCS_2_WARNING": "1"}
+    session.run(str(DEV / command), *arguments, external=True, env=env)
 
 
 def declared_siblings(part: str) -> set[str]:
@@ -78,7 +78,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["dev"])
 def types(session: nox.Session) -> None:
     """Types: basedpyright, strict on public signatures."""
-    in_dev(session, "basedpyright", *session.posargs)
+    in_dev(session, "basedpyright", "--pythonpath", str(DEV / "python"), *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
@@ -120,14 +120,20 @@ def wheels(session: nox.Session) -> None:
             session.run("python", "-m", "hatchling", "build", "--target", "wheel", "--directory", str(ROOT / "dist"), silent=True)
 
 
-@nox.session(requires=["wheels"])
+@nox.session(requires=["wheels"], reuse_venv=False)
 def alone(session: nox.Session) -> None:
     """Each package, installed from its wheel alone, brings what it declares, and imports."""
+
+    def freeze() -> set[str]:
+        return set(str(session.run("python", "-m", "pip", "freeze", silent=True)).splitlines())
+
     pip(session, "torch")
+    before = freeze()
     for project in PROJECTS.values():
-        session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[p["name"] for p in PROJECTS.values()], silent=True)
         pip(session, "--find-links", "dist", project["name"])
         session.run("python", "tests/alone.py", project["name"])
+        brought = [re.split(r"[ =]", line)[0] for line in freeze() - before]
+        session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *brought, silent=True)
 
 
 @nox.session(requires=["wheels"])
@@ -137,9 +143,9 @@ def tests(session: nox.Session, package: str, device: str) -> None:
     """The tests of one package, from its wheel and with what its extra [test] declares. Arguments go to pytest."""
     if device == "cuda" and not has_cuda():
         session.skip("there is no CUDA device here: nvidia-smi lists none")
-    name = PROJECTS[package]["name"]
+    # The versions stay while the code changes, so pip would keep what an earlier run installed.
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[p["name"] for p in PROJECTS.values()], silent=True)
-    pip(session, "--find-links", "dist", f"{name}[test]=={PROJECTS[package]['version']}")
+    pip(session, "--find-links", "dist", f"{PROJECTS[package]['name']}[test]")
     session.run("pytest", f"tests/{package}", "--device", device, *(session.posargs or ["-n", "2"]))
 
 
