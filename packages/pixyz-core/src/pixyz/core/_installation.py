@@ -9,6 +9,7 @@ overwritten by them, and removing it afterwards takes files of theirs along. pip
 import sys
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 
 def _installed() -> list[metadata.Distribution]:
@@ -24,7 +25,7 @@ def find_problems() -> list[str]:
     if spec is not None and spec.origin is not None:
         problems.append(f"An old pixyz stands at {spec.origin}; it and these packages cannot stand side by side.")
     for package in _installed():
-        gone = [str(f) for f in package.files or [] if f.suffix == ".py" and not f.locate().exists()]
+        gone = [str(f) for f in package.files or [] if f.suffix == ".py" and not Path(f.locate()).exists()]
         if gone:
             problems.append(f"{package.name} has lost {', '.join(gone)}, as when an old pixyz is uninstalled after it.")
     return problems
