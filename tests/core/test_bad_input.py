@@ -210,7 +210,7 @@ CASES = {
     "grey pixels": (
         lambda: Decoder().log_likelihood({"x": torch.full((5, 6), 0.5), "z": torch.zeros(5, 2)}),
         SupportError,
-        "p(x|z) (Bernoulli): x must be 0 or 1, but 30 of 30 are not (from 0.5 to 0.5). Families that take such values: Normal.",
+        "p(x|z) (Bernoulli): x must be 0 or 1, but 30 of 30 are not (from 0.5 to 0.5). Families that take such values: Beta, ContinuousBernoulli,",
     ),
     "a negative scale": (
         lambda: score({"loc": torch.zeros(4, 2), "scale": torch.tensor([1.0, -2.0]).expand(4, 2)}),
@@ -296,12 +296,12 @@ CASES = {
     "given and returned": (
         lambda: score({"loc": torch.zeros(4, 2), "scale": torch.ones(4, 2)}, scale=1.0),
         ParameterError,
-        "q(z|x): scale is given as a constant and returned by forward as well; drop one.",
+        "q(z|x): scale is given and returned by a network as well; drop one.",
     ),
     "conditioned, without a network": (
         lambda: Normal(cond_var=["x"], var=["z"], loc=0.0, scale=1.0),
         ParameterError,
-        "p(z|x) depends on x, but nothing says how: subclass Normal and write forward(self, x).",
+        "p(z|x) depends on x, but nothing says how: subclass Normal and write forward(self, x), or give networks, loc=network.",
     ),
     "dim and features_shape": (lambda: Normal(loc=0.0, scale=1.0, dim=2, features_shape=[2]), ParameterError, "two words for one thing"),
     "a bare tensor": (
@@ -312,7 +312,7 @@ CASES = {
     "a deterministic variable without a value": (
         lambda: Deterministic(var=["h"]),
         ParameterError,
-        "a forward that returns h, or a constant",
+        "a forward that returns h, or a value",
     ),
     # forward against cond_var
     "forward's arguments": (lambda: Wide(var=["z"], cond_var=["y"]), FormulaError, "p(z|y): Wide.forward takes (x), but cond_var is (y)."),

@@ -18,14 +18,16 @@ from ._errors import (
 )
 from ._expectation import Expectation
 from ._joint import Joint
-from ._leaf import Leaf, constant_parameters
+from ._leaf import Leaf
 from ._leaves import leaves_of
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
-from ._network import common_sizes, run_network
+from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
+from ._parser import parse_density
 from ._scope import Binding, Conditional, Factor, Scope, ScoredConditional
 from ._seeded import seeded
+from ._variables import suggest
 
 _installation.check_namespace()
 _algebra.bind()
@@ -49,6 +51,7 @@ __all__ = [
     "Loss",
     "MissingVariableError",
     "NonFiniteLossError",
+    "Outputs",
     "Parameter",
     "ParameterError",
     "PixyzError",
@@ -61,13 +64,13 @@ __all__ = [
     "as_loss",
     "broadcast",
     "common_sizes",
-    "constant_parameters",
     "formula",
     "leaves_of",
     "need_distribution",
     "need_scalar",
-    "run_network",
+    "parse_density",
     "seeded",
     "spread",
+    "suggest",
     "union",
 ]

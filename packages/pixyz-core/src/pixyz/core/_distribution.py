@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ._dims import spread
-from ._errors import BoundVariableError, KindError
+from ._dims import BATCH, Term, spread
+from ._errors import BoundVariableError, IntractableError, KindError
 from ._formula import Density, Formula
 from ._printers import LATEX, TEXT, UNICODE, render
-from ._scope import Factor
+from ._scope import Factor, Scope
 from ._values import open_scope
 
 if TYPE_CHECKING:
@@ -117,6 +117,86 @@ class Distribution(nn.Module):
             sample_dims: how many sample dims stand before the batch of a variable, `{"z": 1}`; the result has them too.
         """
         return self.log_prob().estimate(values, sample_dims=sample_dims)
+
+    def mean(self, values: Mapping[str, Any] | None = None) -> Tensor:
+        """E[x|cond_var], exact, `(batch, *features)`.
+
+        Args:
+            values: `(batch, *features)` for each conditioning variable.
+
+        Raises:
+            IntractableError: where no closed form is known; the message names the Monte Carlo call.
+        """
+        return self._statistic("mean", values, "{p}.sample(values, sample_shape=[1000])[{x!r}].mean(0)")
+
+    def variance(self, values: Mapping[str, Any] | None = None) -> Tensor:
+        """Var[x|cond_var], exact, `(batch, *features)`; arguments and errors as those of `mean`."""
+        return self._statistic("variance", values, "{p}.sample(values, sample_shape=[1000])[{x!r}].var(0)")
+
+    def mode(self, values: Mapping[str, Any] | None = None) -> Tensor:
+        """The x of greatest density, exact, `(batch, *features)`; arguments and errors as those of `mean`."""
+        return self._statistic("mode", values, "the best of {p}.sample(values, sample_shape=[1000]) by {p}.log_likelihood")
+
+    def entropy(self, values: Mapping[str, Any] | None = None) -> Tensor:
+        """H = -E[log p], exact, in nats, `(batch,)`; arguments and errors as those of `mean`."""
+        return self._statistic("entropy", values, "(-{p}.log_prob()).expectation({p}, num_samples=1000).estimate(values)")
+
+    def sample_mean(self, values: Mapping[str, Any] | None = None, *, return_all: bool = True) -> dict[str, Tensor]:
+        """As `sample`, but each variable is the mean of its conditional, given the means of those above it.
+
+        Args:
+            values: `(batch, *features)` for each conditioning variable.
+            return_all: with the given values beside the means.
+
+        Raises:
+            IntractableError: if a conditional's mean has no closed form.
+        """
+        given = {} if values is None else values
+        scope = open_scope(given, needed=self.cond_var, who=self.prob_text)
+        means: dict[str, Tensor] = {}
+        for factor in self.ancestral:
+            term = self._term("mean", factor, scope, "{p}.sample(values)")
+            for name in factor.var:
+                scope.bind(name, term.tensor, term.dims)
+                if name not in self.hidden_var:
+                    means[name] = spread(term.tensor, term.dims, (BATCH,), [scope.batch])
+        return {**given, **means} if return_all else means
+
+    def get_params(self, values: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+        """The parameters of a single conditional, by name, `(batch, *features)`; those without a batch as they are.
+
+        Args:
+            values: `(batch, *features)` for each conditioning variable.
+
+        Raises:
+            IntractableError: for a joint, or a distribution that has no parameters.
+        """
+        factor = self._only_factor("parameters")
+        scope = open_scope(values, needed=self.cond_var, who=self.prob_text)
+        terms = getattr(scope.conditional(factor), "terms", None)
+        if not isinstance(terms, Mapping):
+            raise IntractableError(f"{factor} ({factor.dist.distribution_name}) has no parameters.")
+        return {name: term.tensor for name, term in terms.items()}
+
+    def _statistic(self, what: str, values: Mapping[str, Any] | None, instead: str) -> Tensor:
+        factor = self._only_factor(what)
+        scope = open_scope(values, needed=self.cond_var, who=self.prob_text)
+        term = self._term(what, factor, scope, instead)
+        return spread(term.tensor, term.dims, (BATCH,), [scope.batch])
+
+    def _term(self, what: str, factor: Factor, scope: Scope, instead: str) -> Term:
+        try:
+            return scope.conditional(factor).statistic(what)
+        except NotImplementedError:
+            raise IntractableError(
+                f"{factor} ({factor.dist.distribution_name}) has no {what} in closed form here; estimate it by "
+                f"{instead.format(p=self.name, x=factor.var[0])}."
+            ) from None
+
+    def _only_factor(self, what: str) -> Factor:
+        if len(self.factors) > 1 or self.hidden_var:
+            raise IntractableError(f"{self.prob_text}: the {what} of a joint is not known in closed form; ask its conditionals, or sample.")
+        return self.factors[0]
 
     @property
     def prob_text(self) -> str:

@@ -2,23 +2,41 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ._dims import Term
 from ._distribution import Distribution
-from ._errors import FormulaError, KindError
+from ._errors import FormulaError, KindError, ParameterError
 from ._formula import Formula
+from ._given_networks import WHOLE, GivenNetworks
+from ._network import Outputs, run_network
+from ._parser import parse_density
 from ._scope import Binding, Conditional, Factor, Scope
 from ._variables import check_names, is_number
 
 
 class Leaf(Distribution):
-    """A single conditional: its parameters come from `forward`, which subclasses write, or from constants.
+    """A single conditional: its parameters come from `forward`, which subclasses write, or are given.
 
     Written by a leaf: `conditional`; and what the estimators ask, `has_rsample`, `has_enumerate` and `is_deterministic`.
+
+    Args:
+        text: the distribution as papers write it, `"q(z|x)"`, in place of `var`, `cond_var` and `name`.
+        network: called with the conditioning variables in the order written; it returns a dict of parameters.
+        var: the variables.
+        cond_var: the variables it depends on; `forward` takes them by these names.
+        name: the letter before the brackets.
+        given: parameters, by name. A number, a tensor or an `nn.Parameter` is a constant, the last one trained. A string names the
+            conditioning variable that is the parameter. A network is called with the conditioning variables: by keyword where its signature
+            has their names, else by position.
+
+    Raises:
+        FormulaError: for names that are none, or stand twice, or if `forward` does not take the conditioning variables.
+        ParameterError: if a parameter is said to be a variable that is not in `cond_var`.
     """
 
     distribution_name: ClassVar[str] = ""
@@ -26,13 +44,30 @@ class Leaf(Distribution):
     has_enumerate: ClassVar[bool] = False
     is_deterministic: ClassVar[bool] = False
     leaf_text: str
+    constant_names: tuple[str, ...]
+    given_variables: dict[str, str]
+    given_networks: GivenNetworks | None
     _reserved: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, var: Iterable[str], cond_var: Iterable[str], name: str) -> None:
+    def __init__(
+        self,
+        text: str | None = None,
+        network: Callable[..., Any] | None = None,
+        /,
+        *,
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
+        **given: Any,
+    ) -> None:
         super().__init__()
-        self.var = check_names(var, "var")
-        self.cond_var = check_names(cond_var, "cond_var")
-        (self.name,) = check_names((name,), "name")
+        if text is not None:
+            if not (var is None and cond_var is None and name is None):
+                raise FormulaError(f"{type(self).__name__}: {text!r} says what var, cond_var and name would; give either.")
+            name, var, cond_var = parse_density(text)
+        self.var = check_names(("x",) if var is None else var, "var")
+        self.cond_var = check_names(() if cond_var is None else cond_var, "cond_var")
+        (self.name,) = check_names(("p" if name is None else name,), "name")
         if not self.var:
             raise FormulaError(f"{type(self).__name__}: var is empty; a distribution is over at least one variable.")
         both = [v for v in self.var if v in self.cond_var]
@@ -42,6 +77,27 @@ class Leaf(Distribution):
         self.leaf_text = self.prob_text
         self.hidden_var = frozenset()
         self._check_forward()
+        self._take(given, network)
+
+    def _take(self, given: Mapping[str, Any], network: Callable[..., Any] | None) -> None:
+        """Sorts what is given into variables, networks and constants."""
+        self.given_variables = {k: v for k, v in given.items() if isinstance(v, str)}
+        for k, v in self.given_variables.items():
+            if v not in self.cond_var:
+                raise ParameterError(
+                    f"{self.prob_text}: {k}={v!r} says that {k} is the variable {v}, which is not in cond_var; write cond_var=[{v!r}]."
+                )
+        networks = {k: v for k, v in given.items() if callable(v) and not isinstance(v, Tensor)}
+        if network is not None:
+            if not callable(network):
+                raise KindError(f"{self.prob_text}: the network must be a module or a function; got a {type(network).__name__}.")
+            networks[WHOLE] = network
+        if networks and not self.cond_var:
+            raise FormulaError(f"{self.prob_text} depends on nothing, so {next(iter(networks))} cannot be a network; give a constant.")
+        self.given_networks = GivenNetworks(networks, self.cond_var, self.prob_text) if networks else None
+        constants = {k: v for k, v in given.items() if k not in self.given_variables and k not in networks}
+        constant_parameters(self, constants)
+        self.constant_names = tuple(constants)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -86,11 +142,56 @@ class Leaf(Distribution):
 
     @property
     def has_network(self) -> bool:
-        """Whether the class writes a `forward`."""
-        return type(self).forward is not nn.Module.forward
+        """Whether a network is run for its parameters: a `forward` that the class writes, or one that was given."""
+        return self.given_networks is not None or self._writes_forward
+
+    @property
+    def _returns_parameters(self) -> bool:
+        """Whether only an evaluation shows which parameters there are."""
+        return self._writes_forward or (self.given_networks is not None and self.given_networks.is_whole)
+
+    @property
+    def _writes_forward(self) -> bool:
+        return type(self).forward is not Leaf.forward
+
+    def forward(self, **inputs: Tensor) -> dict[str, Any]:
+        """The parameters, by name, for conditioning variables `(batch, *features)`. Subclasses write this."""
+        return {} if self.given_networks is None else self.given_networks(**inputs)
+
+    def run(self, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> Outputs:
+        """What the networks return for these inputs.
+
+        Raises:
+            ParameterError: if one thing is said twice.
+        """
+        outputs = run_network(self, factor, inputs, validate)
+        if self.given_networks is not None and self._writes_forward:
+            for name, tensor in run_network(self.given_networks, factor, inputs, validate).tensors.items():
+                self._check_once(name, outputs.tensors)
+                outputs.tensors[name] = tensor
+        for name in (*self.constant_names, *self.given_variables):
+            self._check_once(name, outputs.tensors)
+        return outputs
+
+    def _check_once(self, name: str, returned: Iterable[str]) -> None:
+        if name in returned:
+            raise ParameterError(f"{self.prob_text}: {name} is given and returned by a network as well; drop one.")
+
+    def given_terms(self, inputs: tuple[Binding, ...]) -> dict[str, Term]:
+        """The parameters that are constants or variables."""
+        terms = {k: Term(getattr(self, k), ()) for k in self.constant_names}
+        for k, v in self.given_variables.items():
+            binding = inputs[self.cond_var.index(v)]
+            terms[k] = Term(binding.tensor, binding.dims)
+        return terms
+
+    def extra_repr(self) -> str:
+        """What is given, for `print`."""
+        constants = [f"{k}={_short(getattr(self, k))}" for k in self.constant_names]
+        return ", ".join([*constants, *[f"{k}={v}" for k, v in self.given_variables.items()]])
 
     def _check_forward(self) -> None:
-        if not self.has_network:
+        if not self._writes_forward:
             return
         parameters = list(inspect.signature(type(self).forward).parameters.values())[1:]
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -120,3 +221,7 @@ def constant_parameters(owner: nn.Module, given: Mapping[str, Any]) -> None:
             owner.register_buffer(name, torch.tensor(float(value), dtype=dtype))
         else:
             raise KindError(f"{type(owner).__name__}: {name} must be a number, a tensor or an nn.Parameter; got a {type(value).__name__}.")
+
+
+def _short(t: Tensor) -> str:
+    return f"{t.item():.6g}" if t.numel() == 1 else f"tensor{tuple(t.shape)}"

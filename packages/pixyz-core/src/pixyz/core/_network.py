@@ -36,20 +36,25 @@ class Outputs:
         self._sizes = sizes
         self._count = count  # N; None where the network has no inputs
 
-    def parameters(self) -> dict[str, Term]:
-        """The outputs as parameters of one family: `(N, *features)`, all of one rank; what has rank 0 or one rank less has no batch."""
+    def parameters(self, event_ranks: Mapping[str, int]) -> dict[str, Term]:
+        """The outputs as parameters of one family.
+
+        Each is `(N, *features, *event)`, where the event has the rank that `event_ranks` says, or 0; without their events all are of
+        one rank, and what has rank 0 or one rank less has no batch.
+        """
         if self._count is None:
             return {name: Term(t, ()) for name, t in self.tensors.items()}
-        rank = max([t.ndim for t in self.tensors.values()], default=0)
+        ranks = {name: t.ndim - event_ranks.get(name, 0) for name, t in self.tensors.items()}
+        rank = max([*ranks.values()], default=0)
         out: dict[str, Term] = {}
         for name, t in self.tensors.items():
-            if t.ndim == rank and rank and t.shape[0] == self._count:
+            if ranks[name] == rank and rank > 0 and t.shape[0] == self._count:
                 out[name] = self._unfold(t)
-            elif t.ndim == 0 or t.ndim == rank - 1:
+            elif ranks[name] in (0, rank - 1):
                 out[name] = Term(t, ())
             else:
                 self._refuse(", all of one rank")
-        if self.dims and all([t.dims == () for t in out.values()]):
+        if self.dims and out and all([t.dims == () for t in out.values()]):
             raise ShapeError(f"{self._factor}: no output of the network has a batch, though it was called with a batch of {self._count}.")
         return out
 

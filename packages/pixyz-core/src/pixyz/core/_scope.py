@@ -61,6 +61,10 @@ class Conditional(Protocol):
         """One draw for each variable, `(*dims, *features)`; with its gradient where `pathwise`."""
         ...
 
+    def statistic(self, what: str) -> Term:
+        """Its mean, variance or mode, `(*dims, *features)`, or entropy, `(*dims)`; NotImplementedError where it has no closed form."""
+        ...
+
 
 class ScoredConditional(Conditional, Protocol):
     """What the `conditional` of a leaf with a density returns."""

@@ -1,11 +1,60 @@
-"""Families of distributions, to be given constants or to be subclassed with a network."""
+"""Families of distributions, to be given parameters or to be subclassed with a network."""
 
 from pixyz.core import Distribution
 
 from ._bernoulli import Bernoulli
+from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform, VonMises
 from ._categorical import Categorical
+from ._categories import CategoricalIndex, Multinomial
+from ._counts import Binomial, Geometric, NegativeBinomial, Poisson
 from ._deterministic import Deterministic
+from ._discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from ._family import Family
+from ._from_torch import TorchFamily, from_torch
+from ._location_scale import Cauchy, Gumbel, Laplace, Logistic, StudentT
 from ._normal import Normal
+from ._positive import Exponential, Gamma, HalfNormal, InverseGamma, LogNormal, Pareto, Weibull
+from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
+from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
 
-__all__ = ["Bernoulli", "Categorical", "Deterministic", "Distribution", "Family", "Normal"]
+__all__ = [
+    "Bernoulli",
+    "Beta",
+    "Binomial",
+    "Categorical",
+    "CategoricalIndex",
+    "Cauchy",
+    "ContinuousBernoulli",
+    "Deterministic",
+    "Dirichlet",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "Distribution",
+    "Exponential",
+    "Family",
+    "Gamma",
+    "Geometric",
+    "Gumbel",
+    "HalfNormal",
+    "InverseGamma",
+    "Kumaraswamy",
+    "Laplace",
+    "LogNormal",
+    "Logistic",
+    "LowRankMultivariateNormal",
+    "Multinomial",
+    "MultivariateNormal",
+    "NegativeBinomial",
+    "Normal",
+    "Pareto",
+    "Poisson",
+    "PowerSpherical",
+    "RelaxedBernoulli",
+    "RelaxedCategorical",
+    "StudentT",
+    "TorchFamily",
+    "Uniform",
+    "VonMises",
+    "Weibull",
+    "from_torch",
+]

@@ -25,12 +25,9 @@ class Bernoulli(Family):
         log p(x)
     """
 
-    distribution_name = "Bernoulli"
     parametrisations = (("probs",), ("logits",))
     supports = {"probs": unit_interval, "logits": real}
     value_support = binary
-    has_kl = True
-    has_enumerate = True
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -42,8 +39,7 @@ class Bernoulli(Family):
 
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
-        probs = params["probs"] if "probs" in params else params["logits"].sigmoid()
-        return torch.bernoulli(probs.expand(shape))
+        return torch.bernoulli(_probs(params).expand(shape))
 
     @staticmethod
     def count_support(features: tuple[int, ...]) -> int:
@@ -58,6 +54,23 @@ class Bernoulli(Family):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         return _term(p, q, 1) + _term(p, q, -1)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return _probs(params)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        probs = _probs(params)
+        return probs * (1 - probs)
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return (_probs(params) > 0.5).to(_probs(params).dtype)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return _surprise(params, 1) + _surprise(params, -1)
 
 
 def _log_probs(probs: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,3 +94,13 @@ def _outcome(params: Params, sign: int, absent: Tensor | None) -> tuple[Tensor, 
     zero = probs == 0
     log_probs = torch.where(zero, 1.0, probs).log()
     return probs, log_probs if absent is None else log_probs.masked_fill(zero & ~absent, -torch.inf)
+
+
+def _surprise(params: Params, sign: int) -> Tensor:
+    """-P log P for a 1 (sign +1) or a 0 (sign -1), with 0 log 0 = 0."""
+    probs, log_probs = _outcome(params, sign, None)
+    return torch.where(probs == 0, 0.0, -probs * log_probs)
+
+
+def _probs(params: Params) -> Tensor:
+    return params["probs"] if "probs" in params else params["logits"].sigmoid()

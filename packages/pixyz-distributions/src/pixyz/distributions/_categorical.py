@@ -26,12 +26,9 @@ class Categorical(Family):
         tensor([-0.2231])
     """
 
-    distribution_name = "Categorical"
     parametrisations = (("probs",), ("logits",))
     supports = {"probs": simplex, "logits": real_vectors}
     value_support = one_hot
-    has_kl = True
-    has_enumerate = True
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -40,7 +37,7 @@ class Categorical(Family):
 
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
-        probs = params["probs"] if "probs" in params else params["logits"].softmax(-1)
+        probs = _probs(params)
         k = shape[-1]
         index = torch.multinomial(probs.expand(shape).reshape(-1, k), 1, replacement=True)
         return F.one_hot(index, k).to(probs.dtype).reshape(shape)
@@ -57,9 +54,28 @@ class Categorical(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        probs = p["probs"] if "probs" in p else p["logits"].softmax(-1)
+        probs = _probs(p)
         absent = probs == 0
         return (probs * (_log_probs(p, absent) - _log_probs(q, absent))).sum(-1)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return _probs(params)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        probs = _probs(params)
+        return probs * (1 - probs)
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        probs = _probs(params)
+        return F.one_hot(probs.argmax(-1), probs.shape[-1]).to(probs.dtype)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        probs = _probs(params)
+        return -(probs * _log_probs(params, probs == 0)).sum(-1)
 
 
 def _log_probs(params: Params, absent: Tensor) -> Tensor:
@@ -70,3 +86,7 @@ def _log_probs(params: Params, absent: Tensor) -> Tensor:
     probs = params["probs"]
     zero = probs == 0
     return torch.where(zero, 1.0, probs).log().masked_fill(zero & ~absent, -torch.inf)
+
+
+def _probs(params: Params) -> Tensor:
+    return params["probs"] if "probs" in params else params["logits"].softmax(-1)

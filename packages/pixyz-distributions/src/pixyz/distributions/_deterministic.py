@@ -1,20 +1,21 @@
 """Deterministic variables: functions written as distributions."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from torch import Tensor
-
-from pixyz.core import BATCH, Binding, Dims, Factor, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
+from pixyz.core import BATCH, Binding, Dims, Factor, Leaf, ParameterError, Scope, Term, union
 
 
 class Deterministic(Leaf):
     """Variables that are functions of others. Sampling computes them; in a density they are computed, bound, and add nothing.
 
     Args:
+        text: the variables as papers write them, `"f(h|z)"`, in place of `var`, `cond_var` and `name`.
+        network: called with what they are functions of, in the order written; it returns a dict of variables.
         var: the variables; `forward` returns a dict with one tensor `(batch, *features)` for each.
         cond_var: what they are functions of.
         name: the letter before the brackets.
-        values: constants, `(*features)`, for a variable that depends on nothing.
+        values: for each variable a constant `(*features)`, a network, or the name of the variable that it equals.
 
     Examples:
         >>> import torch
@@ -31,24 +32,31 @@ class Deterministic(Leaf):
     has_rsample = True
     is_deterministic = True
 
-    def __init__(self, *, var: Iterable[str], cond_var: Iterable[str] = (), name: str = "p", **values: Tensor | float) -> None:
-        super().__init__(var, cond_var, name)
-        constant_parameters(self, values)
-        self.constant_names = tuple(values)
-        if self.has_network == bool(values) or (values and set(values) != set(self.var)):
+    def __init__(
+        self,
+        text: str | None = None,
+        network: Callable[..., Any] | None = None,
+        /,
+        *,
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
+        **values: Any,
+    ) -> None:
+        super().__init__(text, network, var=var, cond_var=cond_var, name=name, **values)
+        unknown = [v for v in values if v not in self.var]
+        lacking = [v for v in self.var if v not in values]
+        if unknown or (lacking and not self.has_network):
             raise ParameterError(
-                f"{self.prob_text}: a Deterministic has a forward that returns {', '.join(self.var)}, or a constant for each of them."
+                f"{self.prob_text}: a Deterministic has a forward that returns {', '.join(self.var)}, or a value for each of them."
             )
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Computed":
-        if self.constant_names:
-            return Computed([Term(getattr(self, v), ()) for v in self.var])
-        outputs = run_network(self, factor, inputs, scope.shared.validate)
-        if set(outputs.tensors) != set(self.var):
-            raise ParameterError(
-                f"{factor}: forward must return {', '.join(self.var)}; it returned {', '.join(outputs.tensors) or 'nothing'}."
-            )
-        terms = outputs.variables()
+        terms = self.given_terms(inputs)
+        if self.has_network:
+            terms.update(self.run(factor, inputs, scope.shared.validate).variables())
+        if set(terms) != set(self.var):
+            raise ParameterError(f"{factor}: forward must return {', '.join(self.var)}; it returned {', '.join(terms) or 'nothing'}.")
         return Computed([terms[v] for v in self.var])
 
 
@@ -57,9 +65,15 @@ class Computed:
 
     def __init__(self, terms: list[Term]) -> None:
         self.terms = terms
-        self.dims: Dims = terms[0].dims
-        self.batch = terms[0].tensor.shape[len(self.dims) - 1] if BATCH in self.dims else None
+        self.dims: Dims = union(*[t.dims for t in terms])
+        self.batch: int | None = next((t.tensor.shape[len(t.dims) - 1] for t in terms if BATCH in t.dims), None)
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """What was computed; its dims are those of its inputs, whatever was asked for."""
         return self.terms
+
+    def statistic(self, what: str) -> Term:
+        """What was computed is its own mean and mode."""
+        if len(self.terms) > 1 or what not in ("mean", "mode"):
+            raise NotImplementedError
+        return self.terms[0]

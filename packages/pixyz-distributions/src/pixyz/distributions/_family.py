@@ -1,71 +1,97 @@
 """What all families share: where parameters come from, how they are checked, aligned and handed to the family's functions."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Term, constant_parameters, run_network
+from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, suggest
 
 from ._given import Given, same_family_kl
 from ._supports import Support
 
 Params = Mapping[str, Tensor]
+Shape = tuple[int, ...]
+Relation = tuple[str, Callable[[Params], Tensor]]
 
 
 class Family(Leaf):
-    """A distribution given by parameters: constants, or what a subclass's `forward` returns.
+    r"""A distribution given by parameters, which may come from a network or be given.
+
+    A family is a declaration: the sets of parameters that define it, where they and its values lie, and functions of parameters. The only
+    one that must be written is `log_density`; with `rsample`, `draw` or `icdf` it can be sampled; what else is written, works.
 
     Args:
+        text: the distribution as papers write it, `"q(z|x)"`, in place of `var`, `cond_var` and `name`.
+        network: called with the conditioning variables in the order written; it returns a dict of parameters.
         var: the variable, `["z"]`.
         cond_var: the variables it depends on; `forward` takes them by these names.
         name: the letter before the brackets.
         dim: the number of features, short for `features_shape=[dim]`.
         features_shape: the shape of one datum; needed only where constants do not say it.
-        params: constants, by name: numbers, tensors `(*features)`, or `nn.Parameter`s, which are trained.
+        params: by name, each of them a constant (a number, a tensor `(*features)`, or an `nn.Parameter`, which is trained), or a string,
+            the conditioning variable that is the parameter, or a network, called with the conditioning variables.
 
     Raises:
         ParameterError: for unknown, missing or doubled parameters.
         SupportError: for a constant outside of its support.
         FormulaError: if `forward` does not take the conditioning variables.
+
+    Examples:
+        >>> from pixyz.distributions import Normal
+        >>> encoder = nn.Linear(784, 64)
+        >>> q = Normal("q(z|x)", loc=encoder, scale=0.1)
+        >>> print(q * Normal("p(x|y)", loc="y", scale=1.0))
+        Distribution:
+          p(z,x|y) = q(z|x)p(x|y)
+        Network architecture:
+          p(x|y) (Normal): Normal(scale=1, loc=y)
+          q(z|x) (Normal): Normal(
+            scale=0.1
+            (given_networks): GivenNetworks(
+              (loc): Linear(in_features=784, out_features=64, bias=True)
+            )
+          )
     """
 
     parametrisations: ClassVar[tuple[tuple[str, ...], ...]]
     """The sets of parameters that define the family; one of them must be given."""
     supports: ClassVar[Mapping[str, Support]]
-    """Where each parameter lies."""
+    """Where each parameter lies, and so the rank of one of its events."""
     value_support: ClassVar[Support]
-    """Where the value lies."""
-    has_kl: ClassVar[bool] = False
-    """Whether `kl` is written."""
+    """Where the value lies, whatever the parameters; what they make impossible has the log-density -inf."""
+    relations: ClassVar[tuple[Relation, ...]] = ()
+    """What must hold between parameters: words, and a function that says where it does."""
     _complete: ClassVar[set[frozenset[str]]]
-    features_shape: tuple[int, ...] | None
-    constant_names: tuple[str, ...]
+    _event_ranks: ClassVar[dict[str, int]]
+    features_shape: Shape | None
     checked_names: frozenset[str]
-    constant_features: tuple[int, ...] | None
+    constant_features: Shape | None
 
     def __init__(
         self,
+        text: str | None = None,
+        network: Callable[..., Any] | None = None,
+        /,
         *,
-        var: Iterable[str] = ("x",),
-        cond_var: Iterable[str] = (),
-        name: str = "p",
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
         dim: int | None = None,
         features_shape: Iterable[int] | None = None,
-        **params: Tensor | float,
+        **params: Any,
     ) -> None:
-        super().__init__(var, cond_var, name)
+        super().__init__(text, network, var=var, cond_var=cond_var, name=name, **params)
         if len(self.var) != 1:
             raise FormulaError(f"{self.prob_text}: a {self.distribution_name} has one variable; write a product for several.")
         self.features_shape = self._features_shape(dim, features_shape)
         self._check_given(params)
-        constant_parameters(self, params)
-        self.constant_names = tuple(params)
         self.checked_names = frozenset()
         self.constant_features = None
-        if params:
-            given = Given(self, self.factors[0], self._constant_terms(), validate=True)
+        if self.constant_names and not (set(params) - set(self.constant_names)):
+            given = Given(self, self.factors[0], self.given_terms(()), validate=True)
             # Buffers stay as they are; what is trained is checked at every evaluation.
             self.checked_names = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
             if not self.has_network:
@@ -74,61 +100,104 @@ class Family(Leaf):
     @staticmethod
     @abstractmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        """log p(x) in nats, over all dims but those of one element of the value's support."""
+        """log p(x) in nats, over all dims but those of one event."""
 
     @staticmethod
-    def rsample(params: Params, shape: tuple[int, ...]) -> Tensor:
-        """A draw of this shape with its gradient; only where `has_rsample`."""
-        raise NotImplementedError("A family with has_rsample must write rsample.")
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        """A draw of this shape with its gradient; where it is not written, through `icdf`."""
+        raise NotImplementedError("A family that is drawn with its gradient must write rsample.")
 
     @staticmethod
-    @abstractmethod
-    def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
-        """A draw of this shape, without gradient."""
+    def draw(params: Params, shape: Shape) -> Tensor:
+        """A draw of this shape, without gradient; asked for only where there is no `rsample`."""
+        raise NotImplementedError("A family that can be sampled must write draw, or rsample and has_rsample.")
 
     @staticmethod
-    def count_support(features: tuple[int, ...]) -> int:
-        """How many values there are with these features; only where `has_enumerate`."""
-        raise NotImplementedError("A family with has_enumerate must write count_support.")
+    def count_support(features: Shape) -> int:
+        """How many values there are with these features; only for finitely many."""
+        raise NotImplementedError("A family that writes enumerate_support must write count_support.")
 
     @staticmethod
-    def enumerate_support(features: tuple[int, ...]) -> Tensor:
-        """All values, `(count, *features)`; only where `has_enumerate`."""
-        raise NotImplementedError("A family with has_enumerate must write enumerate_support.")
+    def enumerate_support(features: Shape) -> Tensor:
+        """All values, `(count, *features)`; only for finitely many."""
+        raise NotImplementedError
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        """KL[p||q] in nats, over all dims but those of one element; only where `has_kl`."""
-        raise NotImplementedError("A family with has_kl must write kl.")
+        """KL[p||q] in nats, over all dims but those of one event; only where a closed form is known."""
+        raise NotImplementedError
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        """E[x], in the shape of x; only where a closed form is known, as the three below."""
+        raise NotImplementedError
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        """Var[x], in the shape of x."""
+        raise NotImplementedError
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        """Where the density is greatest, in the shape of x."""
+        raise NotImplementedError
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        """H[p] in nats, over all dims but those of one event."""
+        raise NotImplementedError
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        """P(X ≤ x); where it and `icdf` are written, the family can be truncated."""
+        raise NotImplementedError
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        """The x at which `cdf` is u in (0, 1)."""
+        raise NotImplementedError
+
+    @classmethod
+    def event_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
+        """The shape of one event, from the parameters' shapes: the trailing dims of the first parameter whose events have the same rank."""
+        rank = cls.value_support.event_rank
+        return next((s[len(s) - rank :] for name, s in shapes.items() if cls._event_ranks[name] == rank), ()) if rank else ()
+
+    @classmethod
+    def knows(cls, function: str) -> bool:
+        """Whether the family writes this function, as in `Normal.knows("kl")`."""
+        return getattr(cls, function) is not getattr(Family, function)
 
     def kl_rule(self, other: Leaf) -> Any:
-        return same_family_kl if self.has_kl and isinstance(other, Family) and other.kl is self.kl else None
+        return same_family_kl if isinstance(other, Family) and other.kl is self.kl and self.knows("kl") else None
 
     @staticmethod
     def fitting(x: Tensor) -> list[str]:
-        """The names of our families in whose support all of these values lie."""
-        ours = {c.distribution_name: c.value_support for c in Family.__subclasses__() if c.__module__.startswith("pixyz.")}
-        return sorted(name for name, s in ours.items() if x.ndim > s.event_rank and s.holds(x))
+        """The names of our families in whose support all of these values lie: those of the most bounded supports, and Normal."""
+        ours = {c.distribution_name: c.value_support for c in _families(Family) if c.__module__.startswith("pixyz.")}
+        fits = {name: s.open_sides for name, s in ours.items() if x.ndim > s.event_rank and s.holds(x)}
+        return sorted(name for name, sides in fits.items() if sides == min(fits.values()) or name == "Normal")
 
-    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Given":
+    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Given:
         validate = scope.shared.validate
+        terms = self.given_terms(inputs)
         if not self.has_network:
-            return Given(self, factor, self._constant_terms(), validate, self.constant_features)
-        terms = run_network(self, factor, inputs, validate).parameters()
-        if self.constant_names:
-            self._check_twice(terms)
-            terms.update(self._constant_terms())
+            return Given(self, factor, terms, validate, self.constant_features)
+        terms.update(self.run(factor, inputs, validate).parameters(self._event_ranks))
         self._check_complete(terms)
         return Given(self, factor, terms, validate)
 
-    def _constant_terms(self) -> dict[str, Term]:
-        return {k: Term(getattr(self, k), ()) for k in self.constant_names}
-
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._complete = {frozenset(p) for p in cls.parametrisations}
+        if "parametrisations" in vars(cls):
+            cls._complete = {frozenset(p) for p in cls.parametrisations}
+            cls._event_ranks = {name: s.event_rank for name, s in cls.supports.items()}
+            cls.distribution_name = vars(cls).get("distribution_name", cls.__name__)
+            if cls.knows("icdf") and not cls.knows("rsample"):
+                cls.rsample = staticmethod(lambda params, shape: cls.icdf(params, uniform_draw(params, shape)))
+            cls.has_rsample, cls.has_enumerate = cls.knows("rsample"), cls.knows("enumerate_support")
 
-    def _features_shape(self, dim: int | None, features_shape: Iterable[int] | None) -> tuple[int, ...] | None:
+    def _features_shape(self, dim: int | None, features_shape: Iterable[int] | None) -> Shape | None:
         if dim is not None and features_shape is not None:
             raise ParameterError(f"{self.prob_text}: dim and features_shape are two words for one thing; give one of them.")
         if dim is None and features_shape is None:
@@ -140,19 +209,14 @@ class Family(Leaf):
 
     def _check_given(self, names: Iterable[str]) -> None:
         self._check_known(names)
-        if self.has_network:
+        if self._returns_parameters:
             return
         self._check_complete(names)
-        if self.cond_var:
+        if self.cond_var and not self.given_variables and not self.has_network:
             raise ParameterError(
                 f"{self.prob_text} depends on {', '.join(self.cond_var)}, but nothing says how: subclass {self.distribution_name} "
-                f"and write forward(self, {', '.join(self.cond_var)})."
+                f"and write forward(self, {', '.join(self.cond_var)}), or give networks, {self.parametrisations[0][0]}=network."
             )
-
-    def _check_twice(self, returned: Iterable[str]) -> None:
-        for k in self.constant_names:
-            if k in returned:
-                raise ParameterError(f"{self.prob_text}: {k} is given as a constant and returned by forward as well; drop one.")
 
     def _check_complete(self, names: Iterable[str]) -> None:
         if frozenset(names) in self._complete:
@@ -164,15 +228,22 @@ class Family(Leaf):
     def _check_known(self, names: Iterable[str]) -> None:
         for k in names:
             if k not in self.supports:
-                raise ParameterError(f"{self.prob_text}: a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.")
+                told = f"a {self.distribution_name} has no parameter {k!r}; it takes {self._takes()}.{suggest(k, self.supports)}"
+                raise ParameterError(f"{self.prob_text}: {told}")
 
     def _takes(self) -> str:
         return " or ".join(" and ".join(p) for p in self.parametrisations)
 
-    def extra_repr(self) -> str:
-        """The constants, for `print`."""
-        return ", ".join(f"{k}={_short(getattr(self, k))}" for k in self.constant_names)
+
+def uniform_draw(params: Params, shape: Shape) -> Tensor:
+    """Numbers strictly between 0 and 1, of the parameters' kind."""
+    like = next((t for t in params.values() if t.ndim), next(iter(params.values())))
+    u = torch.empty(shape, dtype=like.dtype, device=like.device).uniform_()
+    return u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps / 2)
 
 
-def _short(t: Tensor) -> str:
-    return f"{t.item():.6g}" if t.numel() == 1 else f"tensor{tuple(t.shape)}"
+def _families(parent: type[Family]) -> Iterable[type[Family]]:
+    for child in parent.__subclasses__():
+        if "parametrisations" in vars(child):
+            yield child
+        yield from _families(child)

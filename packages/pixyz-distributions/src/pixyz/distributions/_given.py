@@ -47,6 +47,11 @@ class Given:
                 self._check_kind(name, t.tensor)
                 if name not in family.checked_names and not family.supports[name].holds(t.tensor.detach()):
                     raise _outside(t.tensor, family.supports[name], f"{factor}: {name}")
+            for words, holds in family.relations:
+                inside = holds({name: t.detach() for name, t in self.aligned(self.dims).items()})
+                if not inside.all():
+                    bad = inside.numel() - int(inside.sum())
+                    raise SupportError(f"{factor}: it must be that {words}, but for {bad} of {inside.numel()} it is not.")
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(value), in nats, summed over the features."""
@@ -79,7 +84,7 @@ class Given:
         if pathwise and self.family.has_rsample:
             return [Term(self.family.rsample(params, shape), dims)]
         with torch.no_grad():
-            return [Term(self.family.draw(params, shape), dims)]
+            return [Term((self.family.rsample if self.family.has_rsample else self.family.draw)(params, shape), dims)]
 
     def support_size(self) -> int:
         """The number of values; only for families that have finitely many."""
@@ -89,20 +94,40 @@ class Given:
         """All values, `(support_size, *features)`."""
         return [self.family.enumerate_support(self.features).to(self.like)]
 
+    def statistic(self, what: str) -> Term:
+        """The mean, variance or mode, `(*dims, *features)`, or the entropy in nats, `(*dims)`.
+
+        Raises:
+            NotImplementedError: where the family has no closed form.
+        """
+        value = getattr(self.family, f"{what}_of")(self.aligned(self.dims))
+        if what == "entropy":
+            features = self.features[: len(self.features) - self.family.value_support.event_rank]
+            return Term(_sum_features(_counted(value, len(self.dims), features), len(self.dims)), self.dims)
+        sizes = [next(t.shape[d.index(dim)] for t, d in self.terms.values() if dim in d) for dim in self.dims]
+        return Term(value.expand(*sizes, *self.features), self.dims)
+
     def aligned(self, target: Dims) -> dict[str, Tensor]:
         """The parameters, ready to broadcast against tensors `(*target, *features)`."""
         return {name: align(tensor, dims, target) for name, (tensor, dims) in self.terms.items()}
 
     def _features(self) -> Shape:
         declared: Shape | None = self.family.features_shape
+        ranks: Mapping[str, int] = self.family._event_ranks
         shapes = {name: tuple(tensor.shape[len(dims) :]) for name, (tensor, dims) in self.terms.items()}
-        full = [s for name, s in shapes.items() if s or self.terms[name].dims]
+        for name, shape in shapes.items():
+            if len(shape) < ranks[name]:
+                raise ShapeError(f"{self.factor}: {name} has features {shape}; one {name} is a tensor of rank {ranks[name]}.")
+        event: Shape = self.family.event_shape(shapes)
+        over = {name: shape[: len(shape) - ranks[name]] for name, shape in shapes.items()}
+        full = [s for name, s in over.items() if s or (self.terms[name].dims and not ranks[name])]
         if not full:
-            return declared or ()
+            return declared or event
         listed = ", ".join(f"{name} {s}" for name, s in shapes.items())
-        features = full[0] if all([s == full[0] for s in full]) else _broadcast_shapes(full)
-        if features is None:
+        common = full[0] if all([s == full[0] for s in full]) else _broadcast_shapes(full)
+        if common is None:
             raise ShapeError(f"{self.factor}: the features of its parameters do not fit one another: {listed}.")
+        features = (*common, *event)
         if declared is not None and features != declared:
             if self.dims == () and _broadcast_shapes([features, declared]) == declared:
                 return declared
@@ -137,9 +162,12 @@ def same_family_kl(p: Given, q: Given, who: object) -> Term:
     target = union(p.dims, q.dims)
     kl = p.family.kl(p.aligned(target), q.aligned(target))
     features = p.features[: len(p.features) - p.family.value_support.event_rank]
-    if features and tuple(kl.shape[-len(features) :]) != features:  # parameters that broadcast count once per feature
-        kl = kl.expand(*kl.shape[: len(target)], *features)
-    return Term(_sum_features(kl, len(target)), target)
+    return Term(_sum_features(_counted(kl, len(target), features), len(target)), target)
+
+
+def _counted(t: Tensor, rank: int, features: Shape) -> Tensor:
+    """Parameters that broadcast count once per feature."""
+    return t.expand(*t.shape[:rank], *features) if features and tuple(t.shape[-len(features) :]) != features else t
 
 
 def _kind(t: Tensor) -> str:

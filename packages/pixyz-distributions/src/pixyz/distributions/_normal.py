@@ -30,12 +30,9 @@ class Normal(Family):
           Normal(loc=0, scale=1)
     """
 
-    distribution_name = "Normal"
     parametrisations = (("loc", "scale"),)
     supports = {"loc": real, "scale": positive}
     value_support = real
-    has_rsample = True
-    has_kl = True
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -49,11 +46,31 @@ class Normal(Family):
         return loc + scale * torch.empty(shape, dtype=loc.dtype, device=loc.device).normal_()
 
     @staticmethod
-    def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
-        return Normal.rsample(params, shape)
-
-    @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         ratio = p["scale"] / q["scale"]
         shift = (p["loc"] - q["loc"]) / q["scale"]
         return 0.5 * (ratio.square() + shift.square() - 1.0) - ratio.log()
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        return torch.special.ndtr((x - params["loc"]) / params["scale"])
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        return params["loc"] + params["scale"] * torch.special.ndtri(u)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return params["scale"].square()
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return params["scale"].log() + (0.5 + _HALF_LOG_TWO_PI)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 
 class Support(ABC):
@@ -13,6 +14,8 @@ class Support(ABC):
 
     words: str
     event_rank: int = 0
+    open_sides: int = 0
+    """On how many sides it has no bound."""
 
     @abstractmethod
     def holds(self, t: Tensor) -> bool:
@@ -25,22 +28,33 @@ class Support(ABC):
 
 @dataclass(frozen=True)
 class Interval(Support):
-    """The numbers from `lower` to `upper`, which belong to it unless `open_below`; never nan."""
+    """The numbers from `lower` to `upper`, which belong to it unless the side is open; only whole ones if `whole`. Never nan."""
 
     words: str
     lower: float = -math.inf
     upper: float = math.inf
     open_below: bool = False
+    open_above: bool = False
+    whole: bool = False
+
+    @property
+    def open_sides(self) -> int:  # type: ignore[override]
+        return math.isinf(self.lower) + math.isinf(self.upper)
 
     def holds(self, t: Tensor) -> bool:
         if t.numel() == 0:
             return True
         low, high = (t.amin(), None) if self.upper == math.inf else torch.aminmax(t)  # both hand on a nan
         above = low.item() > self.lower if self.open_below else low.item() >= self.lower
-        return above and (high is None or high.item() <= self.upper)
+        if not above:
+            return False
+        below = high is None or (high.item() < self.upper if self.open_above else high.item() <= self.upper)
+        return below and (not self.whole or torch.equal(t, t.floor()))
 
     def contains(self, t: Tensor) -> Tensor:
-        return (t > self.lower if self.open_below else t >= self.lower) & (t <= self.upper)
+        above = t > self.lower if self.open_below else t >= self.lower
+        below = t < self.upper if self.open_above else t <= self.upper
+        return above & below & (t == t.floor()) if self.whole else above & below
 
 
 @dataclass(frozen=True)
@@ -57,40 +71,85 @@ class Binary(Support):
 
 
 @dataclass(frozen=True)
-class Simplex(Support):
-    """Vectors of non-negative numbers with sum 1; only unit vectors if `one_hot`."""
+class Vectors(Support):
+    """Vectors whose elements all lie in `element`; those whose sum is `total`, if that is said. Of higher rank, matrices of them."""
 
     words: str
-    one_hot: bool = False
+    element: Support
+    total: float | None = None
+    event_rank: int = 1
+
+    @property
+    def open_sides(self) -> int:  # type: ignore[override]
+        return self.element.open_sides
+
+    def holds(self, t: Tensor) -> bool:
+        return self.element.holds(t) if self.total is None else bool(self.contains(t).all())
+
+    def contains(self, t: Tensor) -> Tensor:
+        inside = self.element.contains(t).flatten(-self.event_rank).all(-1)
+        if self.total is None:
+            return inside
+        return inside & ((t.sum(-1) - self.total).abs() < _slack(t))
+
+
+@dataclass(frozen=True)
+class Sphere(Support):
+    """Vectors of length 1."""
+
+    words: str = "of length 1 over the last dim"
     event_rank: int = 1
 
     def holds(self, t: Tensor) -> bool:
         return bool(self.contains(t).all())
 
     def contains(self, t: Tensor) -> Tensor:
-        inside = ((t == 0) | (t == 1)).all(-1) if self.one_hot else (t >= 0).all(-1)
-        slack = 8 * torch.finfo(t.dtype if t.is_floating_point() else torch.float32).eps * max(8, t.shape[-1])
-        return inside & ((t.sum(-1) - 1).abs() < slack)
+        return (t.square().sum(-1) - 1).abs() < 8 * _slack(t)
 
 
 @dataclass(frozen=True)
-class RealVectors(Support):
-    """Vectors of numbers."""
+class Constrained(Support):
+    """What a constraint of `torch.distributions` holds."""
 
-    words: str = "a number"
-    event_rank: int = 1
+    constraint: constraints.Constraint
+    open_sides: int = 2
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        return f"in {self.constraint!r}".replace("in in", "in").removesuffix("()")
+
+    @property
+    def event_rank(self) -> int:  # type: ignore[override]
+        return self.constraint.event_dim
 
     def holds(self, t: Tensor) -> bool:
-        return real.holds(t)
+        return bool(self.contains(t).all())
 
     def contains(self, t: Tensor) -> Tensor:
-        return real.contains(t).all(-1)
+        return self.constraint.check(t)
+
+
+def _slack(t: Tensor) -> float:
+    """How far a sum over the last dim may be off by rounding."""
+    return 8 * torch.finfo(t.dtype if t.is_floating_point() else torch.float32).eps * max(8, t.shape[-1])
 
 
 real = Interval("a number")
 positive = Interval("positive", lower=0.0, open_below=True)
+non_negative = Interval("at least 0", lower=0.0)
 unit_interval = Interval("in [0, 1]", lower=0.0, upper=1.0)
+open_interval = Interval("in (0, 1)", lower=0.0, upper=1.0, open_below=True, open_above=True)
+half_open_interval = Interval("in [0, 1)", lower=0.0, upper=1.0, open_above=True)
+probability = Interval("in (0, 1]", lower=0.0, upper=1.0, open_below=True)
+counts = Interval("a whole number, at least 0", lower=0.0, whole=True)
+levels = Interval("a whole number, at least 2", lower=2.0, whole=True)
 binary = Binary()
-one_hot = Simplex("one-hot over the last dim", one_hot=True)
-simplex = Simplex("non-negative with sum 1 over the last dim")
-real_vectors = RealVectors()
+one_hot = Vectors("one-hot over the last dim", binary, total=1.0)
+simplex = Vectors("non-negative with sum 1 over the last dim", non_negative, total=1.0)
+real_vectors = Vectors("a number", real)
+real_matrices = Vectors("a number", real, event_rank=2)
+positive_vectors = Vectors("positive", positive)
+count_vectors = Vectors("whole numbers, at least 0", counts)
+sphere = Sphere()
+positive_definite = Constrained(constraints.positive_definite)
+lower_cholesky = Constrained(constraints.lower_cholesky)

@@ -1,0 +1,70 @@
+"""Networks that are given to a leaf as arguments, one for all its parameters or one for each."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ._errors import KindError
+
+WHOLE = "network"
+"""The name of the one network that returns all parameters."""
+
+
+class GivenNetworks(nn.Module):
+    """The networks of a leaf; called with its conditioning variables, it returns what each of them gives, by name.
+
+    Args:
+        networks: by the name of a parameter; under `WHOLE`, one that returns a dict of several.
+        cond_var: the leaf's conditioning variables, in the order written.
+        who: the leaf, for the messages.
+    """
+
+    def __init__(self, networks: Mapping[str, Callable[..., Any]], cond_var: tuple[str, ...], who: str) -> None:
+        super().__init__()
+        self._who = who
+        self.is_whole = WHOLE in networks
+        self._order = cond_var
+        self._functions = {name: f for name, f in networks.items() if not isinstance(f, nn.Module)}
+        for name, network in networks.items():
+            if isinstance(network, nn.Module):
+                self.add_module(name, network)
+        self._by_keyword = {name: _keywords(f, cond_var) if name != WHOLE else None for name, f in networks.items()}
+
+    def forward(self, **inputs: Tensor) -> dict[str, Any]:
+        """What the networks give: by keyword where a signature has the variables' names, else by position."""
+        outputs: dict[str, Any] = {}
+        for name, keywords in self._by_keyword.items():
+            network = self._functions.get(name) or self._modules[name]
+            assert network is not None
+            if keywords is None:
+                returned = network(*[inputs[v] for v in self._order])
+            else:
+                returned = network(**{v: inputs[v] for v in keywords})
+            if name != WHOLE:
+                outputs[name] = returned
+            elif isinstance(returned, Mapping):
+                outputs.update(returned)
+            else:
+                what = f"a tensor of shape {tuple(returned.shape)}" if isinstance(returned, Tensor) else f"a {type(returned).__name__}"
+                raise KindError(
+                    f'{self._who}: the network must return a dict of parameters, like {{"loc": ..., "scale": ...}}; it returned {what}. '
+                    f'Or give each parameter a network of its own: "{self._who}", loc=network1, scale=network2.'
+                )
+        return outputs
+
+
+def _keywords(network: Callable[..., Any], cond_var: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The variables that the signature names, if it needs no others; None for a call by position."""
+    try:
+        signature = inspect.signature(network.forward if isinstance(network, nn.Module) else network)
+    except (TypeError, ValueError):
+        return None
+    parameters = signature.parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return cond_var
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}
+    taken = tuple(v for v in cond_var if v in names)
+    return taken if taken and required.issubset(taken) else None

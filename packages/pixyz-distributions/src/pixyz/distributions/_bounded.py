@@ -1,0 +1,282 @@
+"""Families on an interval."""
+
+import math
+
+import torch
+import torch.distributions as td
+from torch import Tensor
+
+from ._family import Family, Params
+from ._from_torch import TorchFamily
+from ._location_scale import EULER
+from ._supports import open_interval, positive, real, unit_interval
+
+
+class Uniform(Family):
+    r"""The uniform distribution, independent over the features; outside of its bounds a value is impossible.
+
+    $$\log p(x) = -\log(b - a), \qquad a \le x < b$$
+
+    Args:
+        low: the lower bound a, `(*features)` or rank 0.
+        high: the upper bound b > a.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("low", "high"),)
+    supports = {"low": real, "high": real}
+    value_support = real
+    relations = (("low < high", lambda params: params["low"] < params["high"]),)
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        low, high = params["low"], params["high"]
+        return torch.where((x >= low) & (x < high), -(high - low).log(), -torch.inf)
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        low, high = params["low"], params["high"]
+        return ((x - low) / (high - low)).clamp(0, 1)
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        low, high = params["low"], params["high"]
+        return low + u * (high - low)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        log_ratio = (q["high"] - q["low"]).log() - (p["high"] - p["low"]).log()
+        return torch.where((p["low"] >= q["low"]) & (p["high"] <= q["high"]), log_ratio, torch.inf)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return 0.5 * (params["low"] + params["high"])
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return (params["high"] - params["low"]).square() / 12
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return (params["high"] - params["low"]).log()
+
+
+class Beta(TorchFamily):
+    r"""The beta distribution, independent over the features.
+
+    $$\log p(x) = (\alpha-1)\log x + (\beta-1)\log(1-x) - \log\mathrm{B}(\alpha,\beta)$$
+
+    Args:
+        concentration1: α > 0, `(*features)` or rank 0.
+        concentration0: β > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("concentration1", "concentration0"),)
+    supports = {"concentration1": positive, "concentration0": positive}
+    value_support = open_interval
+    torch_class = td.Beta
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return (a - 1) * x.log() + (b - 1) * torch.log1p(-x) - _log_beta(a, b)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        a, b, c, d = p["concentration1"], p["concentration0"], q["concentration1"], q["concentration0"]
+        gammas = (a - c) * torch.digamma(a) + (b - d) * torch.digamma(b) + (c + d - a - b) * torch.digamma(a + b)
+        return _log_beta(c, d) - _log_beta(a, b) + gammas
+
+
+class Kumaraswamy(Family):
+    r"""The Kumaraswamy distribution, independent over the features: like a beta distribution, with quantiles in closed form.
+
+    $$\log p(x) = \log ab + (a-1)\log x + (b-1)\log(1-x^a)$$
+
+    Args:
+        concentration1: a > 0, `(*features)` or rank 0.
+        concentration0: b > 0.
+
+    The other arguments are those of every family.
+
+    Source:
+        Kumaraswamy (1980), https://doi.org/10.1016/0022-1694(80)90036-0
+    """
+
+    parametrisations = (("concentration1", "concentration0"),)
+    supports = {"concentration1": positive, "concentration0": positive}
+    value_support = open_interval
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return a.log() + b.log() + (a - 1) * x.log() + (b - 1) * torch.log1p(-(x**a))
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return -torch.expm1(b * torch.log1p(-(x**a)))
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return (-torch.expm1(torch.log1p(-u) / b)) ** (1 / a)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return _moment(a, b, 1)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return _moment(a, b, 2) - _moment(a, b, 1).square()
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        harmonic = torch.digamma(b + 1) + EULER
+        return (1 - 1 / b) + (1 - 1 / a) * harmonic - a.log() - b.log()
+
+
+class ContinuousBernoulli(Family):
+    r"""The continuous Bernoulli distribution on [0, 1], independent over the features.
+
+    $$\log p(x) = x\log\lambda + (1-x)\log(1-\lambda) + \log C(\lambda)$$
+
+    Args:
+        probs: λ in (0, 1), `(*features)` or rank 0.
+        logits: log λ/(1-λ), instead.
+
+    The other arguments are those of every family.
+
+    Source:
+        Loaiza-Ganem and Cunningham (2019), https://arxiv.org/abs/1907.06845
+    """
+
+    parametrisations = (("probs",), ("logits",))
+    supports = {"probs": open_interval, "logits": real}
+    value_support = unit_interval
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        logits = _logits(params)
+        return x * logits + _log_normaliser(logits)
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        eta = _away_from_zero(_logits(params))
+        small = eta.clamp_max(1)
+        ratio = torch.expm1(small * x) / torch.expm1(small)
+        return torch.where(eta > 1, ((x - 1) * eta).exp() * torch.expm1(-eta * x) / torch.expm1(-eta), ratio)
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        eta = _away_from_zero(_logits(params))
+        small = eta.clamp_max(1)  # each form where it does not overflow
+        return torch.where(eta > 1, 1 + torch.log(u + (1 - u) * (-eta).exp()) / eta, torch.log1p(u * torch.expm1(small)) / small)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        a, b = _logits(p), _logits(q)
+        return _mean(a) * (a - b) + _log_normaliser(a) - _log_normaliser(b)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return _mean(_logits(params))
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        eta = _logits(params)
+        far = _away_from_zero(eta, 0.05)
+        near = 1 / 12 - eta.square() / 240 + eta**4 / 6048
+        return torch.where(eta.abs() < 0.05, near, 1 / far.square() - 0.25 / torch.sinh(far / 2).square())
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return (_logits(params) > 0).to(_logits(params).dtype)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        logits = _logits(params)
+        return -_mean(logits) * logits - _log_normaliser(logits)
+
+
+class VonMises(TorchFamily):
+    r"""The von Mises distribution of an angle in radians, independent over the features; values are taken modulo 2π, draws lie in [-π, π).
+
+    $$\log p(x) = \kappa\cos(x-\mu) - \log 2\pi I_0(\kappa)$$
+
+    Args:
+        loc: the mean direction μ, `(*features)` or rank 0.
+        concentration: κ > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("loc", "concentration"),)
+    supports = {"loc": real, "concentration": positive}
+    value_support = real
+    torch_class = td.VonMises
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        kappa = params["concentration"]
+        return kappa * (torch.cos(x - params["loc"]) - 1) - math.log(2 * math.pi) - torch.special.i0e(kappa).log()
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        kappa, other = p["concentration"], q["concentration"]
+        logs = torch.special.i0e(other).log() + other - torch.special.i0e(kappa).log() - kappa
+        return _bessel_ratio(kappa) * (kappa - other * torch.cos(p["loc"] - q["loc"])) + logs
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        kappa = params["concentration"]
+        return math.log(2 * math.pi) + torch.special.i0e(kappa).log() + kappa * (1 - _bessel_ratio(kappa))
+
+
+def _log_beta(a: Tensor, b: Tensor) -> Tensor:
+    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+
+
+def _moment(a: Tensor, b: Tensor, n: int) -> Tensor:
+    """E[x^n] of a Kumaraswamy."""
+    return (b.log() + _log_beta(1 + n / a, b)).exp()
+
+
+def _bessel_ratio(kappa: Tensor) -> Tensor:
+    return torch.special.i1e(kappa) / torch.special.i0e(kappa)
+
+
+def _logits(params: Params) -> Tensor:
+    return params["logits"] if "logits" in params else params["probs"].logit()
+
+
+def _away_from_zero(eta: Tensor, limit: float = 1e-20) -> Tensor:
+    """The logits, moved to `limit` where they are nearer to zero, at which the formulas are 0/0."""
+    return torch.where(eta.abs() < limit, torch.full_like(eta, limit), eta)
+
+
+def _log_normaliser(eta: Tensor) -> Tensor:
+    """log of η/(e^η - 1), by which exp(ηx) is a density on [0, 1]."""
+    far = _away_from_zero(eta, 0.05).abs()
+    exact = (far / -torch.expm1(-far)).log() - torch.where(eta > 0, far, torch.zeros_like(far))
+    return torch.where(eta.abs() < 0.05, -eta / 2 - eta.square() / 24 + eta**4 / 2880, exact)
+
+
+def _mean(eta: Tensor) -> Tensor:
+    far = _away_from_zero(eta, 0.05)
+    near = 0.5 + eta / 12 - eta**3 / 720 + eta**5 / 30240
+    return torch.where(eta.abs() < 0.05, near, 1 / -torch.expm1(-far) - 1 / far)

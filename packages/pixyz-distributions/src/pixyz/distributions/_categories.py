@@ -1,0 +1,121 @@
+"""Families of several categories: the index of one, and how often each comes."""
+
+import torch
+from torch import Tensor
+
+from ._categorical import Categorical
+from ._family import Family, Params, Shape
+from ._supports import count_vectors, counts, real_vectors, simplex
+
+
+class CategoricalIndex(Family):
+    r"""The categorical distribution over the numbers 0 to K-1, independent over the features: `Categorical` without one-hot vectors.
+
+    $$\log p(x) = \log\pi_x$$
+
+    Args:
+        probs: the probabilities π, `(*features, K)`, non-negative with sum 1.
+        logits: log π up to a constant, instead.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("probs",), ("logits",))
+    supports = {"probs": simplex, "logits": real_vectors}
+    value_support = counts
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        log_probs = _log_probs(params)
+        k = log_probs.shape[-1]
+        index = x.long().clamp(0, k - 1).unsqueeze(-1)
+        log_probs, index = torch.broadcast_tensors(log_probs, index)
+        return torch.where(x < k, log_probs.gather(-1, index[..., :1]).squeeze(-1), -torch.inf)
+
+    @staticmethod
+    def draw(params: Params, shape: Shape) -> Tensor:
+        probs = _log_probs(params).exp()
+        k = probs.shape[-1]
+        index = torch.multinomial(probs.expand(*shape, k).reshape(-1, k), 1, replacement=True)
+        return index.to(probs.dtype).reshape(shape)
+
+    kl = Categorical.kl
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        probs = _log_probs(params).exp()
+        return probs @ _numbers(probs)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        probs = _log_probs(params).exp()
+        numbers = _numbers(probs)
+        return probs @ numbers.square() - (probs @ numbers).square()
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        log_probs = _log_probs(params)
+        return log_probs.argmax(-1).to(log_probs.dtype)
+
+    entropy_of = Categorical.entropy_of
+
+
+class Multinomial(Family):
+    r"""The multinomial distribution: how often each of K categories comes in n draws; the last feature dim.
+
+    Counts of another sum are impossible.
+
+    $$\log p(x) = \log n! - \sum_k \log x_k! + \sum_k x_k\log\pi_k$$
+
+    Args:
+        total_count: n, a whole number, one for each event.
+        probs: the probabilities π, `(*features, K)`, non-negative with sum 1.
+        logits: log π up to a constant, instead.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("total_count", "probs"), ("total_count", "logits"))
+    supports = {"total_count": counts, "probs": simplex, "logits": real_vectors}
+    value_support = count_vectors
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        n, log_probs = params["total_count"], _log_probs(params)
+        ways = torch.lgamma(n + 1) - torch.lgamma(x + 1).sum(-1)
+        return torch.where(x.sum(-1) == n, ways + torch.where(x == 0, 0.0, x * log_probs).sum(-1), -torch.inf)
+
+    @staticmethod
+    def draw(params: Params, shape: Shape) -> Tensor:
+        probs = _log_probs(params).exp().expand(shape)
+        left = params["total_count"].expand(shape[:-1]).clone()
+        rest = torch.ones_like(left)
+        out = []
+        for k in range(shape[-1] - 1):  # each category among those that are left
+            share = (probs[..., k] / rest).nan_to_num(0.0).clamp(0, 1)
+            out.append(torch.binomial(left, share))
+            left, rest = left - out[-1], rest - probs[..., k]
+        return torch.stack([*out, left], -1)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        """For equal numbers of draws; infinite for others, which have no count vector in common."""
+        n = p["total_count"]
+        return torch.where(n == q["total_count"], n * Categorical.kl(p, q), torch.inf)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["total_count"].unsqueeze(-1) * _log_probs(params).exp()
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        probs = _log_probs(params).exp()
+        return params["total_count"].unsqueeze(-1) * probs * (1 - probs)
+
+
+def _log_probs(params: Params) -> Tensor:
+    return params["logits"].log_softmax(-1) if "logits" in params else params["probs"].log()
+
+
+def _numbers(probs: Tensor) -> Tensor:
+    return torch.arange(probs.shape[-1], dtype=probs.dtype, device=probs.device)

@@ -1,0 +1,172 @@
+"""Families on a grid of levels, as of pixels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._family import Family, Params, Shape, uniform_draw
+from ._supports import levels, positive, positive_vectors, real, real_vectors, simplex, unit_interval
+
+
+class _OnLevels(Family):
+    """What both share: exact sums over the levels."""
+
+    @staticmethod
+    def at_levels(params: Params) -> tuple[Tensor, Tensor]:
+        """The levels, `(L,)`, and the log-probability of each, `(*features, L)`."""
+        raise NotImplementedError
+
+
+class DiscretizedLogistic(_OnLevels):
+    r"""The logistic distribution, rounded to levels in [0, 1].
+
+    Its tails are on the outermost levels; it is independent over the features.
+
+    $$p(x) = \sigma\left(\frac{x + \delta - \mu}{s}\right) - \sigma\left(\frac{x - \delta - \mu}{s}\right),
+    \qquad \delta = \frac{1}{2(L-1)}$$
+
+    Args:
+        loc: the mean μ before rounding, `(*features)` or rank 0.
+        scale: the scale s > 0 before rounding.
+        levels: L, a whole number; the values are 0, 1/(L-1), ..., 1, so 17 for digits of 0 to 16, divided by 16.
+
+    The other arguments are those of every family.
+
+    Source:
+        Kingma et al. (2016), https://arxiv.org/abs/1606.04934; Salimans et al. (2017), https://arxiv.org/abs/1701.05517
+    """
+
+    parametrisations = (("loc", "scale", "levels"),)
+    supports = {"loc": real, "scale": positive, "levels": levels}
+    value_support = unit_interval
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        return _log_bin(x, params["loc"], params["scale"], params["levels"])
+
+    @staticmethod
+    def draw(params: Params, shape: Shape) -> Tensor:
+        return _rounded(params["loc"] + params["scale"] * uniform_draw(params, shape).logit(), params["levels"])
+
+    @staticmethod
+    def at_levels(params: Params) -> tuple[Tensor, Tensor]:
+        grid = _grid(params)
+        return grid, DiscretizedLogistic.log_density(
+            {k: v.unsqueeze(-1 - DiscretizedLogistic._event_ranks[k]) for k, v in params.items()}, grid
+        )
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        grid, log_probs = DiscretizedLogistic.at_levels(params)
+        return log_probs.exp() @ grid
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        grid, log_probs = DiscretizedLogistic.at_levels(params)
+        probs = log_probs.exp()
+        return probs @ grid.square() - (probs @ grid).square()
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        grid, log_probs = DiscretizedLogistic.at_levels(params)
+        return grid[log_probs.argmax(-1)]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        _, log_probs = DiscretizedLogistic.at_levels(params)
+        return -torch.where(log_probs.isneginf(), 0.0, log_probs.exp() * log_probs).sum(-1)
+
+
+class DiscretizedLogisticMixture(_OnLevels):
+    r"""A mixture of logistic distributions, rounded to levels in [0, 1]; independent over the features.
+
+    $$p(x) = \sum_m \pi_m \left[\sigma\left(\frac{x + \delta - \mu_m}{s_m}\right)
+    - \sigma\left(\frac{x - \delta - \mu_m}{s_m}\right)\right]$$
+
+    Args:
+        loc: the means before rounding, `(*features, M)`.
+        scale: the scales before rounding, `(*features, M)`.
+        levels: L, a whole number; the values are 0, 1/(L-1), ..., 1, so 17 for digits of 0 to 16, divided by 16.
+        probs: the weights π, `(*features, M)`.
+        logits: log π up to a constant, instead.
+
+    The other arguments are those of every family.
+
+    Source:
+        Salimans et al. (2017), https://arxiv.org/abs/1701.05517
+    """
+
+    parametrisations = (("loc", "scale", "levels", "logits"), ("loc", "scale", "levels", "probs"))
+    supports = {
+        "loc": real_vectors,
+        "scale": positive_vectors,
+        "levels": levels,
+        "probs": simplex,
+        "logits": real_vectors,
+    }
+    value_support = unit_interval
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        log_bins = _log_bin(x.unsqueeze(-1), params["loc"], params["scale"], params["levels"].unsqueeze(-1))
+        return (_log_weights(params) + log_bins).logsumexp(-1)
+
+    @staticmethod
+    def draw(params: Params, shape: Shape) -> Tensor:
+        weights = _log_weights(params)
+        gumbels = -(-uniform_draw(params, (*shape, weights.shape[-1])).log()).log()
+        chosen = F.one_hot((weights + gumbels).argmax(-1), weights.shape[-1]).to(weights.dtype)
+        loc, scale = (params["loc"] * chosen).sum(-1), (params["scale"] * chosen).sum(-1)
+        return _rounded(loc + scale * uniform_draw(params, shape).logit(), params["levels"])
+
+    @staticmethod
+    def at_levels(params: Params) -> tuple[Tensor, Tensor]:
+        grid = _grid(params)
+        return grid, DiscretizedLogisticMixture.log_density(
+            {k: v.unsqueeze(-1 - DiscretizedLogisticMixture._event_ranks[k]) for k, v in params.items()}, grid
+        )
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        grid, log_probs = DiscretizedLogisticMixture.at_levels(params)
+        return log_probs.exp() @ grid
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        grid, log_probs = DiscretizedLogisticMixture.at_levels(params)
+        probs = log_probs.exp()
+        return probs @ grid.square() - (probs @ grid).square()
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        grid, log_probs = DiscretizedLogisticMixture.at_levels(params)
+        return grid[log_probs.argmax(-1)]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        _, log_probs = DiscretizedLogisticMixture.at_levels(params)
+        return -torch.where(log_probs.isneginf(), 0.0, log_probs.exp() * log_probs).sum(-1)
+
+
+def _log_bin(x: Tensor, loc: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
+    """log(σ(a) - σ(b)) = log σ(a) + log σ(-b) + log(1 - e^(b-a)) for the bin of x, whose outer sides are open; -inf off the levels."""
+    half = 0.5 / (levels - 1)
+    above, below = (x + half - loc) / scale, (x - half - loc) / scale
+    lowest, highest = x < half, x > 1 - half
+    log_bin = torch.where(highest, 0.0, F.logsigmoid(above)) + torch.where(lowest, 0.0, F.logsigmoid(-below))
+    log_bin = log_bin + torch.where(lowest | highest, 0.0, (-torch.expm1(-2 * half / scale)).log())
+    steps = x * (levels - 1)
+    return torch.where((steps - steps.round()).abs() < 1e-3, log_bin, -torch.inf)
+
+
+def _rounded(x: Tensor, levels: Tensor) -> Tensor:
+    return (x.clamp(0, 1) * (levels - 1)).round() / (levels - 1)
+
+
+def _grid(params: Params) -> Tensor:
+    count = params["levels"]
+    return torch.linspace(0, 1, int(count.max().item()), dtype=count.dtype, device=count.device)
+
+
+def _log_weights(params: Params) -> Tensor:
+    return params["logits"].log_softmax(-1) if "logits" in params else params["probs"].log()

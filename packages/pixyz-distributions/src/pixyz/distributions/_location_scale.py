@@ -1,0 +1,227 @@
+"""Families with a location and a scale, on the whole line."""
+
+import math
+
+import torch
+import torch.distributions as td
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._family import Family, Params
+from ._from_torch import TorchFamily
+from ._supports import positive, real
+
+EULER = 0.5772156649015329
+
+
+class Laplace(Family):
+    r"""The Laplace distribution, independent over the features.
+
+    $$\log p(x) = -\frac{|x-\mu|}{\sigma} - \log 2\sigma$$
+
+    Args:
+        loc: the mean μ, `(*features)` or rank 0.
+        scale: the scale σ > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("loc", "scale"),)
+    supports = {"loc": real, "scale": positive}
+    value_support = real
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        loc, scale = params["loc"], params["scale"]
+        return -(x - loc).abs() / scale - (2 * scale).log()
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        z = (x - params["loc"]) / params["scale"]
+        return 0.5 - 0.5 * z.sign() * torch.expm1(-z.abs())
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        t = u - 0.5
+        return params["loc"] - params["scale"] * t.sign() * torch.log1p(-2 * t.abs())
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        ratio, gap = p["scale"] / q["scale"], (p["loc"] - q["loc"]).abs()
+        return gap / q["scale"] + ratio * (-gap / p["scale"]).exp() - ratio.log() - 1
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return 2 * params["scale"].square()
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return 1 + (2 * params["scale"]).log()
+
+
+class Cauchy(Family):
+    r"""The Cauchy distribution, independent over the features. It has no mean and no variance.
+
+    $$\log p(x) = -\log \pi\sigma - \log\left(1 + \left(\frac{x-\mu}{\sigma}\right)^2\right)$$
+
+    Args:
+        loc: the median μ, `(*features)` or rank 0.
+        scale: the scale σ > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("loc", "scale"),)
+    supports = {"loc": real, "scale": positive}
+    value_support = real
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        loc, scale = params["loc"], params["scale"]
+        return -(math.pi * scale).log() - torch.log1p(((x - loc) / scale).square())
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        return 0.5 + torch.atan((x - params["loc"]) / params["scale"]) / math.pi
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        return params["loc"] + params["scale"] * torch.tan(math.pi * (u - 0.5))
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        total, gap = p["scale"] + q["scale"], p["loc"] - q["loc"]
+        return ((total.square() + gap.square()) / (4 * p["scale"] * q["scale"])).log()
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return (4 * math.pi * params["scale"]).log()
+
+
+class Logistic(Family):
+    r"""The logistic distribution, independent over the features.
+
+    $$\log p(x) = -z - \log\sigma - 2\log(1 + e^{-z}), \qquad z = \frac{x-\mu}{\sigma}$$
+
+    Args:
+        loc: the mean μ, `(*features)` or rank 0.
+        scale: the scale σ > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("loc", "scale"),)
+    supports = {"loc": real, "scale": positive}
+    value_support = real
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        z = (x - params["loc"]) / params["scale"]
+        return F.logsigmoid(z) + F.logsigmoid(-z) - params["scale"].log()
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        return ((x - params["loc"]) / params["scale"]).sigmoid()
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        return params["loc"] + params["scale"] * u.logit()
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return params["scale"].square() * (math.pi**2 / 3)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return params["scale"].log() + 2
+
+
+class Gumbel(Family):
+    r"""The Gumbel distribution (of the maximum), independent over the features.
+
+    $$\log p(x) = -z - e^{-z} - \log\sigma, \qquad z = \frac{x-\mu}{\sigma}$$
+
+    Args:
+        loc: the mode μ, `(*features)` or rank 0.
+        scale: the scale σ > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("loc", "scale"),)
+    supports = {"loc": real, "scale": positive}
+    value_support = real
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        z = (x - params["loc"]) / params["scale"]
+        return -z - (-z).exp() - params["scale"].log()
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        return (-(-(x - params["loc"]) / params["scale"]).exp()).exp()
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        return params["loc"] - params["scale"] * (-u.log()).log()
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        ratio, gap = p["scale"] / q["scale"], (p["loc"] - q["loc"]) / q["scale"]
+        return gap - ratio.log() + EULER * (ratio - 1) - 1 + (torch.lgamma(1 + ratio) - gap).exp()
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["loc"] + EULER * params["scale"]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return params["scale"].square() * (math.pi**2 / 6)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return params["scale"].log() + (EULER + 1)
+
+
+class StudentT(TorchFamily):
+    r"""Student's t distribution, independent over the features.
+
+    $$\log p(x) = -\frac{\nu+1}{2}\log\left(1 + \frac{z^2}{\nu}\right) - \log\sigma - \tfrac{1}{2}\log\nu\pi
+    + \log\Gamma\left(\tfrac{\nu+1}{2}\right) - \log\Gamma\left(\tfrac{\nu}{2}\right)$$
+
+    Args:
+        df: the degrees of freedom ν > 0, `(*features)` or rank 0.
+        loc: the median μ.
+        scale: the scale σ > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("df", "loc", "scale"),)
+    supports = {"df": positive, "loc": real, "scale": positive}
+    value_support = real
+    torch_class = td.StudentT

@@ -1,0 +1,119 @@
+"""Families on the simplex, and relaxations of discrete ones."""
+
+import torch
+import torch.distributions as td
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._family import Family, Params, Shape, uniform_draw
+from ._from_torch import TorchFamily
+from ._supports import open_interval, positive, positive_vectors, real, real_vectors, simplex
+
+
+class Dirichlet(TorchFamily):
+    r"""The Dirichlet distribution over probability vectors, the last feature dim, and independent over the others.
+
+    $$\log p(x) = \sum_k (\alpha_k - 1)\log x_k - \sum_k\log\Gamma(\alpha_k) + \log\Gamma\left(\sum_k\alpha_k\right)$$
+
+    Args:
+        concentration: α > 0, `(*features, K)`.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("concentration",),)
+    supports = {"concentration": positive_vectors}
+    value_support = simplex
+    torch_class = td.Dirichlet
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        alpha = params["concentration"]
+        return torch.xlogy(alpha - 1, x).sum(-1) + torch.lgamma(alpha.sum(-1)) - torch.lgamma(alpha).sum(-1)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        a, b = p["concentration"], q["concentration"]
+        total, other = a.sum(-1), b.sum(-1)
+        gammas = torch.lgamma(total) - torch.lgamma(other) + (torch.lgamma(b) - torch.lgamma(a)).sum(-1)
+        return gammas + ((a - b) * (torch.digamma(a) - torch.digamma(total).unsqueeze(-1))).sum(-1)
+
+
+class RelaxedBernoulli(Family):
+    r"""The relaxed Bernoulli (binary concrete) distribution on (0, 1), independent over the features.
+
+    $$\log p(x) = \log\tau + \ell - \tau\operatorname{logit} x - \log x(1-x) - 2\log\left(1 + e^{\ell - \tau\operatorname{logit} x}\right)$$
+
+    Args:
+        temperature: τ > 0, one number for each event; towards 0 the draws are discrete.
+        probs: π in (0, 1), the probability that a draw is above one half.
+        logits: ℓ = log π/(1-π), instead.
+
+    The other arguments are those of every family.
+
+    Source:
+        Maddison, Mnih and Teh (2017), https://arxiv.org/abs/1611.00712
+    """
+
+    parametrisations = (("temperature", "probs"), ("temperature", "logits"))
+    supports = {"temperature": positive, "probs": open_interval, "logits": real}
+    value_support = open_interval
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        log_x, log_not_x = x.log(), torch.log1p(-x)
+        gap = _logits(params) - params["temperature"] * (log_x - log_not_x)
+        return params["temperature"].log() - log_x - log_not_x + gap - 2 * F.softplus(gap)
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        return (params["temperature"] * x.logit() - _logits(params)).sigmoid()
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        limits = torch.finfo(u.dtype)
+        x = ((u.logit() + _logits(params)) / params["temperature"]).sigmoid()
+        return x.clamp(limits.tiny, 1 - limits.eps / 2)
+
+
+class RelaxedCategorical(Family):
+    r"""The relaxed categorical (concrete, Gumbel-softmax) distribution over probability vectors, the last feature dim.
+
+    $$\log p(x) = \log\Gamma(K) + (K-1)\log\tau + \sum_k\left(\log\pi_k - (\tau+1)\log x_k\right) - K\log\sum_k\pi_k x_k^{-\tau}$$
+
+    Args:
+        temperature: τ > 0, one number for each event; towards 0 the draws are discrete.
+        probs: π, `(*features, K)`, non-negative with sum 1.
+        logits: log π up to a constant, instead.
+
+    The other arguments are those of every family.
+
+    Source:
+        Maddison, Mnih and Teh (2017), eq. 10, https://arxiv.org/abs/1611.00712; Jang, Gu and Poole (2017), https://arxiv.org/abs/1611.01144
+    """
+
+    parametrisations = (("temperature", "probs"), ("temperature", "logits"))
+    supports = {"temperature": positive, "probs": simplex, "logits": real_vectors}
+    value_support = simplex
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        log_x = x.log()
+        scores = _log_weights(params) - params["temperature"].unsqueeze(-1) * log_x
+        k = torch.tensor(float(x.shape[-1]), dtype=x.dtype, device=x.device)
+        constant = torch.lgamma(k) + (k - 1) * params["temperature"].log()
+        return constant + (scores - log_x).sum(-1) - k * scores.logsumexp(-1)
+
+    @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        gumbels = -(-uniform_draw(params, shape).log()).log()
+        x = ((_log_weights(params) + gumbels) / params["temperature"].unsqueeze(-1)).softmax(-1)
+        return x.clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def _logits(params: Params) -> Tensor:
+    return params["logits"] if "logits" in params else params["probs"].logit()
+
+
+def _log_weights(params: Params) -> Tensor:
+    return params["logits"] if "logits" in params else params["probs"].log()

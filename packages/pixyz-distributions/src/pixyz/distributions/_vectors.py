@@ -1,0 +1,184 @@
+"""Families of vectors whose elements depend on one another."""
+
+import math
+
+import torch
+import torch.distributions as td
+from torch import Tensor
+
+from ._family import Family, Params, Shape
+from ._from_torch import TorchFamily
+from ._supports import lower_cholesky, positive, positive_definite, positive_vectors, real_matrices, real_vectors, sphere
+
+
+class MultivariateNormal(Family):
+    r"""The multivariate normal distribution of a vector, the last feature dim.
+
+    $$\log p(x) = -\tfrac{1}{2}(x-\mu)^\top\Sigma^{-1}(x-\mu) - \tfrac{1}{2}\log|2\pi\Sigma|$$
+
+    Args:
+        loc: the mean μ, `(*features, D)`.
+        covariance_matrix: Σ, `(*features, D, D)`, symmetric and positive definite.
+        precision_matrix: Σ⁻¹, instead.
+        scale_tril: the lower triangular L with positive diagonal and Σ = LLᵀ, instead; the cheapest.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("loc", "covariance_matrix"), ("loc", "precision_matrix"), ("loc", "scale_tril"))
+    supports = {
+        "loc": real_vectors,
+        "covariance_matrix": positive_definite,
+        "precision_matrix": positive_definite,
+        "scale_tril": lower_cholesky,
+    }
+    value_support = real_vectors
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        tril = _tril(params)
+        return -0.5 * _whitened(tril, x - params["loc"]).square().sum(-1) - _log_diagonal(tril) - 0.5 * x.shape[-1] * math.log(2 * math.pi)
+
+    @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        loc, tril = params["loc"], _tril(params)
+        noise = torch.empty(shape, dtype=loc.dtype, device=loc.device).normal_()
+        return loc + (tril @ noise.unsqueeze(-1)).squeeze(-1)
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        a, b = _tril(p), _tril(q)
+        trace = torch.linalg.solve_triangular(b, a, upper=False).square().sum((-2, -1))
+        shift = _whitened(b, q["loc"] - p["loc"]).square().sum(-1)
+        return _log_diagonal(b) - _log_diagonal(a) + 0.5 * (trace + shift - a.shape[-1])
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return _tril(params).square().sum(-1)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        tril = _tril(params)
+        return _log_diagonal(tril) + 0.5 * tril.shape[-1] * (1 + math.log(2 * math.pi))
+
+
+class LowRankMultivariateNormal(TorchFamily):
+    r"""The multivariate normal distribution of a vector whose covariance is of low rank and a diagonal.
+
+    $$\Sigma = WW^\top + \operatorname{diag}(d)$$
+
+    Args:
+        loc: the mean μ, `(*features, D)`.
+        cov_factor: W, `(*features, D, R)`.
+        cov_diag: d > 0, `(*features, D)`.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("loc", "cov_factor", "cov_diag"),)
+    supports = {"loc": real_vectors, "cov_factor": real_matrices, "cov_diag": positive_vectors}
+    value_support = real_vectors
+    torch_class = td.LowRankMultivariateNormal
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        return MultivariateNormal.kl(_dense(p), _dense(q))
+
+
+class PowerSpherical(Family):
+    r"""The power spherical distribution of a vector of length 1, the last feature dim: like von Mises–Fisher, with exact pathwise draws.
+
+    $$\log p(x) = \kappa\log(1+\mu^\top x) - (\alpha+\beta)\log 2 - \beta\log\pi
+    - \log\Gamma(\alpha) + \log\Gamma(\alpha+\beta), \qquad \beta = \tfrac{D-1}{2},\ \alpha = \beta + \kappa$$
+
+    Args:
+        loc: the mean direction μ, `(*features, D)`, of length 1.
+        concentration: κ > 0, one number for each event.
+
+    The other arguments are those of every family.
+
+    Source:
+        De Cao and Aziz (2020), https://arxiv.org/abs/2006.04437
+    """
+
+    parametrisations = (("loc", "concentration"),)
+    supports = {"loc": sphere, "concentration": positive}
+    value_support = sphere
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        loc, kappa = params["loc"], params["concentration"]
+        return kappa * torch.log1p((loc * x).sum(-1)) - _log_surface(kappa, loc.shape[-1])
+
+    @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        loc = params["loc"].expand(shape)
+        kappa = params["concentration"].expand(shape[:-1])
+        beta = 0.5 * (shape[-1] - 1)
+        t = 2 * td.Beta(kappa + beta, torch.full_like(kappa, beta), validate_args=False).rsample().unsqueeze(-1) - 1
+        v = torch.empty(*shape[:-1], shape[-1] - 1, dtype=loc.dtype, device=loc.device).normal_()
+        v = v / v.norm(dim=-1, keepdim=True)
+        y = torch.cat([t, (1 - t.square()).clamp_min(0).sqrt() * v], -1)
+        # The reflection that takes the first axis to μ.
+        axis = torch.zeros_like(loc)
+        axis[..., 0] = 1
+        u = axis - loc
+        square = u.square().sum(-1, keepdim=True)
+        return torch.where(square > 0, y - 2 * u * (u * y).sum(-1, keepdim=True) / square.clamp_min(torch.finfo(square.dtype).tiny), y)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        loc, kappa = params["loc"], params["concentration"]
+        return (kappa / (kappa + (loc.shape[-1] - 1))).unsqueeze(-1) * loc
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        kappa, d = params["concentration"], params["loc"].shape[-1]
+        alpha, beta = kappa + 0.5 * (d - 1), 0.5 * (d - 1)
+        return _log_surface(kappa, d) - kappa * (math.log(2) + torch.digamma(alpha) - torch.digamma(alpha + beta))
+
+
+def _tril(params: Params) -> Tensor:
+    """The Cholesky factor L of the covariance."""
+    if "scale_tril" in params:
+        return params["scale_tril"]
+    if "covariance_matrix" in params:
+        return torch.linalg.cholesky(params["covariance_matrix"])
+    # With P = MMᵀ for the matrix turned about both axes, the inverse of M, turned back, is L.
+    turned = torch.linalg.cholesky(params["precision_matrix"].flip((-2, -1))).flip((-2, -1)).mT
+    identity = torch.eye(turned.shape[-1], dtype=turned.dtype, device=turned.device)
+    return torch.linalg.solve_triangular(turned, identity, upper=False)
+
+
+def _whitened(tril: Tensor, gap: Tensor) -> Tensor:
+    """L⁻¹ applied to vectors."""
+    return torch.linalg.solve_triangular(tril, gap.unsqueeze(-1), upper=False).squeeze(-1)
+
+
+def _log_diagonal(tril: Tensor) -> Tensor:
+    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _dense(params: Params) -> Params:
+    """The parameters of a low-rank normal as those of a multivariate normal."""
+    factor = params["cov_factor"]
+    return {"loc": params["loc"], "covariance_matrix": factor @ factor.mT + torch.diag_embed(params["cov_diag"])}
+
+
+def _log_surface(kappa: Tensor, d: int) -> Tensor:
+    """The logarithm of the integral of (1 + μᵀx)^κ over the sphere."""
+    beta = 0.5 * (d - 1)
+    alpha = beta + kappa
+    return (alpha + beta) * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
