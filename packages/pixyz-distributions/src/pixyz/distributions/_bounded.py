@@ -6,7 +6,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from ._family import Family, Params
+from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
 from ._supports import open_interval, positive, real, unit_interval
@@ -205,7 +205,7 @@ class ContinuousBernoulli(Family):
         return -_mean(logits) * logits - _log_normaliser(logits)
 
 
-class VonMises(TorchFamily):
+class VonMises(Family):
     r"""The von Mises distribution of an angle in radians, independent over the features; values are taken modulo 2π, draws lie in [-π, π).
 
     $$\log p(x) = \kappa\cos(x-\mu) - \log 2\pi I_0(\kappa)$$
@@ -220,7 +220,6 @@ class VonMises(TorchFamily):
     parametrisations = (("loc", "concentration"),)
     supports = {"loc": real, "concentration": positive}
     value_support = real
-    torch_class = td.VonMises
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -234,8 +233,8 @@ class VonMises(TorchFamily):
         return _bessel_ratio(kappa) * (kappa - other * torch.cos(p["loc"] - q["loc"])) + logs
 
     @staticmethod
-    def mean_of(params: Params) -> Tensor:
-        return params["loc"]
+    def draw(params: Params, shape: Shape) -> Tensor:
+        return td.VonMises(params["loc"].expand(shape), params["concentration"].expand(shape), validate_args=False).sample()
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:

@@ -39,7 +39,7 @@ class CategoricalIndex(Family):
         index = torch.multinomial(probs.expand(*shape, k).reshape(-1, k), 1, replacement=True)
         return index.to(probs.dtype).reshape(shape)
 
-    kl = Categorical.kl
+    kl = staticmethod(Categorical.kl)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -57,7 +57,7 @@ class CategoricalIndex(Family):
         log_probs = _log_probs(params)
         return log_probs.argmax(-1).to(log_probs.dtype)
 
-    entropy_of = Categorical.entropy_of
+    entropy_of = staticmethod(Categorical.entropy_of)
 
 
 class Multinomial(Family):

@@ -64,6 +64,7 @@ class Family(Leaf):
     """Where the value lies, whatever the parameters; what they make impossible has the log-density -inf."""
     relations: ClassVar[tuple[Relation, ...]] = ()
     """What must hold between parameters: words, and a function that says where it does."""
+    _declared: ClassVar[type["Family"]]
     _complete: ClassVar[set[frozenset[str]]]
     _event_ranks: ClassVar[dict[str, int]]
     features_shape: Shape | None
@@ -169,7 +170,7 @@ class Family(Leaf):
         return getattr(cls, function) is not getattr(Family, function)
 
     def kl_rule(self, other: Leaf) -> Any:
-        return same_family_kl if isinstance(other, Family) and other.kl is self.kl and self.knows("kl") else None
+        return same_family_kl if isinstance(other, Family) and other._declared is self._declared and self.knows("kl") else None
 
     @staticmethod
     def fitting(x: Tensor) -> list[str]:
@@ -190,6 +191,7 @@ class Family(Leaf):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "parametrisations" in vars(cls):
+            cls._declared = cls
             cls._complete = {frozenset(p) for p in cls.parametrisations}
             cls._event_ranks = {name: s.event_rank for name, s in cls.supports.items()}
             cls.distribution_name = vars(cls).get("distribution_name", cls.__name__)

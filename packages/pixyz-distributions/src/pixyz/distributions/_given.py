@@ -105,7 +105,7 @@ class Given:
             features = self.features[: len(self.features) - self.family.value_support.event_rank]
             return Term(_sum_features(_counted(value, len(self.dims), features), len(self.dims)), self.dims)
         sizes = [next(t.shape[d.index(dim)] for t, d in self.terms.values() if dim in d) for dim in self.dims]
-        return Term(value.expand(*sizes, *self.features), self.dims)
+        return Term(value.expand((*sizes, *self.features)), self.dims)
 
     def aligned(self, target: Dims) -> dict[str, Tensor]:
         """The parameters, ready to broadcast against tensors `(*target, *features)`."""

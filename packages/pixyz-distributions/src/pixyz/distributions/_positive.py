@@ -44,7 +44,7 @@ class LogNormal(Family):
     def icdf(params: Params, u: Tensor) -> Tensor:
         return Normal.icdf(params, u).exp()
 
-    kl = Normal.kl
+    kl = staticmethod(Normal.kl)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -221,7 +221,7 @@ class InverseGamma(TorchFamily):
         concentration, rate = params["concentration"], params["rate"]
         return torch.xlogy(concentration, rate) - (concentration + 1) * x.log() - rate / x - torch.lgamma(concentration)
 
-    kl = Gamma.kl
+    kl = staticmethod(Gamma.kl)
 
 
 class Weibull(Family):

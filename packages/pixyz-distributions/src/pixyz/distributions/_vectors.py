@@ -153,7 +153,7 @@ class PowerSpherical(Family):
 def _tril(params: Params) -> Tensor:
     """The Cholesky factor L of the covariance."""
     if "scale_tril" in params:
-        return params["scale_tril"]
+        return params["scale_tril"].tril()
     if "covariance_matrix" in params:
         return torch.linalg.cholesky(params["covariance_matrix"])
     # With P = MMᵀ for the matrix turned about both axes, the inverse of M, turned back, is L.

@@ -1,0 +1,327 @@
+r"""Laws that a distribution obeys, to hold your own to them.
+
+No test framework is needed: a broken law raises an `AssertionError` that says which law, what was expected and what came. The truth comes
+from **nodes**: points and weights by which integrals over the values become sums,
+
+$$\int f(x)\,p(x)\,dx \approx \sum_i w_i f(x_i) e^{\log p(x_i)}.$$
+
+Examples:
+    >>> import torch
+    >>> from pixyz.distributions import Normal
+    >>> p = Normal("p(x)", loc=torch.tensor(0.5).double(), scale=torch.tensor(2.0).double())
+    >>> check(p, line())
+"""
+
+import copy
+import itertools
+import math
+import pickle
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ._distribution import Distribution
+from ._errors import IntractableError
+
+FREQUENCIES = (0.3, 1.0, 2.5)
+"""Draws are held against the density by the averages of cos ωx and sin ωx at these ω, in units of the values' spread."""
+
+SIGMAS = 5.0
+"""How many standard errors a Monte Carlo average may be off."""
+
+
+class Nodes(NamedTuple):
+    """Points `(n, *features)` and weights `(n,)`, in float64."""
+
+    points: Tensor
+    weights: Tensor
+
+
+def line(lower: float = -math.inf, upper: float = math.inf, *, center: float = 0.0, width: float = 1.0, n: int = 4001) -> Nodes:
+    """Nodes on an interval, by double-exponential quadrature; singularities at its ends do no harm.
+
+    Args:
+        lower: where it begins.
+        upper: where it ends.
+        center: where most of the mass is, on an unbounded interval.
+        width: how wide that region is.
+        n: how many points.
+    """
+    reach = 3.15 if math.isfinite(upper) else 4.0
+    t = torch.linspace(-reach, reach, n, dtype=torch.float64)
+    h = (t[1] - t[0]).item()
+    s, ds = 0.5 * math.pi * torch.sinh(t), 0.5 * math.pi * torch.cosh(t)
+    if math.isfinite(lower) and math.isfinite(upper):
+        half = 0.5 * (upper - lower)
+        near = 2 * half * torch.exp(-s.abs()) / (2 * torch.cosh(s))  # the distance from the nearer end, without cancellation
+        x = torch.where(t < 0, lower + near, upper - near)
+        dx = half * ds / torch.cosh(s).square()
+    elif math.isfinite(lower):
+        x, dx = lower + width * torch.exp(s), width * torch.exp(s) * ds
+    else:
+        x, dx = center + width * torch.sinh(s), width * torch.cosh(s) * ds
+    inside = (x > lower) & (x < upper) & dx.isfinite()
+    return Nodes(x[inside], (h * dx)[inside])
+
+
+def counts(n: int, *, features: int | None = None, total: int | None = None) -> Nodes:
+    """The whole numbers from 0 to n; with `features`, the vectors of them, of sum `total` if that is said."""
+    if features is None:
+        points = torch.arange(n + 1, dtype=torch.float64)
+    else:
+        every = itertools.product(range(n + 1), repeat=features)
+        points = torch.tensor([v for v in every if total is None or sum(v) == total], dtype=torch.float64)
+    return Nodes(points, torch.ones(len(points), dtype=torch.float64))
+
+
+def product(*sides: Nodes) -> Nodes:
+    """Nodes of vectors whose elements have the nodes of `sides`."""
+    grids = torch.meshgrid(*[s.points for s in sides], indexing="ij")
+    weights = torch.meshgrid(*[s.weights for s in sides], indexing="ij")
+    return Nodes(torch.stack([g.flatten() for g in grids], -1), torch.stack([w.flatten() for w in weights], -1).prod(-1))
+
+
+def simplex(k: int, *, n: int = 301) -> Nodes:
+    """Nodes of probability vectors of length k, 2 or 3, by the measure of their first k-1 elements."""
+    side = line(0.0, 1.0, n=n)
+    if k == 2:
+        return Nodes(torch.stack([side.points, 1 - side.points], -1), side.weights)
+    u, v = torch.meshgrid(side.points, side.points, indexing="ij")
+    w = side.weights[:, None] * side.weights * (1 - u)
+    return Nodes(torch.stack([u, (1 - u) * v, (1 - u) * (1 - v)], -1).flatten(0, 1), w.flatten())
+
+
+def sphere(d: int, *, n: int = 400) -> Nodes:
+    """Nodes of vectors of length 1 in d dimensions, 2 or 3, by the surface measure."""
+    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
+    if d == 2:
+        return Nodes(torch.stack([angle.cos(), angle.sin()], -1), torch.full((n,), 2 * math.pi / n, dtype=torch.float64))
+    side = line(-1.0, 1.0, n=n)
+    z, a = torch.meshgrid(side.points, angle, indexing="ij")
+    r = (1 - z.square()).sqrt()
+    w = (side.weights * (2 * math.pi / n))[:, None].expand_as(z)
+    return Nodes(torch.stack([r * a.cos(), r * a.sin(), z], -1).flatten(0, 1), w.flatten())
+
+
+def check(
+    p: Distribution, nodes: Nodes, *, tolerance: float = 1e-6, draws: int = 20_000, traceable: Iterable[str] = ("density", "draw")
+) -> None:
+    """Every law below that `p` can be held to.
+
+    Args:
+        p: a distribution of one variable, without conditioning variables, in float64.
+        nodes: of its values.
+        tolerance: of integrals, relative and absolute.
+        draws: how many samples are drawn.
+        traceable: what must run as one graph.
+
+    Raises:
+        AssertionError: for the first law that is broken.
+    """
+    check_mass(p, nodes, tolerance=tolerance)
+    check_statistics(p, nodes, tolerance=tolerance)
+    check_draws(p, nodes, draws=draws)
+    check_gradients(p, nodes, draws=draws)
+    check_shapes(p, nodes)
+    check_kinds(p, nodes)
+    check_copies(p, nodes)
+    check_graph(p, nodes, what=traceable)
+
+
+def check_mass(p: Distribution, nodes: Nodes, *, tolerance: float = 1e-6) -> None:
+    """The probability of all values is 1."""
+    _near(_integral(nodes, _density(p, nodes)), torch.ones((), dtype=torch.float64), tolerance, f"{p.prob_text}: the mass of all values")
+
+
+def check_statistics(p: Distribution, nodes: Nodes, *, tolerance: float = 1e-6) -> None:
+    """Mean, variance, mode and entropy, where they are known, are those of the density."""
+    density, x = _density(p, nodes), nodes.points
+    log_density = density.log()
+    mean = _integral(nodes, density, x)
+    truth = {
+        "mean": mean,
+        "variance": _integral(nodes, density, (x - mean).square()),
+        "entropy": _integral(nodes, torch.where(density > 0, -density * log_density, 0.0)),
+    }
+    for what, expected in truth.items():
+        found = _known(getattr(p, what))
+        if found is not None and found.isfinite().all():
+            _near(found[0], expected, tolerance, f"{p.prob_text}: the {what}")
+    mode = _known(p.mode)
+    if mode is not None:
+        best = _score(p, mode)
+        if best.isfinite():
+            low = log_density.max() - best.squeeze()
+            assert low <= tolerance * (1 + best.abs()), f"{p.prob_text}: the density at the mode is exceeded by e^{low.item():.3g}."
+
+
+def check_draws(p: Distribution, nodes: Nodes, *, draws: int = 20_000) -> None:
+    """Samples follow the density: the averages of cos ωx and sin ωx are its characteristic function."""
+    density = _density(p, nodes)
+    for what, test in _waves(nodes, density):
+        with torch.no_grad():
+            values = test(_draw(p, draws))
+        expected = _integral(nodes, density, test(nodes.points))
+        error = (values.mean() - expected).abs()
+        spread = values.std() / math.sqrt(draws) + 1e-9
+        assert error <= SIGMAS * spread, (
+            f"{p.prob_text}: the average of {what} over {draws} samples is {values.mean().item():.5f}, "
+            f"by the density {expected.item():.5f}: {(error / spread).item():.1f} standard errors off."
+        )
+
+
+def check_gradients(p: Distribution, nodes: Nodes, *, draws: int = 20_000) -> None:
+    """Where samples have gradients, those of E[cos ωx] are the density's, for every parameter."""
+    if not all(f.dist.has_rsample for f in p.factors):
+        return
+    q, parameters = _trainable(p)
+    alive = _density(p, nodes) > 1e-200  # what underflows has a gradient of 0 · inf
+    nodes = Nodes(nodes.points[alive], nodes.weights[alive])
+    density = _density(q, nodes)
+    for what, test in _waves(nodes, density.detach()):
+        truth = torch.autograd.grad(_integral(nodes, density, test(nodes.points)), parameters, retain_graph=True, allow_unused=True)
+        batches = torch.stack(
+            [_flat(torch.autograd.grad(test(_draw(q, draws // 50)).mean(), parameters, allow_unused=True), parameters) for _ in range(50)]
+        )
+        expected, found = _flat(truth, parameters), batches.mean(0)
+        spread = batches.std(0) / math.sqrt(50) + 1e-7
+        worst = ((found - expected).abs() / spread).max()
+        assert worst <= SIGMAS + 1, (
+            f"{p.prob_text}: the gradient of E[{what}] through samples is {found.tolist()}, by the density {expected.tolist()}: "
+            f"{worst.item():.1f} standard errors off."
+        )
+
+
+def check_shapes(p: Distribution, nodes: Nodes) -> None:
+    """A batch of any size, sample dims, and one value per datum."""
+    (name,) = p.var
+    features = tuple(nodes.points.shape[1:])
+    for batch in (0, 1, 5):
+        x = p.sample(batch_size=batch)[name]
+        assert x.shape == (batch, *features), f"{p.prob_text}: {batch} samples have shape {tuple(x.shape)}, not {(batch, *features)}."
+        score = p.log_likelihood({name: x})
+        assert score.shape == (batch,), f"{p.prob_text}: the log-likelihood of a batch of {batch} has shape {tuple(score.shape)}."
+    x = p.sample(batch_size=3, sample_shape=[2])[name]
+    assert x.shape == (2, 3, *features), f"{p.prob_text}: 2 × 3 samples have shape {tuple(x.shape)}."
+    apart = torch.stack([p.log_likelihood({name: row}) for row in x])
+    _near(p.log_likelihood({name: x}, sample_dims={name: 1}), apart, 1e-12, f"{p.prob_text}: the log-likelihood with a sample dim")
+
+
+def check_kinds(p: Distribution, nodes: Nodes) -> None:
+    """In float32 it is what it is in float64, to single precision, and draws have the parameters' dtype."""
+    (name,) = p.var
+    single = copy.deepcopy(p).float()
+    x = p.sample(batch_size=200)[name]
+    drawn = single.sample(batch_size=10)[name]
+    assert drawn.dtype == torch.float32, f"{p.prob_text}: with parameters in float32 a sample is {drawn.dtype}."
+    low, high = single.log_likelihood({name: x.float()}).double(), p.log_likelihood({name: x})
+    _near(low, high, 2e-3, f"{p.prob_text}: in float32, the log-likelihood")
+
+
+def check_copies(p: Distribution, nodes: Nodes) -> None:
+    """`state_dict`, `deepcopy` and pickle keep it."""
+    (name,) = p.var
+    x = nodes.points[:: max(1, len(nodes.points) // 50)]
+    expected = p.log_likelihood({name: x})
+    twin = copy.deepcopy(p)
+    for tensor in [*twin.parameters(), *twin.buffers()]:
+        tensor.data = tensor.data.clone() * 1.25
+    twin.load_state_dict(p.state_dict())
+    for copied, how in ((twin, "load_state_dict"), (pickle.loads(pickle.dumps(p)), "pickle")):
+        assert torch.equal(copied.log_likelihood({name: x}), expected), f"{p.prob_text}: after {how} it is another."
+
+
+def check_graph(p: Distribution, nodes: Nodes, *, what: Iterable[str] = ("density", "draw")) -> None:
+    """`torch.compile(fullgraph=True)` gives what eager mode gives: the density, and a draw and its density."""
+    (name,) = p.var
+    x = nodes.points[:: max(1, len(nodes.points) // 50)]
+    losses = {"density": (p.log_prob(), {name: x}), "draw": (p.log_prob().expectation(p, num_samples=3, estimator="auto"), {})}
+    for kind in what:
+        loss, values = losses[kind]
+        expected = _seeded(loss.estimate, values)
+        torch.compiler.reset()
+        loss.compile(backend="eager", fullgraph=True)
+        _near(_seeded(loss.estimate, values), expected, 1e-10, f"{p.prob_text}: the compiled {kind}")
+
+
+def check_divergence(p: Distribution, q: Distribution, divergence: Tensor, nodes: Nodes, *, tolerance: float = 1e-6) -> None:
+    """A value of KL[p||q] is the integral of p log p/q."""
+    density, other = _density(p, nodes), _density(q, nodes)
+    terms = torch.where(density > 0, density * (density.log() - other.log()), 0.0)
+    _near(divergence, _integral(nodes, terms), tolerance, f"KL[{p.prob_text}||{q.prob_text}]")
+
+
+def _density(p: Distribution, nodes: Nodes) -> Tensor:
+    return p.log_likelihood({p.var[0]: nodes.points}).exp()
+
+
+def _score(p: Distribution, x: Tensor) -> Tensor:
+    try:
+        return p.log_likelihood({p.var[0]: x})
+    except ValueError:  # a mode on the rim of an open support
+        return torch.full((1,), math.inf)
+
+
+def _integral(nodes: Nodes, density: Tensor, f: Tensor | None = None) -> Tensor:
+    terms = nodes.weights * density
+    if f is not None:
+        terms = terms.reshape(-1, *[1] * (f.ndim - 1)) * f
+    return torch.where(terms.isfinite(), terms, 0.0).sum(0)
+
+
+def _waves(nodes: Nodes, density: Tensor) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
+    """cos ωx and sin ωx, for vectors along a direction that weighs every element otherwise."""
+    features = nodes.points[0].numel()
+    direction = torch.linspace(0.5, 1.0, features, dtype=torch.float64) if nodes.points.ndim > 1 else None
+    x = nodes.points if direction is None else nodes.points.flatten(1) @ direction
+    # The spread by quantiles, which there are without a variance too.
+    order = x.argsort()
+    mass = (nodes.weights * density)[order].nan_to_num(0.0, 0.0, 0.0).cumsum(0)
+    low, high = (x[order][(mass >= level * mass[-1]).nonzero()[0, 0]] for level in (0.16, 0.84))
+    unit = max((0.5 * (high - low)).item(), 1e-3)
+
+    def wave(f: Callable[[Tensor], Tensor], omega: float) -> Callable[[Tensor], Tensor]:
+        return lambda t: f(omega / unit * (t if direction is None else t.flatten(1) @ direction))
+
+    return [(f"{name}({omega:g} x)", wave(f, omega)) for omega in FREQUENCIES for name, f in (("cos", torch.cos), ("sin", torch.sin))]
+
+
+def _draw(p: Distribution, n: int) -> Tensor:
+    return p.sample(batch_size=n)[p.var[0]]
+
+
+def _trainable(p: Distribution) -> tuple[Distribution, list[Tensor]]:
+    """A copy whose real constants are parameters."""
+    q = copy.deepcopy(p)
+    parameters: list[Tensor] = []
+    for module in q.modules():
+        for name, buffer in list(module._buffers.items()):
+            if buffer is not None and buffer.is_floating_point() and name not in ("levels", "total_count"):
+                del module._buffers[name]
+                module.register_parameter(name, nn.Parameter(buffer.clone()))
+        parameters += [t for t in module._parameters.values() if t is not None]
+    return q, parameters
+
+
+def _flat(gradients: Iterable[Tensor | None], parameters: list[Tensor]) -> Tensor:
+    return torch.cat([(torch.zeros_like(t) if g is None else g).flatten() for g, t in zip(gradients, parameters)])
+
+
+def _known(statistic: Callable[[], Tensor]) -> Tensor | None:
+    try:
+        return statistic()
+    except IntractableError:
+        return None
+
+
+def _seeded(f: Callable[..., Tensor], values: dict[str, Tensor]) -> Tensor:
+    torch.manual_seed(0)
+    return f(values)
+
+
+def _near(found: Tensor, expected: Tensor, tolerance: float, who: str) -> None:
+    found, expected = torch.broadcast_tensors(found.squeeze(), expected.squeeze())
+    equal = torch.isclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+    assert equal.all(), f"{who} is {found[~equal].tolist()[:5]}, not {expected[~equal].tolist()[:5]}."
