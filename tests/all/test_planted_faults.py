@@ -4,11 +4,12 @@ import pytest
 import torch
 from core import test_evaluation as evaluation
 from distributions import test_families as families
+from distributions import test_laws as laws
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
 
 from pixyz.core import Term, _estimators, _operators, _scope
-from pixyz.distributions import Bernoulli, Categorical, Normal, _given
+from pixyz.distributions import Bernoulli, Categorical, Gamma, Gumbel, Multinomial, Normal, RelaxedCategorical, VonMises, _given, _vectors
 
 
 def planted(monkeypatch, owner, name, make):
@@ -36,11 +37,10 @@ def unnormalised_logits(monkeypatch):
 
 
 def mean_over_features(monkeypatch):
-    planted(monkeypatch, _given, "_sum_features", lambda f: lambda t, rank: t.mean(-1) if t.ndim > rank else t)
+    planted(monkeypatch, _given, "sum_features", lambda f: lambda t, rank: t.mean(-1) if t.ndim > rank else t)
 
 
 def variance_times_three(monkeypatch):
-    planted(monkeypatch, Normal, "draw", lambda f: lambda p, shape: p["loc"] + (f(p, shape) - p["loc"]) * 3**0.5)
     planted(monkeypatch, Normal, "rsample", lambda f: lambda p, shape: p["loc"] + (f(p, shape) - p["loc"]) * 3**0.5)
 
 
@@ -66,6 +66,49 @@ def kl_summed_over_the_batch(monkeypatch):
 
     planted(monkeypatch, _given, "same_family_kl", make)
     monkeypatch.setattr("pixyz.distributions._family.same_family_kl", _given.same_family_kl)
+
+
+def lost_normaliser(monkeypatch):
+    planted(monkeypatch, Gamma, "log_density", lambda f: lambda params, x: f(params, x) + torch.lgamma(params["concentration"]))
+
+
+def swapped_sign(monkeypatch):
+    planted(monkeypatch, Gumbel, "log_density", lambda f: lambda params, x: f(params, 2 * params["loc"] - x))
+
+
+def swapped_sign_in_a_draw(monkeypatch):
+    planted(monkeypatch, Gumbel, "rsample", lambda f: lambda params, shape: 2 * params["loc"] - f(params, shape))
+
+
+def temperature_to_a_wrong_power(monkeypatch):
+    """The published library's relaxed categorical has no density of its own."""
+    planted(monkeypatch, RelaxedCategorical, "log_density", lambda f: lambda params, x: f(params, x) + params["temperature"].log())
+
+
+def one_trial_of_a_multinomial(monkeypatch):
+    """The published library's multinomial forgets total_count."""
+    one = lambda params: {**params, "total_count": torch.ones_like(params["total_count"])}  # noqa: E731
+    planted(monkeypatch, Multinomial, "draw", lambda f: lambda params, shape: f(one(params), shape))
+
+
+def detached_scale(monkeypatch):
+    planted(monkeypatch, Normal, "rsample", lambda f: lambda p, shape: f({**p, "scale": p["scale"].detach()}, shape))
+
+
+def a_variance_for_a_scale(monkeypatch):
+    planted(monkeypatch, Normal, "variance_of", lambda f: lambda params: params["scale"])
+
+
+def an_entropy_in_bits(monkeypatch):
+    planted(monkeypatch, VonMises, "entropy_of", lambda f: lambda params: f(params) / 0.6931471805599453)
+
+
+def a_covariance_for_its_factor(monkeypatch):
+    planted(monkeypatch, _vectors, "_tril", lambda f: lambda params: params.get("covariance_matrix", f(params)))
+
+
+def a_mode_at_the_mean(monkeypatch):
+    planted(monkeypatch, Gamma, "mode_of", lambda f: lambda params: Gamma.mean_of(params))
 
 
 def flipped_sign_of_a_difference(monkeypatch):
@@ -154,6 +197,12 @@ def density(name):
     return lambda: families.test_log_likelihood_is_scipys_summed_over_the_features(*families.CASES[name])
 
 
+def three_features():
+    p = Normal(loc=torch.zeros(3), scale=1.0)
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(p.log_likelihood({"x": x}), torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(-1))
+
+
 FAULTS = [
     (lost_constant, density("Normal")),
     (lost_log_scale, families.test_normal_integrates_to_one),
@@ -165,6 +214,24 @@ FAULTS = [
     (reversed_kl, families.test_normal_kl_against_quadrature),
     (variance_for_scale_in_kl, families.test_kl_of_the_reference_pair),
     (kl_summed_over_the_batch, families.test_kl_is_per_datum_not_summed_over_the_batch),
+    (lost_constant, lambda: laws.test_mass("Normal")),
+    (lost_normaliser, lambda: laws.test_mass("Gamma(rate)")),
+    (lost_normaliser, lambda: laws.test_the_density_is_scipys("Gamma(scale)")),
+    (swapped_sign, lambda: laws.test_draws("Gumbel")),
+    (swapped_sign, lambda: laws.test_mean_variance_mode_and_entropy("Gumbel")),
+    (swapped_sign_in_a_draw, lambda: laws.test_draws("Gumbel")),
+    (swapped_sign_in_a_draw, lambda: laws.test_draws_pass_goodness_of_fit("Gumbel")),
+    (temperature_to_a_wrong_power, lambda: laws.test_mass("RelaxedCategorical(logits)")),
+    (one_trial_of_a_multinomial, lambda: laws.test_draws("Multinomial(probs)")),
+    (variance_times_three, lambda: laws.test_draws("Normal")),
+    (detached_sample, lambda: laws.test_gradients_of_draws("Normal")),
+    (detached_scale, lambda: laws.test_gradients_of_draws("Normal")),
+    (a_variance_for_a_scale, lambda: laws.test_mean_variance_mode_and_entropy("Normal")),
+    (an_entropy_in_bits, lambda: laws.test_mean_variance_mode_and_entropy("VonMises")),
+    (a_mode_at_the_mean, lambda: laws.test_mean_variance_mode_and_entropy("Gamma(rate)")),
+    (a_covariance_for_its_factor, lambda: laws.test_the_density_is_scipys("MultivariateNormal(covariance)")),
+    (reversed_kl, lambda: laws.test_kl("Normal")),
+    (mean_over_features, three_features),
     (flipped_sign_of_a_difference, truth.test_arithmetic_is_arithmetic),
     (shared_draws_in_a_product, truth.test_a_product_of_expectations_draws_anew),
     (shared_draws_inside_an_expectation, lambda: truth.test_several_samples_equal_a_loop_over_single_ones(5)),

@@ -218,6 +218,30 @@ def test_kl_of_two_families_that_share_a_formula_is_no_closed_form():
 
 
 @pytest.mark.parametrize(
+    ("family", "parameter"),
+    [(d.Categorical, "logits"), (d.CategoricalIndex, "logits"), (d.Dirichlet, "concentration"), (d.Poisson, "rate")],
+)
+def test_kl_keeps_the_batch(family, parameter):
+    """Each datum's divergence is its own: the published library sums one-hot families' and Dirichlet's over the batch."""
+    values = torch.rand(4, 3, dtype=torch.float64) + 0.5
+    p, q = family("p(x|a)", **{parameter: "a"}), family("q(x|b)", **{parameter: "b"})
+    whole = KullbackLeibler(p, q).estimate({"a": values, "b": values.flip(0)})
+    single = [KullbackLeibler(p, q).estimate({"a": a[None], "b": b[None]}) for a, b in zip(values, values.flip(0))]
+    assert whole.shape == (4,)
+    torch.testing.assert_close(whole, torch.cat(single))
+
+
+@pytest.mark.parametrize(
+    "p",
+    [d.Poisson(rate=2.0), d.CategoricalIndex(probs=PROBS.float()), d.Binomial(total_count=5.0, probs=0.3)],
+    ids=lambda p: p.distribution_name,
+)
+def test_counts_may_be_integers(p):
+    x = torch.tensor([0, 2, 1])
+    torch.testing.assert_close(p.log_likelihood({"x": x}), p.log_likelihood({"x": x.float()}))
+
+
+@pytest.mark.parametrize(
     ("p", "q"),
     [
         (d.Uniform(low=0.0, high=2.0), d.Uniform(low=0.5, high=3.0, name="q")),

@@ -94,7 +94,8 @@ class Leaf(Distribution):
             networks[WHOLE] = network
         if networks and not self.cond_var:
             raise FormulaError(f"{self.prob_text} depends on nothing, so {next(iter(networks))} cannot be a network; give a constant.")
-        self.given_networks = GivenNetworks(networks, self.cond_var, self.prob_text) if networks else None
+        # Not by assignment, which refuses the library's own words.
+        self.register_module("given_networks", GivenNetworks(networks, self.cond_var, self.prob_text) if networks else None)
         constants = {k: v for k, v in given.items() if k not in self.given_variables and k not in networks}
         constant_parameters(self, constants)
         self.constant_names = tuple(constants)

@@ -6,6 +6,7 @@ from ._bernoulli import Bernoulli
 from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform, VonMises
 from ._categorical import Categorical
 from ._categories import CategoricalIndex, Multinomial
+from ._composed import Truncated, ZeroInflated
 from ._counts import Binomial, Geometric, NegativeBinomial, Poisson
 from ._deterministic import Deterministic
 from ._discretized import DiscretizedLogistic, DiscretizedLogisticMixture
@@ -53,8 +54,10 @@ __all__ = [
     "RelaxedCategorical",
     "StudentT",
     "TorchFamily",
+    "Truncated",
     "Uniform",
     "VonMises",
     "Weibull",
+    "ZeroInflated",
     "from_torch",
 ]

@@ -55,6 +55,11 @@ class Given:
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(value), in nats, summed over the features."""
+        scores, target = self.scores(values, factor, validate)
+        return Term(sum_features(scores, len(target)), target)
+
+    def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
+        """log p of every event, `(*dims, *features)` without those of the event, and the dims."""
         x, dims, _ = values[0]
         name = factor.var[0]
         if BATCH in dims:
@@ -72,11 +77,13 @@ class Given:
                 f"{factor}: {name} has features {tuple(x.shape[len(dims) :])}, but {whose} {' and '.join(self.terms)} have {self.features}."
                 + (f" Declare them: dim={x.shape[-1]}, or features_shape." if self.features == () and not self.family.has_network else "")
             )
+        support: Support = self.family.value_support
+        if not x.is_floating_point() and support.whole:
+            x = x.to(self.like.dtype)
         if validate:
             self._check_value(x, name, factor)
         target = union(dims, self.dims)
-        lp = self.family.log_density(self.aligned(target), align(x, dims, target))
-        return Term(_sum_features(lp, len(target)), target)
+        return self.family.log_density(self.aligned(target), align(x, dims, target)), target
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, `(*dims, *features)`."""
@@ -103,7 +110,7 @@ class Given:
         value = getattr(self.family, f"{what}_of")(self.aligned(self.dims))
         if what == "entropy":
             features = self.features[: len(self.features) - self.family.value_support.event_rank]
-            return Term(_sum_features(_counted(value, len(self.dims), features), len(self.dims)), self.dims)
+            return Term(sum_features(_counted(value, len(self.dims), features), len(self.dims)), self.dims)
         sizes = [next(t.shape[d.index(dim)] for t, d in self.terms.values() if dim in d) for dim in self.dims]
         return Term(value.expand((*sizes, *self.features)), self.dims)
 
@@ -118,6 +125,10 @@ class Given:
         for name, shape in shapes.items():
             if len(shape) < ranks[name]:
                 raise ShapeError(f"{self.factor}: {name} has features {shape}; one {name} is a tensor of rank {ranks[name]}.")
+        events = {shape[len(shape) - ranks[name]] for name, shape in shapes.items() if ranks[name]}
+        if len(events) > 1:
+            listed = ", ".join(f"{name} {s}" for name, s in shapes.items())
+            raise ShapeError(f"{self.factor}: its parameters are of events of different lengths: {listed}.")
         event: Shape = self.family.event_shape(shapes)
         over = {name: shape[: len(shape) - ranks[name]] for name, shape in shapes.items()}
         full = [s for name, s in over.items() if s or (self.terms[name].dims and not ranks[name])]
@@ -162,7 +173,7 @@ def same_family_kl(p: Given, q: Given, who: object) -> Term:
     target = union(p.dims, q.dims)
     kl = p.family.kl(p.aligned(target), q.aligned(target))
     features = p.features[: len(p.features) - p.family.value_support.event_rank]
-    return Term(_sum_features(_counted(kl, len(target), features), len(target)), target)
+    return Term(sum_features(_counted(kl, len(target), features), len(target)), target)
 
 
 def _counted(t: Tensor, rank: int, features: Shape) -> Tensor:
@@ -188,7 +199,8 @@ def _outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportEr
     return error
 
 
-def _sum_features(t: Tensor, rank: int) -> Tensor:
+def sum_features(t: Tensor, rank: int) -> Tensor:
+    """The sum over all but the first `rank` axes."""
     if t.ndim == rank:
         return t
     return t.sum(-1) if t.ndim == rank + 1 else t.flatten(rank).sum(-1)

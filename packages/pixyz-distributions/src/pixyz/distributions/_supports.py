@@ -16,6 +16,8 @@ class Support(ABC):
     event_rank: int = 0
     open_sides: int = 0
     """On how many sides it has no bound."""
+    whole: bool = False
+    """Whether its elements are whole numbers, so that a tensor of integers will do."""
 
     @abstractmethod
     def holds(self, t: Tensor) -> bool:

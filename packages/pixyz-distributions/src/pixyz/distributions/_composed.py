@@ -1,0 +1,194 @@
+"""Families made of another: truncated to an interval, or with zeros more often than they should be."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixyz.core import BATCH, Binding, Dims, Factor, KindError, Leaf, ParameterError, Scope, SupportError, Term, align, union
+
+from ._family import Family, uniform_draw
+from ._given import Given, sum_features
+from ._supports import unit_interval
+
+
+class Composed(Leaf):
+    """A leaf over the variables of another, its `base`, for which it asks the scope."""
+
+    def __init__(self, base: Family, name: str | None, **given: Any) -> None:
+        if not isinstance(base, Family):
+            raise KindError(f"{type(self).__name__} takes a family of distributions; got a {type(base).__name__}.")
+        super().__init__(var=base.var, cond_var=base.cond_var, name=base.name if name is None else name, **given)
+        self.base = base
+
+    def base_of(self, scope: Scope, factor: Factor) -> Given:
+        """The base given its inputs."""
+        found = scope.conditional(Factor(self.base, factor.var, factor.cond_var))
+        assert isinstance(found, Given)
+        return found
+
+
+class Truncated(Composed):
+    r"""A family whose values are kept to an interval, independent over the features; outside of it a value is impossible.
+
+    $$\log p(x) = \log f(x) - \log\left(F(b) - F(a)\right), \qquad a \le x \le b$$
+
+    Args:
+        base: a family whose distribution function F and its inverse are known, given parameters or a network.
+        lower: a, a number or `(*features)`; -inf, if not given.
+        upper: b, likewise; inf, if not given.
+        name: the letter before the brackets; that of the base, if not given.
+
+    Raises:
+        ParameterError: if the base is a family without them, or no bound is given.
+        SupportError: if a bound does not lie below the other.
+
+    Examples:
+        >>> from pixyz.distributions import Normal
+        >>> p = Truncated(Normal("p(x)", loc=0.0, scale=1.0), lower=0.0)
+        >>> p.log_likelihood({"x": torch.tensor([1.0])})
+        tensor([-0.7258])
+    """
+
+    distribution_name = "Truncated"
+    has_rsample = True
+
+    def __init__(
+        self, base: Family, *, lower: Tensor | float | None = None, upper: Tensor | float | None = None, name: str | None = None
+    ) -> None:
+        bounds = {k: v for k, v in (("lower", lower), ("upper", upper)) if v is not None}
+        super().__init__(base, name, **bounds)
+        if not (base.knows("cdf") and base.knows("icdf")):
+            raise ParameterError(
+                f"{self.prob_text}: a {base.distribution_name} has no distribution function here, so it cannot be truncated."
+            )
+        if set(self.constant_names) != set(bounds) or not bounds:
+            raise ParameterError(f"{self.prob_text}: a Truncated takes lower, upper or both, numbers or tensors.")
+        if len(bounds) == 2 and not (self.lower < self.upper).all():
+            raise SupportError(f"{self.prob_text}: it must be that lower < upper.")
+
+    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "TruncatedGiven":
+        bounds = self.given_terms(())
+        return TruncatedGiven(self.base_of(scope, factor), *[bounds[k].tensor if k in bounds else None for k in ("lower", "upper")])
+
+
+class TruncatedGiven:
+    """A truncated family, in one evaluation."""
+
+    def __init__(self, base: Given, lower: Tensor | None, upper: Tensor | None) -> None:
+        self.base = base
+        self.dims: Dims = base.dims
+        self.batch = base.batch
+        self.lower = lower
+        self.upper = upper
+
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+        """log p(value), in nats, summed over the features."""
+        scores, dims = self.base.scores(values, factor, validate)
+        x = align(values[0].tensor, values[0].dims, dims)
+        below, above = self._levels(dims)
+        scores = scores - (above - below).log()
+        for outside in ([] if self.lower is None else [x < self.lower]) + ([] if self.upper is None else [x > self.upper]):
+            scores = scores.masked_fill(outside, -torch.inf)
+        return Term(sum_features(scores, len(dims)), dims)
+
+    def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
+        """One draw through the inverse of the distribution function, with its gradient."""
+        with torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
+            params = self.base.aligned(dims)
+            below, above = self._levels(dims)
+            u = uniform_draw(params, (*sizes, *self.base.features))
+            x = self.base.family.icdf(params, below + u * (above - below))
+            return [Term(x.clamp(self.lower, self.upper) if x.numel() else x, dims)]
+
+    def statistic(self, what: str) -> Term:
+        """None is known in closed form for every base."""
+        raise NotImplementedError
+
+    def _levels(self, dims: Dims) -> tuple[Tensor | float, Tensor | float]:
+        """F(a) and F(b)."""
+        cdf, params = self.base.family.cdf, self.base.aligned(dims)
+        return (0.0 if self.lower is None else cdf(params, self.lower)), (1.0 if self.upper is None else cdf(params, self.upper))
+
+
+class ZeroInflated(Composed):
+    r"""A family of counts with more zeros than it has by itself, independent over the features.
+
+    $$p(x) = \pi\,[x = 0] + (1 - \pi)\,f(x)$$
+
+    Args:
+        base: a family of whole numbers, given parameters or a network.
+        gate: π in [0, 1], the probability of a zero that is none of the base's: a constant, the name of a conditioning variable of the
+            base, or a network that is called with them.
+        name: the letter before the brackets; that of the base, if not given.
+
+    Raises:
+        ParameterError: if the base has densities, whose zeros have no probability.
+
+    Examples:
+        >>> from pixyz.distributions import Poisson
+        >>> p = ZeroInflated(Poisson("p(x)", rate=2.0), gate=0.5)
+        >>> p.log_likelihood({"x": torch.tensor([0.0, 1.0])}).exp()
+        tensor([0.5677, 0.1353])
+    """
+
+    distribution_name = "ZeroInflated"
+
+    def __init__(self, base: Family, *, gate: Tensor | float | str | Callable[..., Any], name: str | None = None) -> None:
+        super().__init__(base, name, gate=gate)
+        if not base.value_support.whole:
+            raise ParameterError(
+                f"{self.prob_text}: a {base.distribution_name} has no counts to inflate; its values are {base.value_support.words}."
+            )
+        if self.constant_names:
+            self._check(self.given_terms(()))
+
+    def _check(self, terms: dict[str, Term]) -> Term:
+        gate = terms["gate"]
+        if not unit_interval.holds(gate.tensor.detach()):
+            raise SupportError(f"{self.prob_text}: gate must be {unit_interval.words}.")
+        return gate
+
+    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "ZeroInflatedGiven":
+        terms = self.given_terms(inputs)
+        if self.has_network:
+            terms.update(self.run(factor, inputs, scope.shared.validate).parameters({}))
+        return ZeroInflatedGiven(self.base_of(scope, factor), self._check(terms) if scope.shared.validate else terms["gate"])
+
+
+class ZeroInflatedGiven:
+    """A zero-inflated family, in one evaluation."""
+
+    def __init__(self, base: Given, gate: Term) -> None:
+        self.base = base
+        self.gate = gate
+        self.dims: Dims = union(base.dims, gate.dims)
+        self.batch = base.batch if base.batch is not None or BATCH not in gate.dims else gate.tensor.shape[len(gate.dims) - 1]
+
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+        """log p(value), in nats, summed over the features."""
+        scores, dims = self.base.scores(values, factor, validate)
+        target = union(dims, self.dims)
+        scores, x = align(scores, dims, target), align(values[0].tensor, values[0].dims, target)
+        gate = align(self.gate.tensor, self.gate.dims, target)
+        own = torch.log1p(-gate) + scores
+        return Term(sum_features(torch.where(x == 0, torch.logaddexp(gate.log(), own), own), len(target)), target)
+
+    def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
+        """One draw, without gradient."""
+        (x, _), *_ = self.base.draw(dims, sizes, pathwise=False)
+        keep = torch.bernoulli(1 - align(self.gate.tensor, self.gate.dims, dims).detach().expand(x.shape).to(x))
+        return [Term(x * keep, dims)]
+
+    def statistic(self, what: str) -> Term:
+        """The mean and the variance, where those of the base are known."""
+        if what not in ("mean", "variance"):
+            raise NotImplementedError
+        mean, dims = self.base.statistic("mean")
+        gate = align(self.gate.tensor, self.gate.dims, self.dims)
+        mean = align(mean, dims, self.dims)
+        if what == "mean":
+            return Term((1 - gate) * mean, self.dims)
+        variance = align(self.base.statistic("variance").tensor, dims, self.dims)
+        return Term((1 - gate) * (variance + gate * mean.square()), self.dims)
