@@ -1,6 +1,7 @@
 """One graph on the first call; copies, pickles, devices, dtypes and state dicts."""
 
 import copy
+import inspect
 import io
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ from torch import nn
 from zoo import Decoder, Encoder, Hidden, Label, binary, prior
 
 from pixyz.core import seeded
+from pixyz.distributions import Normal
 from pixyz.losses import ELBO, NLL, Expectation, KullbackLeibler, LogProb, Parameter
 
 
@@ -220,3 +222,16 @@ def _environment():
     import os
 
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
+@pytest.mark.skipif(
+    "isolate_recompiles" not in inspect.signature(torch.compile).parameters, reason="this torch counts the graphs of all losses together"
+)
+def test_many_losses_are_compiled_in_one_process():
+    """All losses share one forward, of which torch by itself compiles no more than eight."""
+    z = torch.randn(3)
+    for i in range(12):
+        loss = sum((Normal(var=["z"], loc=float(k), scale=1.0, name=f"p{k}").log_prob() for k in range(i + 1)), start=0)
+        expected = loss.estimate({"z": z})
+        loss.compile(backend="eager", fullgraph=True)
+        torch.testing.assert_close(loss.estimate({"z": z}), expected)

@@ -11,6 +11,7 @@ from torch import nn
 
 from pixyz.core import KindError, ParameterError, ShapeError, SupportError
 from pixyz.distributions import (
+    Autoregressive,
     Bernoulli,
     Categorical,
     CategoricalIndex,
@@ -22,7 +23,6 @@ from pixyz.distributions import (
     RelaxedBernoulli,
     Uniform,
 )
-from pixyz.distributions._autoregressive import Autoregressive
 from pixyz.losses import ELBO
 
 D = 4
@@ -244,6 +244,12 @@ def test_a_trained_constant():
     p = Autoregressive("p(x)", family=Normal, dim=D, hidden=[8], scale=nn.Parameter(torch.ones(D)))
     (-p.log_prob().mean()).estimate({"x": torch.randn(5, D)}).backward()
     assert p.scale.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("name", ["CategoricalIndex", "Poisson"])
+def test_values_may_be_integers(name):
+    p, x = made(name), some(name)
+    torch.testing.assert_close(p.log_likelihood({"x": x.long()}), p.log_likelihood({"x": x}))
 
 
 def test_one_feature():

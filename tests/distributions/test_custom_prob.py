@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from pixyz.core import FormulaError, IntractableError, KindError, ShapeError
-from pixyz.distributions import Bernoulli, Normal
-from pixyz.distributions._custom_prob import CustomProb
+from pixyz.distributions import Bernoulli, CustomProb, Normal
 from pixyz.losses import ELBO
 
 LOG_2PI = math.log(2 * math.pi)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from pixyz.core import FormulaError, IntractableError, KindError, ParameterError, ShapeError
-from pixyz.distributions import Normal
-from pixyz.distributions._empirical import Empirical
+from pixyz.distributions import Empirical, Normal
 
 X = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(7)

@@ -17,6 +17,7 @@ from ._errors import (
     SupportError,
 )
 from ._expectation import Expectation
+from ._given_networks import GivenNetworks
 from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of
@@ -43,6 +44,7 @@ __all__ = [
     "Expectation",
     "Factor",
     "FormulaError",
+    "GivenNetworks",
     "IntractableError",
     "Joint",
     "KindError",

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from ._density import log_density
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, IntractableError, KindError
-from ._formula import Density, Formula
+from ._formula import Density, Formula, Log
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Factor, Scope
 from ._values import open_scope
@@ -74,10 +75,10 @@ class Distribution(nn.Module):
             torch.Size([5, 3, 64])
         """
         given = {} if values is None else values
-        scope = open_scope(given, needed=self.cond_var, optional=self.var, who=self.prob_text, batch_size=batch_size)
+        scope = open_scope(given, needed=self.cond_var, optional=self.var, who=self.density, batch_size=batch_size)
         drawn: dict[str, Tensor] = {}
         # The first entry is the outermost dim, so the newest.
-        samples = tuple(reversed([scope.shared.open_dim(n) for n in reversed(_sizes(sample_shape, self.prob_text))]))
+        samples = tuple(reversed([scope.shared.open_dim(n) for n in reversed(_sizes(sample_shape, self.density))]))
         made: set[str] = set()
         for factor in self.ancestral:
             own = [v for v in factor.var if v in scope.bindings]
@@ -116,7 +117,27 @@ class Distribution(nn.Module):
             values: `(batch, *features)` for every variable; other keys are ignored.
             sample_dims: how many sample dims stand before the batch of a variable, `{"z": 1}`; the result has them too.
         """
-        return self.log_prob().estimate(values, sample_dims=sample_dims)
+        scored, computed = self.scored_var()
+        who = Log(self.density)
+        scope = open_scope(values, needed=[*scored, *self.cond_var], optional=computed, who=who, sample_dims=sample_dims)
+        tensor, dims = log_density(scope, self.ancestral, who)
+        target = dims if BATCH in dims else (*dims, BATCH)
+        return spread(tensor, dims, target, scope.sizes(target))
+
+    def scored_var(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The variables that have a density, and those that are computed.
+
+        Raises:
+            IntractableError: if variables are marginalised out.
+        """
+        if self.hidden_var:
+            hidden = ", ".join(sorted(self.hidden_var))
+            raise IntractableError(
+                f"log {self.prob_text} needs the integral over {hidden}, which is not available yet; {self.prob_text} can be sampled. "
+                f"Score the joint, with {hidden} given, or bound it with an ELBO."
+            )
+        computed = tuple(v for f in self.ancestral if f.dist.is_deterministic for v in f.var)
+        return tuple(v for v in self.var if v not in computed), computed
 
     def mean(self, values: Mapping[str, Any] | None = None) -> Tensor:
         """E[x|cond_var], exact, `(batch, *features)`.
@@ -152,7 +173,7 @@ class Distribution(nn.Module):
             IntractableError: if a conditional's mean has no closed form.
         """
         given = {} if values is None else values
-        scope = open_scope(given, needed=self.cond_var, who=self.prob_text)
+        scope = open_scope(given, needed=self.cond_var, who=self.density)
         means: dict[str, Tensor] = {}
         for factor in self.ancestral:
             term = self._term("mean", factor, scope, "{p}.sample(values)")
@@ -172,7 +193,7 @@ class Distribution(nn.Module):
             IntractableError: for a joint, or a distribution that has no parameters.
         """
         factor = self._only_factor("parameters")
-        scope = open_scope(values, needed=self.cond_var, who=self.prob_text)
+        scope = open_scope(values, needed=self.cond_var, who=self.density)
         terms = getattr(scope.conditional(factor), "terms", None)
         if not isinstance(terms, Mapping):
             raise IntractableError(f"{factor} ({factor.dist.distribution_name}) has no parameters.")
@@ -180,7 +201,7 @@ class Distribution(nn.Module):
 
     def _statistic(self, what: str, values: Mapping[str, Any] | None, instead: str) -> Tensor:
         factor = self._only_factor(what)
-        scope = open_scope(values, needed=self.cond_var, who=self.prob_text)
+        scope = open_scope(values, needed=self.cond_var, who=self.density)
         term = self._term(what, factor, scope, instead)
         return spread(term.tensor, term.dims, (BATCH,), [scope.batch])
 
@@ -241,7 +262,7 @@ def need_distribution(given: object, who: str) -> None:
         raise KindError(f"{who} takes a distribution; got {what}.")
 
 
-def _sizes(shape: Sequence[int], who: str) -> tuple[int, ...]:
+def _sizes(shape: Sequence[int], who: object) -> tuple[int, ...]:
     if not isinstance(shape, Sequence) or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise KindError(f"{who}: sample_shape must be a list of whole numbers, like [5]; got {shape!r}.")
     return tuple(shape)

@@ -94,11 +94,18 @@ class Leaf(Distribution):
             networks[WHOLE] = network
         if networks and not self.cond_var:
             raise FormulaError(f"{self.prob_text} depends on nothing, so {next(iter(networks))} cannot be a network; give a constant.")
-        # Not by assignment, which refuses the library's own words.
-        self.register_module("given_networks", GivenNetworks(networks, self.cond_var, self.prob_text) if networks else None)
+        self._register_networks(GivenNetworks(networks, self.cond_var, self.prob_text) if networks else None)
         constants = {k: v for k, v in given.items() if k not in self.given_variables and k not in networks}
         constant_parameters(self, constants)
         self.constant_names = tuple(constants)
+
+    def _register_networks(self, networks: GivenNetworks | None) -> None:
+        """Not by assignment, which refuses the library's own words; and no child where there is none, lest it be printed."""
+        self.__dict__.pop("given_networks", None)
+        if networks is None:
+            self.__dict__["given_networks"] = None
+        else:
+            self.add_module("given_networks", networks)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

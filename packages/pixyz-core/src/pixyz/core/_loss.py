@@ -1,9 +1,11 @@
 """What a loss is: a formula over distributions that has a value for given data."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from ._dims import BATCH, Term, spread
@@ -14,6 +16,8 @@ from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope
 from ._values import as_tensors, open_scope, require
 
+# All losses share one forward, and torch gives up on a function after eight graphs: where it can, each loss has a count of its own.
+_A_CACHE_OF_ITS_OWN = {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
 Operand: TypeAlias = "Loss | Tensor | float"
 
 
@@ -139,7 +143,7 @@ class Loss(nn.Module):
         """
         if options.get("mode") is None:  # torch.compile takes a mode or options, not both
             options["options"] = {"guard_filter_fn": _without_our_globals, **(options.get("options") or {})}
-        super().compile(*args, **options)
+        super().compile(*args, **{**_A_CACHE_OF_ITS_OWN, **options})
 
     def eval(self, *values: Any, **more: Any) -> "Loss":
         """Evaluation mode, as for every `nn.Module`. For the value of the formula there is `estimate`."""

@@ -166,3 +166,6 @@ def _write_sum(terms: tuple[tuple[int, f.Formula], ...], s: Style) -> str:
             out.append(s.plus if sign > 0 else s.minus)
         out.append(s.negative.format(body=text) if i == 0 and sign < 0 else text)
     return "".join(out)
+
+
+f.Formula.__str__ = render  # a node prints as its text

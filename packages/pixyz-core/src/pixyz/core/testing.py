@@ -241,7 +241,6 @@ def check_graph(p: Distribution, nodes: Nodes, *, what: Iterable[str] = ("densit
     for kind in what:
         loss, values = losses[kind]
         expected = _seeded(loss.estimate, values)
-        torch.compiler.reset()
         loss.compile(backend="eager", fullgraph=True)
         _near(_seeded(loss.estimate, values), expected, 1e-10, f"{p.prob_text}: the compiled {kind}")
 

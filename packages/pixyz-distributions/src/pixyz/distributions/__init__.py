@@ -2,14 +2,17 @@
 
 from pixyz.core import Distribution
 
+from ._autoregressive import Autoregressive
 from ._bernoulli import Bernoulli
 from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform, VonMises
 from ._categorical import Categorical
 from ._categories import CategoricalIndex, Multinomial
 from ._composed import Truncated, ZeroInflated
 from ._counts import Binomial, Geometric, NegativeBinomial, Poisson
+from ._custom_prob import CustomProb
 from ._deterministic import Deterministic
 from ._discretized import DiscretizedLogistic, DiscretizedLogisticMixture
+from ._empirical import Empirical
 from ._family import Family
 from ._from_torch import TorchFamily, from_torch
 from ._location_scale import Cauchy, Gumbel, Laplace, Logistic, StudentT
@@ -19,6 +22,7 @@ from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
 
 __all__ = [
+    "Autoregressive",
     "Bernoulli",
     "Beta",
     "Binomial",
@@ -26,11 +30,13 @@ __all__ = [
     "CategoricalIndex",
     "Cauchy",
     "ContinuousBernoulli",
+    "CustomProb",
     "Deterministic",
     "Dirichlet",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "Distribution",
+    "Empirical",
     "Exponential",
     "Family",
     "Gamma",

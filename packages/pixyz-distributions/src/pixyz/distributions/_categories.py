@@ -34,7 +34,7 @@ class CategoricalIndex(Family):
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
-        probs = _log_probs(params).exp()
+        probs = params["probs"] if "probs" in params else params["logits"].softmax(-1)
         k = probs.shape[-1]
         index = torch.multinomial(probs.expand(*shape, k).reshape(-1, k), 1, replacement=True)
         return index.to(probs.dtype).reshape(shape)

@@ -241,7 +241,7 @@ def uniform_draw(params: Params, shape: Shape) -> Tensor:
     """Numbers strictly between 0 and 1, of the parameters' kind."""
     like = next((t for t in params.values() if t.ndim), next(iter(params.values())))
     u = torch.empty(shape, dtype=like.dtype, device=like.device).uniform_()
-    return u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps / 2)
+    return u.clamp_min_(torch.finfo(u.dtype).tiny)  # uniform_ is below 1
 
 
 def _families(parent: type[Family]) -> Iterable[type[Family]]:

@@ -79,7 +79,7 @@ def from_torch(torch_class: type[td.Distribution], *, name: str | None = None) -
         >>> import torch
         >>> FisherSnedecor = from_torch(torch.distributions.FisherSnedecor)
         >>> FisherSnedecor("p(x)", df1=5.0, df2=4.0).log_likelihood({"x": torch.tensor([1.0])})
-        tensor([-0.9244])
+        tensor([-0.9223])
     """
     if not (isinstance(torch_class, type) and issubclass(torch_class, td.Distribution)):
         raise KindError(f"from_torch takes a class of torch.distributions; got {torch_class!r:.80}.")

@@ -46,7 +46,7 @@ class Given:
             for name, t in terms.items():
                 self._check_kind(name, t.tensor)
                 if name not in family.checked_names and not family.supports[name].holds(t.tensor.detach()):
-                    raise _outside(t.tensor, family.supports[name], f"{factor}: {name}")
+                    raise outside(t.tensor, family.supports[name], f"{factor}: {name}")
             for words, holds in family.relations:
                 inside = holds({name: t.detach() for name, t in self.aligned(self.dims).items()})
                 if not inside.all():
@@ -159,7 +159,7 @@ class Given:
         if not support.holds(x.detach()):
             fits = self.family.fitting(x)
             hint = f" Families that take such values: {', '.join(fits)}." if fits else ""
-            raise _outside(x, support, f"{factor} ({self.family.distribution_name}): {name}", hint)
+            raise outside(x, support, f"{factor} ({self.family.distribution_name}): {name}", hint)
 
 
 def same_family_kl(p: Given, q: Given, who: object) -> Term:
@@ -185,7 +185,7 @@ def _kind(t: Tensor) -> str:
     return f"{t.dtype} on {t.device}"
 
 
-def _outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportError:
+def outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportError:
     """The error that counts the entries outside of the support and gives the range of all."""
     inside = support.contains(t)
     bad = inside.numel() - int(inside.sum())

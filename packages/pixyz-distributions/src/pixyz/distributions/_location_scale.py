@@ -42,8 +42,8 @@ class Laplace(Family):
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        t = u - 0.5
-        return params["loc"] - params["scale"] * t.sign() * torch.log1p(-2 * t.abs())
+        tail = (2 * torch.minimum(u, 1 - u)).log()
+        return params["loc"] + params["scale"] * (0.5 - u).sign() * tail
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

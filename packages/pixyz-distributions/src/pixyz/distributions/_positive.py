@@ -6,7 +6,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from ._family import Family, Params
+from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
 from ._normal import Normal
@@ -43,6 +43,10 @@ class LogNormal(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         return Normal.icdf(params, u).exp()
+
+    @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        return Normal.rsample(params, shape).exp()
 
     kl = staticmethod(Normal.kl)
 
@@ -190,7 +194,7 @@ class Gamma(TorchFamily):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         concentration, rate = params["concentration"], _rate(params)
-        return torch.xlogy(concentration, rate) + torch.xlogy(concentration - 1, x) - rate * x - torch.lgamma(concentration)
+        return concentration * rate.log() + (concentration - 1) * x.log() - rate * x - torch.lgamma(concentration)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -219,7 +223,7 @@ class InverseGamma(TorchFamily):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         concentration, rate = params["concentration"], params["rate"]
-        return torch.xlogy(concentration, rate) - (concentration + 1) * x.log() - rate / x - torch.lgamma(concentration)
+        return concentration * rate.log() - (concentration + 1) * x.log() - rate / x - torch.lgamma(concentration)
 
     kl = staticmethod(Gamma.kl)
 

@@ -32,6 +32,14 @@ class Dirichlet(TorchFamily):
         return torch.xlogy(alpha - 1, x).sum(-1) + torch.lgamma(alpha.sum(-1)) - torch.lgamma(alpha).sum(-1)
 
     @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        """Where elements of α are 1 or less, a point of the rim at which the density is greatest or unbounded."""
+        above = (params["concentration"] - 1).clamp_min(0)
+        total = above.sum(-1, keepdim=True)
+        corner = F.one_hot(params["concentration"].argmax(-1), above.shape[-1]).to(above.dtype)
+        return torch.where(total > 0, above / total.clamp_min(torch.finfo(total.dtype).tiny), corner)
+
+    @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = p["concentration"], q["concentration"]
         total, other = a.sum(-1), b.sum(-1)
