@@ -224,9 +224,7 @@ def _environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
-@pytest.mark.skipif(
-    "isolate_recompiles" not in inspect.signature(torch.compile).parameters, reason="this torch counts the graphs of all losses together"
-)
+@pytest.mark.skipif("isolate_recompiles" not in inspect.signature(torch.compile).parameters, reason="this torch has one count for all")
 def test_many_losses_are_compiled_in_one_process():
     """All losses share one forward, of which torch by itself compiles no more than eight."""
     z = torch.randn(3)

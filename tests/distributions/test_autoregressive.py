@@ -216,6 +216,11 @@ def test_the_score_gradient_through_it():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch.compiler.reset()
+
+
 def test_it_compiles_and_trains(name):
     p, x, z = made(name, "p(x|z)", cond_dim=2), some(name), context()
     loss = -p.log_prob().mean()

@@ -124,6 +124,11 @@ def test_it_is_copied_pickled_and_saved():
     assert "normalised=False" in str(p)
 
 
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch.compiler.reset()
+
+
 def test_it_compiles():
     loss = CustomProb("p(x|z)", around).log_prob().expectation(normal("q"), num_samples=3)
     x = draw(4, 2)

@@ -217,7 +217,7 @@ class Distribution(nn.Module):
     def _only_factor(self, what: str) -> Factor:
         if len(self.factors) > 1 or self.hidden_var:
             raise IntractableError(f"{self.prob_text}: the {what} of a joint is not known in closed form; ask its conditionals, or sample.")
-        return self.factors[0]
+        return next(iter(self.factors))
 
     @property
     def prob_text(self) -> str:

@@ -16,7 +16,8 @@ class GivenNetworks(nn.Module):
     """The networks of a leaf; called with its conditioning variables, it returns what each of them gives, by name.
 
     Args:
-        networks: by the name of a parameter; under `WHOLE`, one that returns a dict of several.
+        networks: by the name of a parameter; under `WHOLE`, one that returns a dict of several. Modules are registered, so their weights
+            are found and trained; plain functions are called as they are.
         cond_var: the leaf's conditioning variables, in the order written.
         who: the leaf, for the messages.
     """

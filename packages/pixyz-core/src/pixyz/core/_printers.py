@@ -168,4 +168,4 @@ def _write_sum(terms: tuple[tuple[int, f.Formula], ...], s: Style) -> str:
     return "".join(out)
 
 
-f.Formula.__str__ = render  # a node prints as its text
+f.Formula.__str__ = lambda self: render(self)  # a node prints as its text

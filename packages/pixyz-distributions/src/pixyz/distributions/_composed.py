@@ -65,7 +65,7 @@ class Truncated(Composed):
             )
         if set(self.constant_names) != set(bounds) or not bounds:
             raise ParameterError(f"{self.prob_text}: a Truncated takes lower, upper or both, numbers or tensors.")
-        if len(bounds) == 2 and not (self.lower < self.upper).all():
+        if len(bounds) == 2 and not torch.lt(*[self.get_buffer(k) for k in ("lower", "upper")]).all():
             raise SupportError(f"{self.prob_text}: it must be that lower < upper.")
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "TruncatedGiven":
@@ -106,10 +106,11 @@ class TruncatedGiven:
         """None is known in closed form for every base."""
         raise NotImplementedError
 
-    def _levels(self, dims: Dims) -> tuple[Tensor | float, Tensor | float]:
+    def _levels(self, dims: Dims) -> tuple[Tensor, Tensor]:
         """F(a) and F(b)."""
         cdf, params = self.base.family.cdf, self.base.aligned(dims)
-        return (0.0 if self.lower is None else cdf(params, self.lower)), (1.0 if self.upper is None else cdf(params, self.upper))
+        one = self.base.like.new_ones(())
+        return (0 * one if self.lower is None else cdf(params, self.lower)), (one if self.upper is None else cdf(params, self.upper))
 
 
 class ZeroInflated(Composed):

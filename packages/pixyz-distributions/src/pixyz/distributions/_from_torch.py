@@ -41,7 +41,8 @@ def _functions(family: type[TorchFamily]) -> dict[str, Any]:
     made, base = family.torch_class, td.Distribution
 
     def at(params: Params) -> td.Distribution:
-        return made(**family.arguments(params), validate_args=False)
+        arguments: dict[str, Any] = {**family.arguments(params), "validate_args": False}
+        return made(**arguments)
 
     def spread(params: Params, shape: Shape) -> td.Distribution:
         return at(params).expand(shape[: len(shape) - family.value_support.event_rank])
