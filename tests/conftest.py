@@ -18,7 +18,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(autouse=True)
 def _reproducible():
-    """Every test draws from the same seed, and leaves the default dtype as it was."""
+    """Every test draws from the same seed, and leaves the default dtype and the compiler as they were."""
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(torch.float32)
+    torch.compiler.reset()

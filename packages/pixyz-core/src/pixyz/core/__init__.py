@@ -2,7 +2,7 @@
 
 from . import _algebra, _installation
 from . import _formula as formula
-from ._dims import BATCH, Dims, Term, align, broadcast, spread, union
+from ._dims import BATCH, Dims, Term, align, broadcast, fold, spread, unfold, union
 from ._distribution import Distribution, need_distribution
 from ._errors import (
     BoundVariableError,
@@ -66,6 +66,7 @@ __all__ = [
     "as_loss",
     "broadcast",
     "common_sizes",
+    "fold",
     "formula",
     "leaves_of",
     "need_distribution",
@@ -74,5 +75,6 @@ __all__ = [
     "seeded",
     "spread",
     "suggest",
+    "unfold",
     "union",
 ]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,10 +90,10 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
         dims: Dims = _BATCH_ONLY if inputs else ()
         arguments = {name: b.tensor for name, b in zip(names, inputs)}
         if len(inputs) > 1:
-            common_sizes(dims, inputs, factor)
+            common_sizes(dims, inputs, factor.cond_var, factor)
     else:
         dims = union(*[b.dims for b in inputs])
-        sizes = common_sizes(dims, inputs, factor)
+        sizes = common_sizes(dims, inputs, factor.cond_var, factor)
         arguments = {name: fold(b.tensor, b.dims, dims, sizes) for name, b in zip(names, inputs)}
     if validate:
         first = inputs[0].tensor if inputs else None
@@ -125,18 +124,15 @@ def _real(a: Tensor, b: Tensor) -> bool:
     return a.is_floating_point() and b.is_floating_point()
 
 
-def common_sizes(dims: Dims, inputs: tuple[Binding, ...], factor: object) -> list[int]:
-    """The size of each dim among the inputs, or an error that names two that differ."""
+def common_sizes(dims: Dims, bindings: tuple[Binding, ...], names: tuple[str, ...], who: object) -> list[int]:
+    """The size of each dim among the bindings of these names, or an error that names two that differ."""
     sizes: dict[int, int] = {}
-    for b in inputs:
+    for b in bindings:
         for d, size in zip(b.dims, b.tensor.shape):
             if sizes.setdefault(d, size) != size:
-                raise ShapeError(f"{factor}: {_batches(factor, inputs)}; one evaluation of it needs one batch.")
+                batches = [f"{name} has batch {c.tensor.shape[len(c.dims) - 1]}" for name, c in zip(names, bindings) if BATCH in c.dims]
+                raise ShapeError(f"{who}: {', '.join(batches)}; one evaluation of it needs one batch.")
     return [sizes[d] for d in dims]
-
-
-def _batches(factor: Any, inputs: tuple[Binding, ...]) -> str:
-    return ", ".join(f"{name} has batch {b.tensor.shape[len(b.dims) - 1]}" for name, b in zip(factor.cond_var, inputs) if BATCH in b.dims)
 
 
 def _number(value: object, name: str, factor: Factor, arguments: Mapping[str, Tensor]) -> Tensor:

@@ -22,12 +22,13 @@ from pixyz.core import (
     SupportError,
     Term,
     common_sizes,
+    fold,
     suggest,
     union,
 )
 
 from ._family import Family
-from ._folded import fold_input, fold_values
+from ._folded import fold_values
 from ._given import outside
 from ._masked import MaskedNetwork
 from ._supports import Support, Vectors, non_negative, positive, real
@@ -185,7 +186,7 @@ class Sequential:
         self.inputs = inputs
         self.dims: Dims = union((), *[b.dims for b in inputs])
         self.batch: int | None = next((b.tensor.shape[len(b.dims) - 1] for b in inputs if BATCH in b.dims), None)
-        common_sizes(self.dims, inputs, factor)
+        common_sizes(self.dims, inputs, factor.cond_var, factor)
         shapes = [f"{name} {b.features}" for name, b in zip(factor.cond_var, inputs)]
         if sum([math.prod(b.features) for b in inputs]) != dist.cond_dim:
             raise ShapeError(f"{factor}: its conditioning variables have features {', '.join(shapes)}, but cond_dim is {dist.cond_dim}.")
@@ -211,7 +212,7 @@ class Sequential:
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, `(*dims, D)`, by D passes."""
         dist, n = self.dist, math.prod(sizes)
-        context = _context([fold_input(b, dims, sizes) for b in self.inputs])
+        context = _context([fold(b.tensor, b.dims, dims, sizes) for b in self.inputs])
         like = next(dist.masked.parameters())
         x = torch.zeros(n, dist.dim, dtype=like.dtype, device=like.device)
         with torch.no_grad():
