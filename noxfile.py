@@ -175,9 +175,10 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["dev"])
-def benchmarks(session: nox.Session) -> None:
-    """One training step beside hand-written PyTorch. Arguments go to the benchmark."""
-    in_dev(session, "python", "tests/benchmarks/vae_step.py", *session.posargs)
+@nox.parametrize("what", [nox.param(what, id=what) for what in ("vae_step", "family_overhead")])
+def benchmarks(session: nox.Session, what: str) -> None:
+    """What we cost beside hand-written PyTorch. Arguments go to the benchmark."""
+    in_dev(session, "python", f"tests/benchmarks/{what}.py", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -80,4 +80,5 @@ def test_the_api_page_shows_what_is_public(name):
     module = importlib.import_module(name)
     home = {n: getattr(getattr(module, n), "__module__", None) or name for n in module.__all__}
     from_siblings = {n for n, where in home.items() if where.startswith("pixyz.") and not where.startswith(name)}
-    assert sorted(shown) == sorted(set(module.__all__) - from_siblings)
+    modules = {m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")}
+    assert sorted(shown) == sorted(set(module.__all__) - from_siblings | modules)

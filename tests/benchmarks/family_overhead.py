@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributions as td
-from interleaved import WARM_UP, Step, _interleave
+from interleaved import WARM_UP, Step, interleave
 from torch import Tensor
 
 import pixyz.distributions as families
@@ -129,7 +129,7 @@ def measure(case: Case, *, runs: int, repeats: int) -> dict[str, float]:
     for step in steps.values():
         for _ in range(WARM_UP):
             step()
-    medians = [_interleave(steps, repeats=repeats, shuffler=shuffler) for _ in range(runs)]
+    medians = [interleave(steps, repeats=repeats, shuffler=shuffler) for _ in range(runs)]
     return {name: statistics.median(m[name] for m in medians) for name in steps}
 
 

@@ -70,7 +70,7 @@ def measure(build: Build, size: Size, *, runs: int, repeats: int) -> dict[str, l
         for step in steps.values():
             for _ in range(WARM_UP):
                 step()
-        for name, median in _interleave(steps, repeats=repeats, shuffler=shuffler).items():
+        for name, median in interleave(steps, repeats=repeats, shuffler=shuffler).items():
             medians.setdefault(name, []).append(median)
     return medians
 
@@ -85,7 +85,7 @@ def run_peer(package: str, build: Build) -> None:
     print(json.dumps({"package": package, "torch": torch.__version__, "sizes": sizes}))
 
 
-def _interleave(steps: Mapping[str, Step], *, repeats: int, shuffler: random.Random) -> dict[str, float]:
+def interleave(steps: Mapping[str, Step], *, repeats: int, shuffler: random.Random) -> dict[str, float]:
     """One step of each in every round, in a new order, so that none always follows the same other."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
