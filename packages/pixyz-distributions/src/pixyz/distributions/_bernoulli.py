@@ -34,7 +34,7 @@ class Bernoulli(Family):
         if "logits" in params:
             logits = params["logits"]
             return x * logits - F.softplus(logits)
-        log_p, log_not_p = _log_probs(params["probs"])
+        log_p, log_not_p = finite_log_both(params)
         return log_not_p + x * (log_p - log_not_p)
 
     @staticmethod
@@ -73,8 +73,11 @@ class Bernoulli(Family):
         return _surprise(params, 1) + _surprise(params, -1)
 
 
-def _log_probs(probs: Tensor) -> tuple[Tensor, Tensor]:
-    """log π and log(1-π), finite."""
+def finite_log_both(params: Params) -> tuple[Tensor, Tensor]:
+    """log π and log(1-π), finite where a probability has rounded to 0 or 1."""
+    if "logits" in params:
+        return F.logsigmoid(params["logits"]), F.logsigmoid(-params["logits"])
+    probs = params["probs"]
     limits = torch.finfo(probs.dtype)
     return probs.clamp_min(limits.tiny).log(), torch.log1p(-probs.clamp_max(1 - limits.eps / 2))
 
@@ -90,9 +93,9 @@ def _outcome(params: Params, sign: int, absent: Tensor | None) -> tuple[Tensor, 
     if "logits" in params:
         logits = sign * params["logits"]
         return logits.sigmoid(), F.logsigmoid(logits)
-    probs = params["probs"] if sign > 0 else 1 - params["probs"]
-    zero = probs == 0
-    log_probs = torch.where(zero, 1.0, probs).log()
+    given = params["probs"]
+    probs, zero = (given, given == 0) if sign > 0 else (1 - given, given == 1)
+    log_probs = torch.where(zero, 1.0, given).log() if sign > 0 else torch.log1p(-torch.where(zero, 0.0, given))
     return probs, log_probs if absent is None else log_probs.masked_fill(zero & ~absent, -torch.inf)
 
 

@@ -9,13 +9,14 @@ from torch import Tensor
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
+from ._logs import logits_of
 from ._supports import open_interval, positive, real, unit_interval
 
 
 class Uniform(Family):
     r"""The uniform distribution, independent over the features; outside of its bounds a value is impossible.
 
-    $$\log p(x) = -\log(b - a), \qquad a \le x < b$$
+    $$\log p(x) = -\log(b - a), \qquad a \le x \le b$$
 
     Args:
         low: the lower bound a, `(*features)` or rank 0.
@@ -32,7 +33,7 @@ class Uniform(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         low, high = params["low"], params["high"]
-        return torch.where((x >= low) & (x < high), -(high - low).log(), -torch.inf)
+        return torch.where((x >= low) & (x <= high), -(high - low).log(), -torch.inf)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -113,17 +114,18 @@ class Kumaraswamy(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        return a.log() + b.log() + (a - 1) * x.log() + (b - 1) * torch.log1p(-(x**a))
+        return a.log() + b.log() + (a - 1) * x.log() + (b - 1) * _log_not_power(x, a)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        return -torch.expm1(b * torch.log1p(-(x**a)))
+        return -torch.expm1(b * _log_not_power(x, a))
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        return (-torch.expm1(torch.log1p(-u) / b)) ** (1 / a)
+        x = (-torch.expm1(torch.log1p(-u) / b)) ** (1 / a)
+        return x.clamp(torch.finfo(x.dtype).tiny, 1 - torch.finfo(x.dtype).eps / 2)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -163,45 +165,45 @@ class ContinuousBernoulli(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        logits = _logits(params)
+        logits = logits_of(params)
         return x * logits + _log_normaliser(logits)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        eta = _away_from_zero(_logits(params))
-        small = eta.clamp_max(1)
+        eta = _away_from_zero(logits_of(params))
+        small, large = eta.clamp_max(1), eta.clamp_min(1)
         ratio = torch.expm1(small * x) / torch.expm1(small)
-        return torch.where(eta > 1, ((x - 1) * eta).exp() * torch.expm1(-eta * x) / torch.expm1(-eta), ratio)
+        return torch.where(eta > 1, ((x - 1) * large).exp() * torch.expm1(-large * x) / torch.expm1(-large), ratio)
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        eta = _away_from_zero(_logits(params))
-        small = eta.clamp_max(1)  # each form where it does not overflow
-        return torch.where(eta > 1, 1 + torch.log(u + (1 - u) * (-eta).exp()) / eta, torch.log1p(u * torch.expm1(small)) / small)
+        eta = _away_from_zero(logits_of(params))
+        small, large = eta.clamp_max(1), eta.clamp_min(1)  # each form where it does not overflow
+        return torch.where(eta > 1, 1 + torch.log(u + (1 - u) * (-large).exp()) / large, torch.log1p(u * torch.expm1(small)) / small)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        a, b = _logits(p), _logits(q)
+        a, b = logits_of(p), logits_of(q)
         return _mean(a) * (a - b) + _log_normaliser(a) - _log_normaliser(b)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return _mean(_logits(params))
+        return _mean(logits_of(params))
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        eta = _logits(params)
+        eta = logits_of(params)
         far = _away_from_zero(eta, 0.05)
         near = 1 / 12 - eta.square() / 240 + eta**4 / 6048
         return torch.where(eta.abs() < 0.05, near, 1 / far.square() - 0.25 / torch.sinh(far / 2).square())
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
-        return (_logits(params) > 0).to(_logits(params).dtype)
+        return (logits_of(params) > 0).to(logits_of(params).dtype)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        logits = _logits(params)
+        logits = logits_of(params)
         return -_mean(logits) * logits - _log_normaliser(logits)
 
 
@@ -224,13 +226,14 @@ class VonMises(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         kappa = params["concentration"]
-        return kappa * (torch.cos(x - params["loc"]) - 1) - math.log(2 * math.pi) - torch.special.i0e(kappa).log()
+        return -2 * kappa * torch.sin((x - params["loc"]) / 2).square() - math.log(2 * math.pi) - torch.special.i0e(kappa).log()
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         kappa, other = p["concentration"], q["concentration"]
-        logs = torch.special.i0e(other).log() + other - torch.special.i0e(kappa).log() - kappa
-        return _bessel_ratio(kappa) * (kappa - other * torch.cos(p["loc"] - q["loc"])) + logs
+        logs = torch.special.i0e(other).log() - torch.special.i0e(kappa).log()
+        turned = 2 * torch.sin((p["loc"] - q["loc"]) / 2).square()
+        return logs + (other - kappa) * _lost_length(kappa) + other * turned * (1 - _lost_length(kappa))
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
@@ -243,11 +246,16 @@ class VonMises(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         kappa = params["concentration"]
-        return math.log(2 * math.pi) + torch.special.i0e(kappa).log() + kappa * (1 - _bessel_ratio(kappa))
+        return math.log(2 * math.pi) + torch.special.i0e(kappa).log() + kappa * _lost_length(kappa)
 
 
 def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+
+
+def _log_not_power(x: Tensor, a: Tensor) -> Tensor:
+    """log(1 - x^a)."""
+    return (-torch.expm1(a * x.log())).log()
 
 
 def _moment(a: Tensor, b: Tensor, n: int) -> Tensor:
@@ -255,12 +263,12 @@ def _moment(a: Tensor, b: Tensor, n: int) -> Tensor:
     return (b.log() + _log_beta(1 + n / a, b)).exp()
 
 
-def _bessel_ratio(kappa: Tensor) -> Tensor:
-    return torch.special.i1e(kappa) / torch.special.i0e(kappa)
-
-
-def _logits(params: Params) -> Tensor:
-    return params["logits"] if "logits" in params else params["probs"].logit()
+def _lost_length(kappa: Tensor) -> Tensor:
+    """1 - I₁(κ)/I₀(κ), by its series where the ratio is near 1."""
+    inverse = 1 / kappa.clamp_min(100)
+    far = inverse / 2 + inverse.square() / 8 + inverse**3 / 8 + 25 * inverse**4 / 128 + 13 * inverse**5 / 32
+    near = kappa.clamp_max(100)
+    return torch.where(kappa > 100, far, 1 - torch.special.i1e(near) / torch.special.i0e(near))
 
 
 def _away_from_zero(eta: Tensor, limit: float = 1e-20) -> Tensor:

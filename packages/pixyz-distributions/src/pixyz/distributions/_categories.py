@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ._categorical import Categorical
 from ._family import Family, Params, Shape
+from ._logs import log_weights, times_log
 from ._supports import count_vectors, counts, real_vectors, simplex
 
 
@@ -26,7 +27,7 @@ class CategoricalIndex(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        log_probs = _log_probs(params)
+        log_probs = log_weights(params)
         k = log_probs.shape[-1]
         index = x.long().clamp(0, k - 1).unsqueeze(-1)
         log_probs, index = torch.broadcast_tensors(log_probs, index)
@@ -43,18 +44,18 @@ class CategoricalIndex(Family):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        probs = _log_probs(params).exp()
+        probs = log_weights(params).exp()
         return probs @ _numbers(probs)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs = _log_probs(params).exp()
+        probs = log_weights(params).exp()
         numbers = _numbers(probs)
         return probs @ numbers.square() - (probs @ numbers).square()
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
-        log_probs = _log_probs(params)
+        log_probs = log_weights(params)
         return log_probs.argmax(-1).to(log_probs.dtype)
 
     entropy_of = staticmethod(Categorical.entropy_of)
@@ -81,13 +82,13 @@ class Multinomial(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        n, log_probs = params["total_count"], _log_probs(params)
+        n, log_probs = params["total_count"], log_weights(params)
         ways = torch.lgamma(n + 1) - torch.lgamma(x + 1).sum(-1)
-        return torch.where(x.sum(-1) == n, ways + torch.where(x == 0, 0.0, x * log_probs).sum(-1), -torch.inf)
+        return torch.where(x.sum(-1) == n, ways + times_log(x, log_probs).sum(-1), -torch.inf)
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
-        probs = _log_probs(params).exp().expand(shape)
+        probs = log_weights(params).exp().expand(shape)
         left = params["total_count"].expand(shape[:-1]).clone()
         rest = torch.ones_like(left)
         out = []
@@ -105,16 +106,12 @@ class Multinomial(Family):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return params["total_count"].unsqueeze(-1) * _log_probs(params).exp()
+        return params["total_count"].unsqueeze(-1) * log_weights(params).exp()
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs = _log_probs(params).exp()
+        probs = log_weights(params).exp()
         return params["total_count"].unsqueeze(-1) * probs * (1 - probs)
-
-
-def _log_probs(params: Params) -> Tensor:
-    return params["logits"].log_softmax(-1) if "logits" in params else params["probs"].log()
 
 
 def _numbers(probs: Tensor) -> Tensor:

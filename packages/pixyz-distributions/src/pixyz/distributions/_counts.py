@@ -2,11 +2,12 @@
 
 import torch
 import torch.distributions as td
-import torch.nn.functional as F
 from torch import Tensor
 
+from ._bernoulli import finite_log_both
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
+from ._logs import log_both, safe_log, times_log
 from ._supports import counts, half_open_interval, non_negative, positive, probability, real, unit_interval
 
 
@@ -28,7 +29,7 @@ class Poisson(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         rate = params["rate"]
-        return torch.xlogy(x, rate) - rate - torch.lgamma(x + 1)
+        return times_log(x, safe_log(rate)) - rate - torch.lgamma(x + 1)
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
@@ -36,7 +37,8 @@ class Poisson(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        return torch.xlogy(p["rate"], p["rate"]) - torch.xlogy(p["rate"], q["rate"]) - p["rate"] + q["rate"]
+        rate = p["rate"]
+        return times_log(rate, safe_log(rate)) - times_log(rate, safe_log(q["rate"])) - rate + q["rate"]
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -69,28 +71,28 @@ class Geometric(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        log_p, log_not_p = _log_probs(params)
-        return torch.where(x == 0, 0.0, x * log_not_p) + log_p
+        log_p, log_not_p = log_both(params)
+        return times_log(x, log_not_p) + log_p
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
-        _, log_not_p = _log_probs(params)
+        _, log_not_p = log_both(params)
         return (uniform_draw(params, shape).log() / log_not_p).floor()
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        (log_p, log_not_p), (log_q, log_not_q) = _log_probs(p), _log_probs(q)
+        (log_p, log_not_p), (log_q, log_not_q) = log_both(p), log_both(q)
         failures = (log_not_p - log_p).exp()
-        return log_p - log_q + torch.where(failures == 0, 0.0, failures * (log_not_p - log_not_q))
+        return log_p - log_q + torch.where(failures == 0, 0.0, failures * (log_not_p.nan_to_num() - log_not_q))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        log_p, log_not_p = _log_probs(params)
+        log_p, log_not_p = log_both(params)
         return (log_not_p - log_p).exp()
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        log_p, log_not_p = _log_probs(params)
+        log_p, log_not_p = log_both(params)
         return (log_not_p - 2 * log_p).exp()
 
     @staticmethod
@@ -99,9 +101,9 @@ class Geometric(Family):
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        log_p, log_not_p = _log_probs(params)
+        log_p, log_not_p = log_both(params)
         failures = (log_not_p - log_p).exp()
-        return -log_p - torch.where(failures == 0, 0.0, failures * log_not_p)
+        return -log_p - times_log(failures, log_not_p)
 
 
 class Binomial(TorchFamily):
@@ -125,17 +127,17 @@ class Binomial(TorchFamily):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         n = params["total_count"]
-        log_p, log_not_p = _log_probs(params)
+        log_p, log_not_p = finite_log_both(params)
         failures = (n - x).clamp_min(0)
         choices = torch.lgamma(n + 1) - torch.lgamma(x + 1) - torch.lgamma(failures + 1)
-        log_density = choices + torch.where(x == 0, 0.0, x * log_p) + torch.where(failures == 0, 0.0, failures * log_not_p)
+        log_density = choices + times_log(x, log_p) + times_log(failures, log_not_p)
         return torch.where(x <= n, log_density, -torch.inf)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         """For equal numbers of trials; infinite where p has more of them, nan where q has, for which no closed form is known."""
         n = p["total_count"]
-        (log_p, log_not_p), (log_q, log_not_q) = _log_probs(p), _log_probs(q)
+        (log_p, log_not_p), (log_q, log_not_q) = log_both(p), log_both(q)
         probs = log_p.exp()
         once = torch.where(probs == 0, 0.0, probs * (log_p - log_q)) + torch.where(
             probs == 1, 0.0, log_not_p.exp() * (log_not_p - log_not_q)
@@ -145,7 +147,7 @@ class Binomial(TorchFamily):
     @staticmethod
     def mode_of(params: Params) -> Tensor:
         n = params["total_count"]
-        return ((n + 1) * _log_probs(params)[0].exp()).floor().clamp_max(n)
+        return ((n + 1) * log_both(params)[0].exp()).floor().clamp_max(n)
 
 
 class NegativeBinomial(TorchFamily):
@@ -167,23 +169,26 @@ class NegativeBinomial(TorchFamily):
     torch_class = td.NegativeBinomial
 
     @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        log_p, log_not_p = log_both(params)
+        return params["total_count"] * (log_p - log_not_p).exp()
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        log_p, log_not_p = log_both(params)
+        return params["total_count"] * (log_p - 2 * log_not_p).exp()
+
+    @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         n = params["total_count"]
-        log_p, log_not_p = _log_probs(params)
+        log_p, log_not_p = log_both(params)
         ways = torch.lgamma(n + x) - torch.lgamma(x + 1) - torch.lgamma(n)
-        return ways + n * log_not_p + torch.where(x == 0, 0.0, x * log_p)
+        return ways + n * log_not_p + times_log(x, log_p)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         """For equal numbers of failures; nan for others, for which no closed form is known."""
-        (log_p, log_not_p), (log_q, log_not_q) = _log_probs(p), _log_probs(q)
+        (log_p, log_not_p), (log_q, log_not_q) = log_both(p), log_both(q)
         odds = (log_p - log_not_p).exp()
         once = log_not_p - log_not_q + torch.where(odds == 0, 0.0, odds * (log_p - log_q))
         return torch.where(p["total_count"] == q["total_count"], p["total_count"] * once, torch.nan)
-
-
-def _log_probs(params: Params) -> tuple[Tensor, Tensor]:
-    """log π and log(1-π)."""
-    if "logits" in params:
-        return F.logsigmoid(params["logits"]), F.logsigmoid(-params["logits"])
-    return params["probs"].log(), torch.log1p(-params["probs"])

@@ -5,16 +5,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._family import Family, Params, Shape, uniform_draw
+from ._logs import log_weights, times_log
 from ._supports import levels, positive, positive_vectors, real, real_vectors, simplex, unit_interval
 
 
 class _OnLevels(Family):
     """What both share: exact sums over the levels."""
 
-    @staticmethod
-    def at_levels(params: Params) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def at_levels(cls, params: Params) -> tuple[Tensor, Tensor]:
         """The levels, `(L,)`, and the log-probability of each, `(*features, L)`."""
-        raise NotImplementedError
+        count = params["levels"]
+        grid = torch.linspace(0, 1, int(count.max().item()), dtype=count.dtype, device=count.device)
+        return grid, cls.log_density({k: v.unsqueeze(-1 - cls._event_ranks[k]) for k, v in params.items()}, grid)
+
+    @classmethod
+    def mean_of(cls, params: Params) -> Tensor:
+        grid, log_probs = cls.at_levels(params)
+        return log_probs.exp() @ grid
+
+    @classmethod
+    def variance_of(cls, params: Params) -> Tensor:
+        grid, log_probs = cls.at_levels(params)
+        probs = log_probs.exp()
+        return probs @ grid.square() - (probs @ grid).square()
+
+    @classmethod
+    def mode_of(cls, params: Params) -> Tensor:
+        grid, log_probs = cls.at_levels(params)
+        return grid[log_probs.argmax(-1)]
+
+    @classmethod
+    def entropy_of(cls, params: Params) -> Tensor:
+        _, log_probs = cls.at_levels(params)
+        return -times_log(log_probs.exp(), log_probs).sum(-1)
 
 
 class DiscretizedLogistic(_OnLevels):
@@ -47,34 +71,6 @@ class DiscretizedLogistic(_OnLevels):
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
         return _rounded(params["loc"] + params["scale"] * uniform_draw(params, shape).logit(), params["levels"])
-
-    @staticmethod
-    def at_levels(params: Params) -> tuple[Tensor, Tensor]:
-        grid = _grid(params)
-        return grid, DiscretizedLogistic.log_density(
-            {k: v.unsqueeze(-1 - DiscretizedLogistic._event_ranks[k]) for k, v in params.items()}, grid
-        )
-
-    @staticmethod
-    def mean_of(params: Params) -> Tensor:
-        grid, log_probs = DiscretizedLogistic.at_levels(params)
-        return log_probs.exp() @ grid
-
-    @staticmethod
-    def variance_of(params: Params) -> Tensor:
-        grid, log_probs = DiscretizedLogistic.at_levels(params)
-        probs = log_probs.exp()
-        return probs @ grid.square() - (probs @ grid).square()
-
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        grid, log_probs = DiscretizedLogistic.at_levels(params)
-        return grid[log_probs.argmax(-1)]
-
-    @staticmethod
-    def entropy_of(params: Params) -> Tensor:
-        _, log_probs = DiscretizedLogistic.at_levels(params)
-        return -torch.where(log_probs.isneginf(), 0.0, log_probs.exp() * log_probs).sum(-1)
 
 
 class DiscretizedLogisticMixture(_OnLevels):
@@ -109,43 +105,15 @@ class DiscretizedLogisticMixture(_OnLevels):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_bins = _log_bin(x.unsqueeze(-1), params["loc"], params["scale"], params["levels"].unsqueeze(-1))
-        return (_log_weights(params) + log_bins).logsumexp(-1)
+        return (log_weights(params) + log_bins).logsumexp(-1)
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
-        weights = _log_weights(params)
+        weights = log_weights(params)
         gumbels = -(-uniform_draw(params, (*shape, weights.shape[-1])).log()).log()
         chosen = F.one_hot((weights + gumbels).argmax(-1), weights.shape[-1]).to(weights.dtype)
         loc, scale = (params["loc"] * chosen).sum(-1), (params["scale"] * chosen).sum(-1)
         return _rounded(loc + scale * uniform_draw(params, shape).logit(), params["levels"])
-
-    @staticmethod
-    def at_levels(params: Params) -> tuple[Tensor, Tensor]:
-        grid = _grid(params)
-        return grid, DiscretizedLogisticMixture.log_density(
-            {k: v.unsqueeze(-1 - DiscretizedLogisticMixture._event_ranks[k]) for k, v in params.items()}, grid
-        )
-
-    @staticmethod
-    def mean_of(params: Params) -> Tensor:
-        grid, log_probs = DiscretizedLogisticMixture.at_levels(params)
-        return log_probs.exp() @ grid
-
-    @staticmethod
-    def variance_of(params: Params) -> Tensor:
-        grid, log_probs = DiscretizedLogisticMixture.at_levels(params)
-        probs = log_probs.exp()
-        return probs @ grid.square() - (probs @ grid).square()
-
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        grid, log_probs = DiscretizedLogisticMixture.at_levels(params)
-        return grid[log_probs.argmax(-1)]
-
-    @staticmethod
-    def entropy_of(params: Params) -> Tensor:
-        _, log_probs = DiscretizedLogisticMixture.at_levels(params)
-        return -torch.where(log_probs.isneginf(), 0.0, log_probs.exp() * log_probs).sum(-1)
 
 
 def _log_bin(x: Tensor, loc: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
@@ -161,12 +129,3 @@ def _log_bin(x: Tensor, loc: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
 
 def _rounded(x: Tensor, levels: Tensor) -> Tensor:
     return (x.clamp(0, 1) * (levels - 1)).round() / (levels - 1)
-
-
-def _grid(params: Params) -> Tensor:
-    count = params["levels"]
-    return torch.linspace(0, 1, int(count.max().item()), dtype=count.dtype, device=count.device)
-
-
-def _log_weights(params: Params) -> Tensor:
-    return params["logits"].log_softmax(-1) if "logits" in params else params["probs"].log()

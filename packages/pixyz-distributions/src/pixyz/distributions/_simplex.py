@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
-from ._supports import open_interval, positive, positive_vectors, real, real_vectors, simplex
+from ._logs import logits_of
+from ._supports import open_interval, positive, positive_simplex, positive_vectors, real, real_vectors, simplex
 
 
 class Dirichlet(TorchFamily):
@@ -70,17 +71,17 @@ class RelaxedBernoulli(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_x, log_not_x = x.log(), torch.log1p(-x)
-        gap = _logits(params) - params["temperature"] * (log_x - log_not_x)
+        gap = logits_of(params) - params["temperature"] * (log_x - log_not_x)
         return params["temperature"].log() - log_x - log_not_x + gap - 2 * F.softplus(gap)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return (params["temperature"] * x.logit() - _logits(params)).sigmoid()
+        return (params["temperature"] * x.logit() - logits_of(params)).sigmoid()
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         limits = torch.finfo(u.dtype)
-        x = ((u.logit() + _logits(params)) / params["temperature"]).sigmoid()
+        x = ((u.logit() + logits_of(params)) / params["temperature"]).sigmoid()
         return x.clamp(limits.tiny, 1 - limits.eps / 2)
 
 
@@ -91,7 +92,7 @@ class RelaxedCategorical(Family):
 
     Args:
         temperature: τ > 0, one number for each event; towards 0 the draws are discrete.
-        probs: π, `(*features, K)`, non-negative with sum 1.
+        probs: π, `(*features, K)`, positive with sum 1.
         logits: log π up to a constant, instead.
 
     The other arguments are those of every family.
@@ -101,13 +102,13 @@ class RelaxedCategorical(Family):
     """
 
     parametrisations = (("temperature", "probs"), ("temperature", "logits"))
-    supports = {"temperature": positive, "probs": simplex, "logits": real_vectors}
+    supports = {"temperature": positive, "probs": positive_simplex, "logits": real_vectors}
     value_support = simplex
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_x = x.log()
-        scores = _log_weights(params) - params["temperature"].unsqueeze(-1) * log_x
+        scores = _scores(params) - params["temperature"].unsqueeze(-1) * log_x
         k = torch.tensor(float(x.shape[-1]), dtype=x.dtype, device=x.device)
         constant = torch.lgamma(k) + (k - 1) * params["temperature"].log()
         return constant + (scores - log_x).sum(-1) - k * scores.logsumexp(-1)
@@ -115,13 +116,10 @@ class RelaxedCategorical(Family):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         gumbels = -(-uniform_draw(params, shape).log()).log()
-        x = ((_log_weights(params) + gumbels) / params["temperature"].unsqueeze(-1)).softmax(-1)
+        x = ((_scores(params) + gumbels) / params["temperature"].unsqueeze(-1)).softmax(-1)
         return x.clamp_min(torch.finfo(x.dtype).tiny)
 
 
-def _logits(params: Params) -> Tensor:
-    return params["logits"] if "logits" in params else params["probs"].logit()
-
-
-def _log_weights(params: Params) -> Tensor:
+def _scores(params: Params) -> Tensor:
+    """log π up to a constant."""
     return params["logits"] if "logits" in params else params["probs"].log()

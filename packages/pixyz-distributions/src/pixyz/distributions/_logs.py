@@ -1,0 +1,41 @@
+"""Logarithms of probabilities, whose gradients are finite where the probabilities are 0 or 1."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def safe_log(p: Tensor) -> Tensor:
+    """log p; -inf without a gradient at 0."""
+    zero = p == 0
+    return torch.where(zero, 1.0, p).log().masked_fill(zero, -torch.inf)
+
+
+def log_complement(p: Tensor) -> Tensor:
+    """log(1-p); -inf without a gradient at 1."""
+    one = p == 1
+    return torch.log1p(-torch.where(one, 0.0, p)).masked_fill(one, -torch.inf)
+
+
+def log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """log π and log(1-π), from `probs` or `logits`."""
+    if "logits" in params:
+        return F.logsigmoid(params["logits"]), F.logsigmoid(-params["logits"])
+    return safe_log(params["probs"]), log_complement(params["probs"])
+
+
+def log_weights(params: Mapping[str, Tensor]) -> Tensor:
+    """log π over the last dim, from `probs` or `logits`."""
+    return params["logits"].log_softmax(-1) if "logits" in params else safe_log(params["probs"])
+
+
+def logits_of(params: Mapping[str, Tensor]) -> Tensor:
+    """log π/(1-π), from `probs` or `logits`."""
+    return params["logits"] if "logits" in params else params["probs"].logit()
+
+
+def times_log(x: Tensor, log_p: Tensor) -> Tensor:
+    """x log p with 0 log 0 = 0."""
+    return torch.where(x == 0, 0.0, x * log_p)
