@@ -144,12 +144,12 @@ CASES = {
     "too many arguments": (
         lambda: CustomProb("p(z)", lambda z, w: z),
         FormulaError,
-        "p(z): log_density takes (z, w), but it is called with z, by these names or in this order.",
+        "p(z): log_density is called with z, but it takes (z, w).",
     ),
     "too few arguments": (
         lambda: CustomProb("p(x|z)", lambda a: a),
         FormulaError,
-        "p(x|z): log_density takes (a), but it is called with x, z",
+        "p(x|z): log_density is called with x, z, but it takes (a).",
     ),
     "features": (
         score(lambda z: z),

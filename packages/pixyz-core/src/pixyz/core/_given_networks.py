@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ._errors import KindError
+from ._errors import FormulaError, KindError
 
 WHOLE = "network"
 """The name of the one network that returns all parameters."""
@@ -30,8 +30,19 @@ class GivenNetworks(nn.Module):
         self._functions = {name: f for name, f in networks.items() if not isinstance(f, nn.Module)}
         for name, network in networks.items():
             if isinstance(network, nn.Module):
+                if hasattr(nn.Module, name):
+                    raise FormulaError(
+                        f"{who}: {name} is a word of every nn.Module, so no network can be kept under it; call it otherwise."
+                    )
                 self.add_module(name, network)
         self._by_keyword = {name: _keywords(f, cond_var) if name != WHOLE else None for name, f in networks.items()}
+        for name, keywords in self._by_keyword.items():
+            if keywords is None and not _takes(networks[name], len(cond_var)):
+                raise FormulaError(f"{who}: {name} is called with {', '.join(cond_var)}, but it takes {_signature(networks[name])}.")
+
+    def extra_repr(self) -> str:
+        """The plain functions, for `print`."""
+        return ", ".join(f"{name}={getattr(f, '__name__', type(f).__name__)}" for name, f in self._functions.items())
 
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """What the networks give: by keyword where a signature has the variables' names, else by position."""
@@ -56,11 +67,29 @@ class GivenNetworks(nn.Module):
         return outputs
 
 
+def _takes(network: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with so many arguments by position; what is built in does not say, and may."""
+    signature = _signature(network)
+    if signature is None:
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _signature(network: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(network.forward if isinstance(network, nn.Module) else network)
+    except (TypeError, ValueError):
+        return None
+
+
 def _keywords(network: Callable[..., Any], cond_var: tuple[str, ...]) -> tuple[str, ...] | None:
     """The variables that the signature names, if it needs no others; None for a call by position."""
-    try:
-        signature = inspect.signature(network.forward if isinstance(network, nn.Module) else network)
-    except (TypeError, ValueError):
+    signature = _signature(network)
+    if signature is None:
         return None
     parameters = signature.parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):

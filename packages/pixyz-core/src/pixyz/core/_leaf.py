@@ -221,6 +221,10 @@ def constant_parameters(owner: nn.Module, given: Mapping[str, Any]) -> None:
     """
     dtype = next((v.dtype for v in given.values() if isinstance(v, Tensor) and v.is_floating_point()), None)
     for name, value in given.items():
+        if hasattr(nn.Module, name):
+            raise FormulaError(
+                f"{type(owner).__name__}: {name} is a word of every nn.Module; call the variable or parameter something else."
+            )
         if isinstance(value, nn.Parameter):
             owner.register_parameter(name, value)
         elif isinstance(value, Tensor):
@@ -232,4 +236,4 @@ def constant_parameters(owner: nn.Module, given: Mapping[str, Any]) -> None:
 
 
 def _short(t: Tensor) -> str:
-    return f"{t.item():.6g}" if t.numel() == 1 else f"tensor{tuple(t.shape)}"
+    return f"{t.item():.6g}" if t.numel() == 1 else f"tensor({', '.join(map(str, t.shape))})"

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, KindError, Leaf, ParameterError, Scope, SupportError, Term, align, union
+from pixyz.core import BATCH, Binding, Dims, Factor, KindError, Leaf, ParameterError, Scope, ShapeError, SupportError, Term, align, union
 
 from ._family import Family, uniform_draw
-from ._given import Given, sum_features
+from ._given import Given, broadcast_shapes, sum_features
+from ._logs import log_complement, safe_log
 from ._supports import unit_interval
 
 
@@ -65,23 +66,33 @@ class Truncated(Composed):
             )
         if set(self.constant_names) != set(bounds) or not bounds:
             raise ParameterError(f"{self.prob_text}: a Truncated takes lower, upper or both, numbers or tensors.")
-        if len(bounds) == 2 and not torch.lt(*[self.get_buffer(k) for k in ("lower", "upper")]).all():
+        given = [getattr(self, k).detach() for k in bounds]
+        if any(t.isnan().any() for t in given) or (len(given) == 2 and not torch.lt(*given).all()):
             raise SupportError(f"{self.prob_text}: it must be that lower < upper.")
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "TruncatedGiven":
-        bounds = self.given_terms(())
-        return TruncatedGiven(self.base_of(scope, factor), *[bounds[k].tensor if k in bounds else None for k in ("lower", "upper")])
+        base = self.base_of(scope, factor)
+        bounds = {k: _fitting(t, base, k, self.prob_text).tensor for k, t in self.given_terms(()).items()}
+        return TruncatedGiven(base, bounds.get("lower"), bounds.get("upper"), factor, scope.shared.validate)
 
 
 class TruncatedGiven:
     """A truncated family, in one evaluation."""
 
-    def __init__(self, base: Given, lower: Tensor | None, upper: Tensor | None) -> None:
+    def __init__(self, base: Given, lower: Tensor | None, upper: Tensor | None, factor: Factor, validate: bool) -> None:
         self.base = base
         self.dims: Dims = base.dims
         self.batch = base.batch
         self.lower = lower
         self.upper = upper
+        if validate:
+            below, above = self._levels(self.dims)
+            if not (above > below).all():
+                empty = (above <= below).expand_as(above + below)
+                raise SupportError(
+                    f"{factor}: for {int(empty.sum())} of {empty.numel()} the base has no probability between the bounds, "
+                    f"as far as {above.dtype} can tell; bound it nearer to where it lies, or use float64."
+                )
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(value), in nats, summed over the features."""
@@ -108,9 +119,18 @@ class TruncatedGiven:
 
     def _levels(self, dims: Dims) -> tuple[Tensor, Tensor]:
         """F(a) and F(b)."""
-        cdf, params = self.base.family.cdf, self.base.aligned(dims)
         one = self.base.like.new_ones(())
-        return (0 * one if self.lower is None else cdf(params, self.lower)), (one if self.upper is None else cdf(params, self.upper))
+        return self._level(self.lower, dims, 0 * one), self._level(self.upper, dims, one)
+
+    def _level(self, bound: Tensor | None, dims: Dims, absent: Tensor) -> Tensor:
+        """F at a bound. At and beyond the rim of the base's support it is 0 or 1, without a gradient, and F is asked elsewhere."""
+        if bound is None:
+            return absent
+        support = self.base.family.value_support
+        below, above = bound <= support.lower, bound >= support.upper
+        inside = 0.5 * (max(support.lower, -1.0) + min(support.upper, 1.0 + max(support.lower, -1.0)))
+        level = self.base.family.cdf(self.base.aligned(dims), torch.where(below | above, inside, bound))
+        return level.masked_fill(below, 0.0).masked_fill(above, 1.0)
 
 
 class ZeroInflated(Composed):
@@ -155,7 +175,9 @@ class ZeroInflated(Composed):
         terms = self.given_terms(inputs)
         if self.has_network:
             terms.update(self.run(factor, inputs, scope.shared.validate).parameters({}))
-        return ZeroInflatedGiven(self.base_of(scope, factor), self._check(terms) if scope.shared.validate else terms["gate"])
+        base = self.base_of(scope, factor)
+        gate = self._check(terms) if scope.shared.validate else terms["gate"]
+        return ZeroInflatedGiven(base, _fitting(gate, base, "gate", self.prob_text))
 
 
 class ZeroInflatedGiven:
@@ -173,8 +195,8 @@ class ZeroInflatedGiven:
         target = union(dims, self.dims)
         scores, x = align(scores, dims, target), align(values[0].tensor, values[0].dims, target)
         gate = align(self.gate.tensor, self.gate.dims, target)
-        own = torch.log1p(-gate) + scores
-        return Term(sum_features(torch.where(x == 0, torch.logaddexp(gate.log(), own), own), len(target)), target)
+        own = log_complement(gate) + scores
+        return Term(sum_features(torch.where(x == 0, torch.logaddexp(safe_log(gate), own), own), len(target)), target)
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, without gradient."""
@@ -193,3 +215,14 @@ class ZeroInflatedGiven:
             return Term((1 - gate) * mean, self.dims)
         variance = align(self.base.statistic("variance").tensor, dims, self.dims)
         return Term((1 - gate) * (variance + gate * mean.square()), self.dims)
+
+
+def _fitting(term: Term, base: Given, name: str, who: str) -> Term:
+    """The term, if it is of the base's kind and broadcasts to its features, all or one of each."""
+    tensor, dims = term
+    features = tuple(tensor.shape[len(dims) :])
+    if tensor.dtype != base.like.dtype and tensor.ndim:
+        raise KindError(f"{who}: {name} is {tensor.dtype}, the parameters of the base are {base.like.dtype}. Convert one with .to().")
+    if (features or dims) and broadcast_shapes([features, base.features]) != base.features:
+        raise ShapeError(f"{who}: {name} has features {features}, but the base has {base.features}.")
+    return Term(tensor.to(base.like.dtype), dims)

@@ -1,18 +1,15 @@
 """A density that is given by its logarithm."""
 
-import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pixyz.core import (
     BATCH,
     Binding,
     Dims,
     Factor,
-    FormulaError,
     GivenNetworks,
     IntractableError,
     KindError,
@@ -80,11 +77,6 @@ class CustomProb(Leaf):
             )
         self.is_normalised = bool(normalised)
         self._register_networks(GivenNetworks({"log_density": log_density}, variables, self.prob_text))
-        if not _takes(log_density, variables):
-            raise FormulaError(
-                f"{self.prob_text}: log_density takes {_signature(log_density)}, but it is called with {', '.join(variables)}, "
-                "by these names or in this order."
-            )
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Scored":
         return Scored(self, factor, inputs)
@@ -140,28 +132,6 @@ class Scored:
             IntractableError: always.
         """
         raise IntractableError(f"{self.factor} is known by its log-density only, so its {what} is not; ask a q that you fit to it instead.")
-
-
-def _takes(function: Callable[..., Any], variables: tuple[str, ...]) -> bool:
-    """Whether it can be called with the variables, by name or by position."""
-    try:
-        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
-    except (TypeError, ValueError):
-        return True  # built in: it says nothing
-    anything = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    named = [v for v in variables if anything or v in signature.parameters]
-    for positional, keywords in ((variables, []), ((), named)):
-        try:
-            if positional or keywords:
-                signature.bind(*positional, **dict.fromkeys(keywords))
-                return True
-        except TypeError:
-            continue
-    return False
-
-
-def _signature(function: Callable[..., Any]) -> str:
-    return str(inspect.signature(function.forward if isinstance(function, nn.Module) else function))
 
 
 def _a(value: object) -> str:

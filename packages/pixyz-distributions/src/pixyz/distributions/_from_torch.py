@@ -1,5 +1,6 @@
 """Families made from classes of `torch.distributions`, or of any library that follows it."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from pixyz.core import KindError
 from ._family import Family, Params, Shape
 from ._supports import Constrained, Support, real, real_vectors
 
-ALTERNATIVES = ("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril")
+ALTERNATIVES = ("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril"), ("gate", "gate_logits")
 
 
 class TorchFamily(Family):
@@ -86,7 +87,18 @@ def from_torch(torch_class: type[td.Distribution], *, name: str | None = None) -
         raise KindError(f"from_torch takes a class of torch.distributions; got {torch_class!r:.80}.")
     limits = torch_class.arg_constraints
     if not isinstance(limits, Mapping):
-        raise KindError(f"from_torch: {torch_class.__name__} does not say what its parameters are; it needs arg_constraints.")
+        raise KindError(f"from_torch: {torch_class.__name__} says what its parameters are only of an object; write a Family for it.")
+    try:
+        value_support = _support(torch_class.support)
+    except NotImplementedError:
+        raise KindError(f"from_torch: {torch_class.__name__} is made of other distributions; write a Family for it.") from None
+    taken = inspect.signature(torch_class.__init__).parameters.values()
+    required = [p.name for p in taken if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    unsaid = [name for name in required if name not in limits]
+    if unsaid:
+        raise KindError(
+            f"from_torch: {torch_class.__name__} takes {', '.join(unsaid)}, of which arg_constraints says nothing; write a Family for it."
+        )
     words = {
         "__doc__": f"The family of `{torch_class.__module__}.{torch_class.__qualname__}`.",
         "__module__": __name__,
@@ -94,7 +106,7 @@ def from_torch(torch_class: type[td.Distribution], *, name: str | None = None) -
         "distribution_name": name or torch_class.__name__,
         "parametrisations": _parametrisations(tuple(limits)),
         "supports": {parameter: _support(limit) for parameter, limit in limits.items()},
-        "value_support": _support(torch_class.support),
+        "value_support": value_support,
     }
     return type(name or torch_class.__name__, (TorchFamily,), words)
 

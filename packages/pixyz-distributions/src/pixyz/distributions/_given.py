@@ -32,18 +32,18 @@ class Given:
     def __init__(self, family: Any, factor: Factor, terms: Mapping[str, Term], validate: bool, features: Shape | None = None) -> None:
         self.family = family
         self.factor = factor
-        self.terms = terms
+        self.terms = terms if all([t.tensor.is_floating_point() for t in terms.values()]) else _as_numbers(terms, family.supports)
         self.dims: Dims = union(*[t.dims for t in terms.values()])
         self.features: Shape = self._features() if features is None else features
         self.batch: int | None = None
-        for tensor, dims in terms.values():
+        for tensor, dims in self.terms.values():
             if BATCH in dims:
                 self.batch = tensor.shape[len(dims) - 1]
                 break
         # A parameter of rank 0 fits any dtype, as everywhere in torch.
-        self.like: Tensor = next((t.tensor for t in terms.values() if t.tensor.ndim), next(iter(terms.values())).tensor)
+        self.like: Tensor = next((t.tensor for t in self.terms.values() if t.tensor.ndim), next(iter(self.terms.values())).tensor)
         if validate:
-            for name, t in terms.items():
+            for name, t in self.terms.items():
                 self._check_kind(name, t.tensor)
                 if name not in family.checked_names and not family.supports[name].holds(t.tensor.detach()):
                     raise outside(t.tensor, family.supports[name], f"{factor}: {name}")
@@ -108,11 +108,19 @@ class Given:
             NotImplementedError: where the family has no closed form.
         """
         value = getattr(self.family, f"{what}_of")(self.aligned(self.dims))
+        sizes = self.sizes()
         if what == "entropy":
-            features = self.features[: len(self.features) - self.family.value_support.event_rank]
-            return Term(sum_features(_counted(value, len(self.dims), features), len(self.dims)), self.dims)
-        sizes = [next(t.shape[d.index(dim)] for t, d in self.terms.values() if dim in d) for dim in self.dims]
-        return Term(value.expand((*sizes, *self.features)), self.dims)
+            return Term(sum_features(value.expand(tuple(sizes[d] for d in self.dims) + self.over), len(self.dims)), self.dims)
+        return Term(value.expand((*[sizes[d] for d in self.dims], *self.features)), self.dims)
+
+    @property
+    def over(self) -> Shape:
+        """The features without those of one event."""
+        return self.features[: len(self.features) - self.family.value_support.event_rank]
+
+    def sizes(self) -> dict[int, int]:
+        """The size of each of its dims."""
+        return {d: n for tensor, dims in self.terms.values() for d, n in zip(dims, tensor.shape)}
 
     def aligned(self, target: Dims) -> dict[str, Tensor]:
         """The parameters, ready to broadcast against tensors `(*target, *features)`."""
@@ -131,16 +139,15 @@ class Given:
             raise ShapeError(f"{self.factor}: its parameters are of events of different lengths: {listed}.")
         event: Shape = self.family.event_shape(shapes)
         over = {name: shape[: len(shape) - ranks[name]] for name, shape in shapes.items()}
-        full = [s for name, s in over.items() if s or (self.terms[name].dims and not ranks[name])]
-        if not full:
-            return declared or event
+        full = [s for name, s in over.items() if s or self.terms[name].dims]
         listed = ", ".join(f"{name} {s}" for name, s in shapes.items())
-        common = full[0] if all([s == full[0] for s in full]) else _broadcast_shapes(full)
+        common = () if not full else full[0] if all([s == full[0] for s in full]) else broadcast_shapes(full)
         if common is None:
             raise ShapeError(f"{self.factor}: the features of its parameters do not fit one another: {listed}.")
         features = (*common, *event)
         if declared is not None and features != declared:
-            if self.dims == () and _broadcast_shapes([features, declared]) == declared:
+            before = declared[: len(declared) - len(event)]
+            if self.dims == () and declared[len(before) :] == event and (not common or broadcast_shapes([common, before]) == before):
                 return declared
             raise ShapeError(f"{self.factor}: its features are declared as {declared}, but its parameters have {listed}.")
         return features
@@ -172,13 +179,17 @@ def same_family_kl(p: Given, q: Given, who: object) -> Term:
         raise KindError(f"{who}: {p.factor} is {_kind(p.like)}, {q.factor} is {_kind(q.like)}. Convert one with .to().")
     target = union(p.dims, q.dims)
     kl = p.family.kl(p.aligned(target), q.aligned(target))
-    features = p.features[: len(p.features) - p.family.value_support.event_rank]
-    return Term(sum_features(_counted(kl, len(target), features), len(target)), target)
+    sizes = {**q.sizes(), **p.sizes()}
+    # Parameters that broadcast count once per feature.
+    return Term(sum_features(kl.expand(tuple([sizes[d] for d in target]) + p.over), len(target)), target)
 
 
-def _counted(t: Tensor, rank: int, features: Shape) -> Tensor:
-    """Parameters that broadcast count once per feature."""
-    return t.expand(*t.shape[:rank], *features) if features and tuple(t.shape[-len(features) :]) != features else t
+def _as_numbers(terms: Mapping[str, Term], supports: Mapping[str, Support]) -> dict[str, Term]:
+    """Integers as numbers, where the parameter is a whole number anyway."""
+    like = next((t.tensor.dtype for t in terms.values() if t.tensor.is_floating_point()), torch.get_default_dtype())
+    return {
+        k: Term(t.to(like), dims) if supports[k].whole and not t.is_floating_point() else Term(t, dims) for k, (t, dims) in terms.items()
+    }
 
 
 def _kind(t: Tensor) -> str:
@@ -206,7 +217,7 @@ def sum_features(t: Tensor, rank: int) -> Tensor:
     return t.sum(-1) if t.ndim == rank + 1 else t.flatten(rank).sum(-1)
 
 
-def _broadcast_shapes(shapes: list[Shape]) -> Shape | None:
+def broadcast_shapes(shapes: list[Shape]) -> Shape | None:
     """The shape that all broadcast to, if they are of one rank."""
     if len({len(s) for s in shapes}) > 1:
         return None

@@ -46,7 +46,7 @@ class LogNormal(Family):
 
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
-        return Normal.rsample(params, shape).exp()
+        return _representable(Normal.rsample(params, shape).exp())
 
     kl = staticmethod(Normal.kl)
 
@@ -255,7 +255,7 @@ class Weibull(Family):
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        return params["scale"] * (-torch.log1p(-u)) ** (1 / params["concentration"])
+        return _representable(params["scale"] * (-torch.log1p(-u)) ** (1 / params["concentration"]))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -310,7 +310,7 @@ class Pareto(Family):
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        return params["scale"] * (-torch.log1p(-u) / params["alpha"]).exp()
+        return _representable(params["scale"] * (-torch.log1p(-u) / params["alpha"]).exp())
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -334,6 +334,12 @@ class Pareto(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         return (params["scale"] / params["alpha"]).log() + 1 / params["alpha"] + 1
+
+
+def _representable(x: Tensor) -> Tensor:
+    """What has underflowed to 0 or overflowed, as the nearest number that has not: a draw has a density."""
+    limits = torch.finfo(x.dtype)
+    return x.clamp(limits.tiny, limits.max)
 
 
 def _rate(params: Params) -> Tensor:

@@ -16,6 +16,9 @@ class Support(ABC):
     event_rank: int = 0
     open_sides: int = 0
     """On how many sides it has no bound."""
+    lower: float = -math.inf
+    upper: float = math.inf
+    """Bounds of every number of its elements."""
     whole: bool = False
     """Whether its elements are whole numbers, so that a tensor of integers will do."""
 
