@@ -20,23 +20,23 @@ class _OnLevels(Family):
         return grid, cls.log_density({k: v.unsqueeze(-1 - cls._event_ranks[k]) for k, v in params.items()}, grid)
 
     @classmethod
-    def mean_of(cls, params: Params) -> Tensor:
+    def mean_of(cls, params: Params) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         grid, log_probs = cls.at_levels(params)
         return log_probs.exp() @ grid
 
     @classmethod
-    def variance_of(cls, params: Params) -> Tensor:
+    def variance_of(cls, params: Params) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         grid, log_probs = cls.at_levels(params)
         probs = log_probs.exp()
         return probs @ grid.square() - (probs @ grid).square()
 
     @classmethod
-    def mode_of(cls, params: Params) -> Tensor:
+    def mode_of(cls, params: Params) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         grid, log_probs = cls.at_levels(params)
         return grid[log_probs.argmax(-1)]
 
     @classmethod
-    def entropy_of(cls, params: Params) -> Tensor:
+    def entropy_of(cls, params: Params) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         _, log_probs = cls.at_levels(params)
         return -times_log(log_probs.exp(), log_probs).sum(-1)
 
