@@ -94,6 +94,8 @@ def test_what_a_truncation_cannot_tell_is_said():
         (lambda: Normal("p(x|a,b)", loc=nn.Linear(1, 1), scale=1.0), FormulaError),
         (lambda: d.Deterministic("f(type|z)", type=nn.Linear(1, 1)), FormulaError),
         (lambda: d.Deterministic("f(mean)", float=T([1.0]), mean=T([1.0])), FormulaError),
+        (lambda: d.Autoregressive("p(x)", family=d.Bernoulli, dim=3, hidden=8), KindError),
+        (lambda: d.Autoregressive("p(x)", family=d.Bernoulli, dim=3, activation=nn.ReLU()), KindError),
         (lambda: from_torch(td.RelaxedBernoulli), KindError),
         (lambda: from_torch(td.Independent), KindError),
         (lambda: from_torch(td.Wishart), KindError),
@@ -187,3 +189,9 @@ def test_functions_are_printed():
         return z
 
     assert "loc=head" in str(Normal("p(x|z)", loc=head, scale=1.0))
+
+
+def test_a_cauchy_far_away():
+    stats = pytest.importorskip("scipy.stats")
+    score = d.Cauchy(loc=0.0, scale=1.0).log_likelihood({"x": T([1e25, 0.0])})
+    torch.testing.assert_close(score, torch.as_tensor(stats.cauchy.logpdf([1e25, 0.0])).float())

@@ -103,6 +103,10 @@ class Autoregressive(Leaf):
             raise ParameterError(f"{who}: {computed[0]} is a constant, or comes from the masked network; leave it out for that.")
         if len(self.var) != 1:
             raise FormulaError(f"{who}: an Autoregressive has one variable; write a product for several.")
+        if not isinstance(hidden, Iterable):
+            raise KindError(f"{who}: hidden must be a list of sizes, like [256, 256]; got {hidden!r}.")
+        if isinstance(activation, nn.Module):
+            raise KindError(f"{who}: activation must make a module, like nn.ReLU; got the module {type(activation).__name__}() itself.")
         hidden = tuple(hidden)
         for word, n in {"dim": dim, "cond_dim": cond_dim, "components": components, "categories": categories}.items():
             if n is not None or word == "dim":

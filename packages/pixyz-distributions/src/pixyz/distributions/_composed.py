@@ -43,7 +43,8 @@ class Truncated(Composed):
 
     Raises:
         ParameterError: if the base is a family without them, or no bound is given.
-        SupportError: if a bound does not lie below the other.
+        SupportError: if a bound does not lie below the other; at an evaluation, if the bounds are so far in a tail that F(b) - F(a) is 0 in
+            the dtype. Nearer to the middle, but above it, the precision is that of F(b) - F(a), so of 1 - F(a).
 
     Examples:
         >>> from pixyz.distributions import Normal

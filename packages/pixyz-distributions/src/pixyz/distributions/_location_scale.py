@@ -86,7 +86,8 @@ class Cauchy(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         loc, scale = params["loc"], params["scale"]
-        return -(math.pi * scale).log() - torch.log1p(((x - loc) / scale).square())
+        z = (x - loc) / scale
+        return -(math.pi * scale).log() - 2 * torch.hypot(torch.ones_like(z), z).log()
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
