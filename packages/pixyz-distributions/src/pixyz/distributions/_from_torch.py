@@ -72,7 +72,7 @@ def from_torch(torch_class: type[td.Distribution], *, name: str | None = None) -
         name: what to call the family; the class's name, if not given.
 
     Returns:
-        A family, to be subclassed with a network or given parameters, like any other. Its members are copied, and saved as a `state_dict`; to
+        A family, to be subclassed with a network or given parameters, like any other. They are copied, and saved as a `state_dict`; to
         pickle them, subclass it in a module of yours.
 
     Raises:
