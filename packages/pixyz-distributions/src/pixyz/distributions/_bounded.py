@@ -46,6 +46,11 @@ class Uniform(Family):
         return low + u * (high - low)
 
     @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        low, high = params["low"], params["high"]
+        return low + (high - low) * torch.empty(shape, dtype=low.dtype, device=low.device).uniform_()
+
+    @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         log_ratio = (q["high"] - q["low"]).log() - (p["high"] - p["low"]).log()
         return torch.where((p["low"] >= q["low"]) & (p["high"] <= q["high"]), log_ratio, torch.inf)

@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributions as td
+import torch.nn.functional as F
 from torch import Tensor
 
 from ._bernoulli import finite_log_both
@@ -76,7 +77,7 @@ class Geometric(Family):
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
-        _, log_not_p = log_both(params)
+        log_not_p = F.logsigmoid(-params["logits"]) if "logits" in params else torch.log1p(-params["probs"])
         return (uniform_draw(params, shape).log() / log_not_p).floor()
 
     @staticmethod
