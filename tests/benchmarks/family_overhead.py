@@ -156,7 +156,7 @@ def main() -> None:
             line += f"{ours:>9.0f}{theirs:>9.0f}{ours / theirs:>8.2f}{mark}"
             if mark == "!":
                 above.append(f"{case.text} {what} {ours / theirs:.2f} > {bound}")
-        print(f"{case.text:{wide}}{line}", flush=True)
+        print(f"{case.text:{wide}}{line}".rstrip(), flush=True)
     print(f"\nabove the bound of {BOUND}, or 1 for {', '.join(COMMON)}: {'; '.join(above) or 'none'}")
 
 
