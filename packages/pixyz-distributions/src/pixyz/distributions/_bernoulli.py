@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._family import Family, Params
+from ._logs import finite_log_both
 from ._supports import binary, real, unit_interval
 
 
@@ -71,15 +72,6 @@ class Bernoulli(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         return _surprise(params, 1) + _surprise(params, -1)
-
-
-def finite_log_both(params: Params) -> tuple[Tensor, Tensor]:
-    """log π and log(1-π), finite where a probability has rounded to 0 or 1."""
-    if "logits" in params:
-        return F.logsigmoid(params["logits"]), F.logsigmoid(-params["logits"])
-    probs = params["probs"]
-    limits = torch.finfo(probs.dtype)
-    return probs.clamp_min(limits.tiny).log(), torch.log1p(-probs.clamp_max(1 - limits.eps / 2))
 
 
 def _term(p: Params, q: Params, sign: int) -> Tensor:

@@ -5,10 +5,9 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._bernoulli import finite_log_both
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
-from ._logs import log_both, safe_log, times_log
+from ._logs import finite_log_both, log_both, safe_log, times_log
 from ._supports import counts, half_open_interval, non_negative, positive, probability, real, unit_interval
 
 

@@ -26,6 +26,15 @@ def log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return safe_log(params["probs"]), log_complement(params["probs"])
 
 
+def finite_log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """log π and log(1-π), finite where a probability has rounded to 0 or 1."""
+    if "logits" in params:
+        return log_both(params)
+    probs = params["probs"]
+    limits = torch.finfo(probs.dtype)
+    return probs.clamp_min(limits.tiny).log(), torch.log1p(-probs.clamp_max(1 - limits.eps / 2))
+
+
 def log_weights(params: Mapping[str, Tensor]) -> Tensor:
     """log π over the last dim, from `probs` or `logits`."""
     return params["logits"].log_softmax(-1) if "logits" in params else safe_log(params["probs"])
