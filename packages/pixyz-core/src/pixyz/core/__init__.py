@@ -21,6 +21,7 @@ from ._given_networks import GivenNetworks
 from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of
+from ._linear import linear_inputs, matrix_of
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._network import Outputs, common_sizes
@@ -28,6 +29,7 @@ from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
 from ._scope import Binding, Conditional, Factor, Scope, ScoredConditional
 from ._seeded import seeded
+from ._single import Single
 from ._variables import suggest
 
 _installation.check_namespace()
@@ -60,6 +62,7 @@ __all__ = [
     "Scope",
     "ScoredConditional",
     "ShapeError",
+    "Single",
     "SupportError",
     "Term",
     "align",
@@ -69,6 +72,8 @@ __all__ = [
     "fold",
     "formula",
     "leaves_of",
+    "linear_inputs",
+    "matrix_of",
     "need_distribution",
     "need_scalar",
     "parse_density",

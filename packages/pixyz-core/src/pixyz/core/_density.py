@@ -15,7 +15,7 @@ def log_density(scope: Scope, factors: Iterable[Factor], who: object) -> Term:
     inner = scope
     for factor in factors:
         if factor.dist.is_deterministic:
-            inner = _computed(inner, factor)
+            inner = compute(inner, factor)
             continue
         term = inner.log_prob(factor)
         if scope.shared.watch is not None:
@@ -28,7 +28,7 @@ def log_density(scope: Scope, factors: Iterable[Factor], who: object) -> Term:
     return total if total is not None else Term(torch.zeros(()), ())
 
 
-def _computed(scope: Scope, factor: Factor) -> Scope:
+def compute(scope: Scope, factor: Factor) -> Scope:
     """The scope with the variables of a deterministic factor bound to what it computes."""
     inner = scope.inside({}, scope.batch, scope.samples, scope.group)
     conditional = inner.conditional(factor)

@@ -120,23 +120,21 @@ class Distribution(nn.Module):
         scored, computed = self.scored_var()
         who = Log(self.density)
         scope = open_scope(values, needed=[*scored, *self.cond_var], optional=computed, who=who, sample_dims=sample_dims)
-        tensor, dims = log_density(scope, self.ancestral, who)
+        tensor, dims = self.evaluate_log_prob(scope, who)
         target = dims if BATCH in dims else (*dims, BATCH)
         return spread(tensor, dims, target, scope.sizes(target))
+
+    def evaluate_log_prob(self, scope: Scope, who: object) -> Term:
+        """log p(var|cond_var) in a scope, `(*dims)`."""
+        return log_density(scope, self.ancestral, who)
 
     def scored_var(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The variables that have a density, and those that are computed.
 
         Raises:
-            IntractableError: if variables are marginalised out.
+            IntractableError: if the integral over what is marginalised out has no closed form.
         """
-        if self.hidden_var:
-            hidden = ", ".join(sorted(self.hidden_var))
-            raise IntractableError(
-                f"log {self.prob_text} needs the integral over {hidden}, which is not available yet; {self.prob_text} can be sampled. "
-                f"Score the joint, with {hidden} given, or bound it with an ELBO."
-            )
-        computed = tuple(v for f in self.ancestral if f.dist.is_deterministic for v in f.var)
+        computed = tuple(v for f in self.ancestral if f.dist.is_deterministic for v in f.var if v not in self.hidden_var)
         return tuple(v for v in self.var if v not in computed), computed
 
     def mean(self, values: Mapping[str, Any] | None = None) -> Tensor:

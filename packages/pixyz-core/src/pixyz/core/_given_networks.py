@@ -44,12 +44,25 @@ class GivenNetworks(nn.Module):
         """The plain functions, for `print`."""
         return ", ".join(f"{name}={getattr(f, '__name__', type(f).__name__)}" for name, f in self._functions.items())
 
+    def takes(self, name: str) -> tuple[str, ...]:
+        """The conditioning variables with which the network of this name is called."""
+        keywords = self._by_keyword[name]
+        return self._order if keywords is None else keywords
+
+    def network(self, name: str) -> Callable[..., Any]:
+        """The network of this name."""
+        return self._functions.get(name) or getattr(self, name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is given by a network, or `WHOLE`."""
+        return tuple(self._by_keyword)
+
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """What the networks give: by keyword where a signature has the variables' names, else by position."""
         outputs: dict[str, Any] = {}
         for name, keywords in self._by_keyword.items():
-            network = self._functions.get(name) or self._modules[name]
-            assert network is not None
+            network = self.network(name)
             if keywords is None:
                 returned = network(*[inputs[v] for v in self._order])
             else:

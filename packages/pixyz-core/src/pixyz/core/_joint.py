@@ -1,14 +1,17 @@
 """Joints: products of conditionals, renamed and marginalised."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from torch import nn
 
+from ._dims import Term
 from ._distribution import Distribution
+from ._elimination import Elimination
 from ._errors import FormulaError
-from ._formula import Equation, Formula, Integral, Juxtaposed
+from ._formula import Equation, Formula, Integral, Juxtaposed, Log
 from ._leaves import register_leaves
-from ._scope import Factor
+from ._scope import Factor, Scope
 from ._variables import check_names, fresh_name, suggest
 
 
@@ -43,6 +46,23 @@ class Joint(Distribution):
         names = {f.dist.name for f in self.factors}
         self.name = names.pop() if len(names) == 1 else "p"
         register_leaves(self, [f.dist for f in self.factors])
+
+    @cached_property
+    def elimination(self) -> Elimination:
+        """How the hidden variables are summed and integrated out.
+
+        Raises:
+            IntractableError: if that has no closed form.
+        """
+        return Elimination(self.ancestral, self.hidden_var, who=Log(self.density))
+
+    def evaluate_log_prob(self, scope: Scope, who: object) -> Term:
+        return self.elimination.run(scope).log_evidence if self.hidden_var else super().evaluate_log_prob(scope, who)
+
+    def scored_var(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self.hidden_var:
+            _ = self.elimination  # says now what cannot be done
+        return super().scored_var()
 
     @property
     def formula(self) -> Formula:

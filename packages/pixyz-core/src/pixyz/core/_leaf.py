@@ -1,7 +1,6 @@
 """Leaves: single conditionals, whose parameters come from a network or from constants."""
 
 import inspect
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -9,20 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from ._dims import Term
-from ._distribution import Distribution
 from ._errors import FormulaError, KindError, ParameterError
-from ._formula import Formula
 from ._given_networks import WHOLE, GivenNetworks
 from ._network import Outputs, run_network
 from ._parser import parse_density
-from ._scope import Binding, Conditional, Factor, Scope
+from ._scope import Binding, Factor
+from ._single import Single
 from ._variables import check_names, is_number
 
 
-class Leaf(Distribution):
-    """A single conditional: its parameters come from `forward`, which subclasses write, or are given.
-
-    Written by a leaf: `conditional`; and what the estimators ask, `has_rsample`, `has_enumerate` and `is_deterministic`.
+class Leaf(Single):
+    """A single conditional whose parameters are given: its parameters come from `forward`, which subclasses write, or are given.
 
     Args:
         text: the distribution as papers write it, `"q(z|x)"`, in place of `var`, `cond_var` and `name`.
@@ -39,10 +35,6 @@ class Leaf(Distribution):
         ParameterError: if a parameter is said to be a variable that is not in `cond_var`.
     """
 
-    distribution_name: ClassVar[str] = ""
-    has_rsample: ClassVar[bool] = False
-    has_enumerate: ClassVar[bool] = False
-    is_deterministic: ClassVar[bool] = False
     leaf_text: str
     constant_names: tuple[str, ...]
     given_variables: dict[str, str]
@@ -75,7 +67,6 @@ class Leaf(Distribution):
             raise FormulaError(f"{self.prob_text}: {both[0]} stands on both sides of the bar.")
         # Its text, once and for all: renamed views have another, and the module tree must not depend on them.
         self.leaf_text = self.prob_text
-        self.hidden_var = frozenset()
         self._check_forward()
         self._take(given, network)
 
@@ -124,26 +115,6 @@ class Leaf(Distribution):
                     f"{type(self).__name__}: {name} is given as a constant already; call the network something else, like {name}_net."
                 )
         super().__setattr__(name, value)
-
-    @abstractmethod
-    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Conditional:
-        """This distribution given its inputs, in the order of `cond_var`. A part is asked for through the scope."""
-
-    def kl_rule(self, other: "Leaf") -> Any:
-        """A function of both conditionals that gives KL[self||other] as a term, or None if no closed form is known."""
-        return None
-
-    @property
-    def factors(self) -> tuple[Factor, ...]:  # type: ignore[override]
-        return (Factor(self, self.var, self.cond_var),)
-
-    @property
-    def ancestral(self) -> tuple[Factor, ...]:  # type: ignore[override]
-        return self.factors
-
-    @property
-    def formula(self) -> Formula:
-        return self.density
 
     def _architecture(self) -> tuple[str, str]:
         return f" ({self.distribution_name})", nn.Module.__repr__(self)

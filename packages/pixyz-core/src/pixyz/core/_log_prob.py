@@ -1,6 +1,5 @@
 """The log-density of a distribution, as a loss."""
 
-from ._density import log_density
 from ._dims import Term
 from ._distribution import Distribution, need_distribution
 from ._formula import Formula, Log
@@ -17,7 +16,7 @@ class LogProb(Loss):
         p: the distribution.
 
     Raises:
-        IntractableError: if variables of `p` are marginalised out.
+        IntractableError: if the integral over what is marginalised out has no closed form.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -30,11 +29,10 @@ class LogProb(Loss):
         scored, computed = p.scored_var()
         super().__init__([p], input_var=[*scored, *p.cond_var], optional_var=computed)
         self._p = (p,)  # in a tuple, lest it be registered
-        self._factors = p.ancestral
 
     @property
     def formula(self) -> Formula:
         return Log(self._p[0].density)
 
     def evaluate(self, scope: Scope) -> Term:
-        return log_density(scope, self._factors, self)
+        return self._p[0].evaluate_log_prob(scope, self)

@@ -82,6 +82,22 @@ class ScoredConditional(Conditional, Protocol):
         ...
 
 
+class GaussianConditional(ScoredConditional, Protocol):
+    """What the `conditional` of a leaf that `is_gaussian` returns.
+
+    Attributes:
+        features: the shape of one datum.
+        like: a tensor of its dtype, on its device.
+    """
+
+    features: tuple[int, ...]
+    like: Tensor
+
+    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, Term, Term]:
+        """W(x - μ), `(*dims, D)`, W times a matrix `(D, K)`, and log|W|, where WᵀW is the precision; x is 0 if there is no value."""
+        ...
+
+
 class Evaluable(Protocol):
     """What a scope evaluates: a loss."""
 

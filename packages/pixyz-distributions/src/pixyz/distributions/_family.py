@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, suggest
+from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, linear_inputs, matrix_of, suggest
 
 from ._given import Given, same_family_kl
 from ._supports import Support
@@ -158,6 +158,11 @@ class Family(Leaf):
         """The x at which `cdf` is u in (0, 1)."""
         raise NotImplementedError
 
+    @staticmethod
+    def whitener(params: Params, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """For normal families: the function t -> Wt on matrices `(count, K)`, where WᵀW is the precision, and log|W|."""
+        raise NotImplementedError
+
     @classmethod
     def event_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
         """The shape of one event, from the parameters' shapes: the trailing dims of the first parameter whose events have the same rank."""
@@ -169,7 +174,26 @@ class Family(Leaf):
         """Whether the family writes this function, as in `Normal.knows("kl")`."""
         return getattr(cls, function) is not getattr(Family, function)
 
-    def kl_rule(self, other: Leaf) -> Any:
+    @property
+    def linear_var(self) -> frozenset[str]:
+        if not self.is_gaussian or self._returns_parameters:
+            return frozenset()
+        linear = {v for k, v in self.given_variables.items() if k == "loc"}
+        other = {v for k, v in self.given_variables.items() if k != "loc"}
+        if self.given_networks is not None:
+            for name in self.given_networks.names:
+                taken = self.given_networks.takes(name)
+                straight = linear_inputs(self.given_networks.network(name), taken) if name == "loc" else frozenset()
+                linear |= straight
+                other |= set(taken) - straight
+        return frozenset(linear - other)
+
+    def linear_map(self, name: str) -> Tensor | None:
+        if self.given_networks is None or name in self.given_variables.values():
+            return None
+        return matrix_of(self.given_networks.network("loc"), name)
+
+    def kl_rule(self, other: Single) -> Any:
         return same_family_kl if isinstance(other, Family) and other._declared is self._declared and self.knows("kl") else None
 
     @staticmethod
@@ -198,6 +222,7 @@ class Family(Leaf):
             if cls.knows("icdf") and not cls.knows("rsample"):
                 cls.rsample = staticmethod(lambda params, shape: cls.icdf(params, uniform_draw(params, shape)))
             cls.has_rsample, cls.has_enumerate = cls.knows("rsample"), cls.knows("enumerate_support")
+            cls.is_gaussian = cls.knows("whitener")
 
     def _features_shape(self, dim: int | None, features_shape: Iterable[int] | None) -> Shape | None:
         if dim is not None and features_shape is not None:

@@ -1,5 +1,6 @@
 """A family with its parameters, in one evaluation: shapes and supports checked, dims aligned, features summed."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,36 @@ class Given:
 
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
         """log p of every event, `(*dims, *features)` without those of the event, and the dims."""
-        x, dims, _ = values[0]
+        x, dims = self._checked(values[0], factor, validate)
+        target = union(dims, self.dims)
+        return self.family.log_density(self.aligned(target), align(x, dims, target)), target
+
+    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, Term, Term]:
+        """W(x - μ), `(*dims, D)`, W times a matrix `(D, K)`, and log|W|, where WᵀW is the precision; x is 0 if there is no value.
+
+        Only for families that write `whitener`.
+        """
+        count = math.prod(self.features)
+        rest = [name for name in self.terms if name != "loc"]
+        dims = union(*[self.terms[name].dims for name in rest])
+        white, log_det = self.family.whitener(self._as_vectors({k: align(*self.terms[k], dims) for k in rest}), count)
+        target = union(self.dims, () if value is None else value.dims)
+        params = self._as_vectors(self.aligned(target))
+        gap = -params.pop("loc")
+        if value is not None:
+            x, x_dims = self._checked(value, factor, validate)
+            gap = gap + align(x if self.features else x.unsqueeze(-1), x_dims, target)
+        gap = gap.expand(*gap.shape[: max(gap.ndim - 1, 0)], count)
+        residual = self.family.whitener(params, count)[0](gap.unsqueeze(-1)).squeeze(-1)
+        return Term(residual, target), Term(white(matrix), dims), Term(log_det, dims)
+
+    def _as_vectors(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters; those of a distribution over numbers as of one over vectors of one element."""
+        return params if self.features else {k: t.unsqueeze(-1) for k, t in params.items()}
+
+    def _checked(self, value: Binding, factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
+        """The value, if its batch, features, kind and support fit."""
+        x, dims, _ = value
         name = factor.var[0]
         if BATCH in dims:
             batch = x.shape[len(dims) - 1]
@@ -77,13 +107,11 @@ class Given:
                 f"{factor}: {name} has features {tuple(x.shape[len(dims) :])}, but {whose} {' and '.join(self.terms)} have {self.features}."
                 + (f" Declare them: dim={x.shape[-1]}, or features_shape." if self.features == () and not self.family.has_network else "")
             )
-        support: Support = self.family.value_support
-        if not x.is_floating_point() and support.whole:
+        if not x.is_floating_point() and self.family.value_support.whole:
             x = x.to(self.like.dtype)
         if validate:
             self._check_value(x, name, factor)
-        target = union(dims, self.dims)
-        return self.family.log_density(self.aligned(target), align(x, dims, target)), target
+        return x, dims
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, `(*dims, *features)`."""

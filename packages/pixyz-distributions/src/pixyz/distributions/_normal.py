@@ -1,6 +1,7 @@
 """The normal distribution."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -58,6 +59,12 @@ class Normal(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         return params["loc"] + params["scale"] * torch.special.ndtri(u)
+
+    @staticmethod
+    def whitener(params: Params, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        scale = params["scale"]
+        scale = scale.expand(*scale.shape[: max(scale.ndim - 1, 0)], count)
+        return lambda t: t / scale.unsqueeze(-1), -scale.log().sum(-1)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

@@ -1,6 +1,7 @@
 """Families of vectors whose elements depend on one another."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.distributions as td
@@ -53,6 +54,11 @@ class MultivariateNormal(Family):
         return _log_diagonal(b) - _log_diagonal(a) + 0.5 * (trace + shift - a.shape[-1])
 
     @staticmethod
+    def whitener(params: Params, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        tril = _tril(params)
+        return lambda t: torch.linalg.solve_triangular(tril, t, upper=False), -_log_diagonal(tril)
+
+    @staticmethod
     def mean_of(params: Params) -> Tensor:
         return params["loc"]
 
@@ -91,6 +97,11 @@ class LowRankMultivariateNormal(TorchFamily):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         return MultivariateNormal.kl(_dense(p), _dense(q))
+
+    @staticmethod
+    def whitener(params: Params, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        tril = _tril(_dense(params))
+        return lambda t: torch.linalg.solve_triangular(tril, t, upper=False), -_log_diagonal(tril)
 
 
 class PowerSpherical(Family):
@@ -171,10 +182,10 @@ def _log_diagonal(tril: Tensor) -> Tensor:
     return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-def _dense(params: Params) -> Params:
+def _dense(params: Params) -> dict[str, Tensor]:
     """The parameters of a low-rank normal as those of a multivariate normal."""
     factor = params["cov_factor"]
-    return {"loc": params["loc"], "covariance_matrix": factor @ factor.mT + torch.diag_embed(params["cov_diag"])}
+    return {**params, "covariance_matrix": factor @ factor.mT + torch.diag_embed(params["cov_diag"])}
 
 
 def _log_surface(kappa: Tensor, d: int) -> Tensor:

@@ -1,0 +1,60 @@
+"""Single conditionals: what stands as one factor in a joint."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ._distribution import Distribution
+from ._formula import Formula
+from ._scope import Binding, Conditional, Factor, Scope
+
+
+class Single(Distribution):
+    """A distribution that is one factor, p(x|z), wherever it stands.
+
+    Written by a subclass: `conditional`; and what estimators and exact sums ask of it. One that is made of other distributions asks the
+    scope for them, and registers their leaves instead of a `leaf_text` of its own.
+
+    Attributes:
+        has_rsample: whether its draws have gradients.
+        has_enumerate: whether it takes finitely many values.
+        is_deterministic: whether it computes its variables.
+        is_gaussian: whether it is normal, and its conditional writes `whitened`.
+        linear_var: the conditioning variables in which it is declared linear: its mean is, and nothing else depends on them.
+    """
+
+    distribution_name: ClassVar[str] = ""
+    has_rsample: bool = False
+    has_enumerate: bool = False
+    is_deterministic: bool = False
+    is_gaussian: bool = False
+    hidden_var = frozenset()
+
+    @abstractmethod
+    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Conditional:
+        """This distribution given its inputs, in the order of `cond_var`. A part is asked for through the scope."""
+
+    def kl_rule(self, other: "Single") -> Any:
+        """A function of both conditionals that gives KL[self||other] as a term, or None if no closed form is known."""
+        return None
+
+    @property
+    def linear_var(self) -> frozenset[str]:
+        return frozenset()
+
+    def linear_map(self, name: str) -> Tensor | None:
+        """The matrix `(D, D_in)` by which the mean depends on a variable of `linear_var`; None for the identity."""
+        raise NotImplementedError
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:  # type: ignore[override]
+        return (Factor(self, self.var, self.cond_var),)
+
+    @property
+    def ancestral(self) -> tuple[Factor, ...]:  # type: ignore[override]
+        return self.factors
+
+    @property
+    def formula(self) -> Formula:
+        return self.density
