@@ -6,13 +6,17 @@ The interfaces stand below the operators that they are written with, so their me
 from collections.abc import Iterable
 from typing import Any
 
+from torch import Tensor
+
+from ._conditioning import condition, divide
 from ._distribution import Distribution
-from ._errors import KindError
+from ._errors import FormulaError, KindError
 from ._expectation import Expectation
 from ._joint import Joint, marginalize, multiply, rename
 from ._log_prob import LogProb
 from ._loss import Loss, Operand
 from ._operators import Mean, Product, Quotient, Sum, Total, as_loss, product_factors, signed_terms
+from ._posterior import posterior
 
 
 def _add(self: Loss, other: Operand) -> Loss:
@@ -100,6 +104,56 @@ def _marginalize_var(self: Distribution, names: str | Iterable[str]) -> Joint:
     return marginalize(self, names)
 
 
+def _posterior(self: Distribution, names: str | Iterable[str] = ()) -> Distribution:
+    """p(names | what else p shows), exact; without names, of what was marginalised out.
+
+    Args:
+        names: the variables to infer, shown or marginalised out.
+
+    Raises:
+        FormulaError: for a variable that p does not have.
+        IntractableError: if a variable to infer, or to sum or integrate out, is neither finite nor linear-Gaussian.
+
+    Examples:
+        >>> from torch import nn
+        >>> from pixyz.distributions import Normal
+        >>> p = Normal("p(x|z)", loc=nn.Linear(2, 3), scale=0.1) * Normal("p(z)", loc=0.0, scale=1.0, dim=2)
+        >>> print(p.posterior("z").formula)
+        p(z|x) = p(x,z)/p(x)
+    """
+    if not names and not self.hidden_var:
+        raise FormulaError(f"{self.prob_text} hides nothing, so say what to infer: posterior({self.var[-1]!r}).")
+    return posterior(self, names or sorted(self.hidden_var))
+
+
+def _condition(self: Distribution, **values: Tensor | float) -> Joint:
+    """The distribution of the other variables, given these values, `(*features)`, the same for all data.
+
+    A variable that others stand above needs their posterior, which must be exact.
+
+    Raises:
+        FormulaError: for a variable that p does not have, or if none is left.
+        IntractableError: if that posterior is not exact.
+
+    Examples:
+        >>> from pixyz.distributions import Normal
+        >>> p = Normal("p(x|y)", loc="y", scale=1.0)
+        >>> print(p.condition(y=2.0).formula, p.condition(y=2.0).mean())
+        p(x|y=2) tensor([2.])
+    """
+    return condition(self, values)
+
+
+def _divide(self: Distribution, other: Distribution) -> Distribution:
+    """p(x,z)/p(x) = p(z|x): a joint divided by a marginal, or by some of its factors.
+
+    Raises:
+        FormulaError: if `other` is neither.
+        IntractableError: if the conditional is not exact.
+    """
+    return divide(self, other)
+
+
 def bind() -> None:
     """Sets the methods; the package does so once."""
     loss: dict[str, Any] = {
@@ -121,6 +175,9 @@ def bind() -> None:
         "log_prob": _log_prob,
         "replace_var": _replace_var,
         "marginalize_var": _marginalize_var,
+        "posterior": _posterior,
+        "condition": _condition,
+        "__truediv__": _divide,
     }
     for owner, methods in ((Loss, loss), (Distribution, distribution)):
         for name, method in methods.items():

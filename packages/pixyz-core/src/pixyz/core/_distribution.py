@@ -1,18 +1,20 @@
 """What a distribution is: variables, conditioning variables, sampling and a likelihood, whether single or joint."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ._density import log_density
+from ._density import compute, log_density
 from ._dims import BATCH, Term, spread
-from ._errors import BoundVariableError, IntractableError, KindError
+from ._errors import BoundVariableError, FormulaError, IntractableError, KindError
 from ._formula import Density, Formula, Log
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Factor, Scope
 from ._values import open_scope
+from ._variables import is_whole, suggest
 
 if TYPE_CHECKING:
     from ._loss import Loss
@@ -43,6 +45,9 @@ class Distribution(nn.Module):
         def __mul__(self, other: "Distribution") -> "Distribution": ...
         def replace_var(self, **names: str) -> "Distribution": ...
         def marginalize_var(self, names: str | Iterable[str]) -> "Distribution": ...
+        def posterior(self, names: str | Iterable[str] = ()) -> "Distribution": ...
+        def condition(self, **values: Tensor | float) -> "Distribution": ...
+        def __truediv__(self, other: "Distribution") -> "Distribution": ...
 
     def sample(
         self,
@@ -110,19 +115,69 @@ class Distribution(nn.Module):
             )
         return {**given, **drawn} if return_all else drawn
 
-    def log_likelihood(self, values: Mapping[str, Any], *, sample_dims: Mapping[str, int] | None = None) -> Tensor:
-        """log p(var|cond_var) in nats, `(batch,)`, summed over the features.
+    def log_likelihood(
+        self,
+        values: Mapping[str, Any],
+        *,
+        sample_dims: Mapping[str, int] | None = None,
+        proposal: "Distribution | None" = None,
+        num_samples: int = 1000,
+    ) -> Tensor:
+        r"""log p(var|cond_var) in nats, `(batch,)`, summed over the features; exact, unless there is a proposal.
+
+        What is marginalised out is summed or integrated out exactly where it is finite or linear-Gaussian. Elsewhere a proposal q
+        estimates the integral by importance sampling; the estimate is a lower bound in expectation, tight as K grows:
+
+        $$\log p(x) \approx \log\frac{1}{K}\sum_{k=1}^{K} \frac{p(x, z_k)}{q(z_k|x)}, \qquad z_k \sim q(z|x)$$
 
         Args:
             values: `(batch, *features)` for every variable; other keys are ignored.
             sample_dims: how many sample dims stand before the batch of a variable, `{"z": 1}`; the result has them too.
+            proposal: q, which draws variables that are marginalised out, or that have no value.
+            num_samples: K.
+
+        Raises:
+            MissingVariableError: if a variable has no value.
+            IntractableError: if an integral has no closed form, and no proposal is given.
+
+        Source:
+            Burda et al. (2016), eq. 8, https://arxiv.org/abs/1509.00519
         """
+        if proposal is not None:
+            if sample_dims:
+                raise KindError(f"log {self.prob_text}: sample_dims and a proposal, whose draws have a sample dim, exclude one another.")
+            return self._importance(values, proposal, num_samples)
         scored, computed = self.scored_var()
         who = Log(self.density)
         scope = open_scope(values, needed=[*scored, *self.cond_var], optional=computed, who=who, sample_dims=sample_dims)
         tensor, dims = self.evaluate_log_prob(scope, who)
         target = dims if BATCH in dims else (*dims, BATCH)
         return spread(tensor, dims, target, scope.sizes(target))
+
+    def _importance(self, values: Mapping[str, Any], proposal: "Distribution", num_samples: int) -> Tensor:
+        """The estimate of log p by `num_samples` draws from the proposal."""
+        need_distribution(proposal, f"log {self.prob_text}: proposal")
+        if not is_whole(num_samples) or num_samples < 1:
+            raise KindError(f"log {self.prob_text}: num_samples must be a whole number of at least 1; got {num_samples!r}.")
+        model = self.showing(proposal.var)
+        for v in proposal.var:
+            if v not in model.var:
+                raise FormulaError(
+                    f"log {self.prob_text}: the proposal {proposal.prob_text} draws {v}, which is no variable of it.{suggest(v, model.var)}"
+                )
+            if v in values:
+                raise BoundVariableError(
+                    f"log {self.prob_text}: {v} has a value, and {proposal.prob_text} draws it as well; leave one of them out."
+                )
+        batch = next((values[v].shape[0] for v in (*model.var, *model.cond_var) if isinstance(values.get(v), Tensor)), None)
+        drawn = {**values, **proposal.sample(values, sample_shape=[num_samples], batch_size=batch, return_all=False)}
+        sample_dims = dict.fromkeys(proposal.var, 1)
+        weights = model.log_likelihood(drawn, sample_dims=sample_dims) - proposal.log_likelihood(drawn, sample_dims=sample_dims)
+        return weights.logsumexp(0) - math.log(num_samples)
+
+    def showing(self, names: Iterable[str]) -> "Distribution":
+        """The same distribution before these variables were marginalised out."""
+        return self
 
     def evaluate_log_prob(self, scope: Scope, who: object) -> Term:
         """log p(var|cond_var) in a scope, `(*dims)`."""
@@ -190,16 +245,14 @@ class Distribution(nn.Module):
         Raises:
             IntractableError: for a joint, or a distribution that has no parameters.
         """
-        factor = self._only_factor("parameters")
-        scope = open_scope(values, needed=self.cond_var, who=self.density)
+        factor, scope = self._only_factor("parameters", values)
         terms = getattr(scope.conditional(factor), "terms", None)
         if not isinstance(terms, Mapping):
             raise IntractableError(f"{factor} ({factor.dist.distribution_name}) has no parameters.")
         return {name: term.tensor for name, term in terms.items()}
 
     def _statistic(self, what: str, values: Mapping[str, Any] | None, instead: str) -> Tensor:
-        factor = self._only_factor(what)
-        scope = open_scope(values, needed=self.cond_var, who=self.density)
+        factor, scope = self._only_factor(what, values)
         term = self._term(what, factor, scope, instead)
         return spread(term.tensor, term.dims, (BATCH,), [scope.batch])
 
@@ -212,10 +265,16 @@ class Distribution(nn.Module):
                 f"{instead.format(p=self.name, x=factor.var[0])}."
             ) from None
 
-    def _only_factor(self, what: str) -> Factor:
-        if len(self.factors) > 1 or self.hidden_var:
+    def _only_factor(self, what: str, values: Mapping[str, Any] | None) -> tuple[Factor, Scope]:
+        """The one factor that is not merely computed and hidden, and the scope in which it has its inputs."""
+        computed = [f for f in self.ancestral if f.dist.is_deterministic and self.hidden_var.issuperset(f.var)]
+        others = [f for f in self.ancestral if f not in computed]
+        if len(others) > 1 or not self.hidden_var.isdisjoint(others[0].var):
             raise IntractableError(f"{self.prob_text}: the {what} of a joint is not known in closed form; ask its conditionals, or sample.")
-        return next(iter(self.factors))
+        scope = open_scope(values, needed=self.cond_var, who=self.density)
+        for factor in computed:
+            scope = compute(scope, factor)
+        return others[0], scope
 
     @property
     def prob_text(self) -> str:

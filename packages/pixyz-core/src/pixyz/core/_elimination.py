@@ -26,14 +26,12 @@ class Eliminated(NamedTuple):
 
     Attributes:
         log_evidence: the log of the sum and integral over all hidden variables, `(*dims)`.
-        products: for each step the potentials that it multiplied, if they were kept.
-        steps: the steps, in the order taken.
+        last: the steps that came last, in the order taken, each with the potentials that it multiplied.
         points: by the leaf that defines it, all values of a finite variable, or a zero of a Gaussian one.
     """
 
     log_evidence: Term
-    products: list[Stack]
-    steps: tuple[Step, ...]
+    last: list[tuple[Step, Stack]]
     points: dict[Any, Tensor]
 
 
@@ -45,13 +43,15 @@ class Elimination:
         hidden: the variables to eliminate.
         last: those of them that are eliminated after all others, so that they can be drawn.
         who: the density, for the messages.
+        instead: what to do where it cannot be done, for the messages.
 
     Raises:
         IntractableError: if a hidden variable is neither finite nor linear-Gaussian.
     """
 
-    def __init__(self, factors: Sequence[Factor], hidden: frozenset[str], *, last: Iterable[str] = (), who: object) -> None:
+    def __init__(self, factors: Sequence[Factor], hidden: frozenset[str], *, last: Iterable[str] = (), who: object, instead: str) -> None:
         self.who = who
+        self.instead = instead
         self.hidden = hidden
         try:
             kinds = kinds_of(factors, hidden)
@@ -59,16 +59,23 @@ class Elimination:
             self.copies = group_copies([f for f in factors if f not in self.computed], kinds)
         except NotClosedError as reason:
             raise IntractableError(
-                f"{who} needs the integral over {', '.join(sorted(hidden))}, which is not known in closed form: {reason}. "
-                "Estimate it with log_likelihood(values, proposal=q, num_samples=1000), score the joint, or bound it with an ELBO."
+                f"{who} needs the integral over {', '.join(sorted(hidden))}, which is not known in closed form: {reason}. {instead}"
             ) from None
         finite = frozenset(v for v, kind in kinds.items() if kind == FINITE)
         stacks = [c.hidden_members for c in self.copies]
         last = tuple(last)
+        self.kinds = kinds
+        self.owners = {m[0]: c.factor.dist for c in self.copies for m in c.members if c.kinds[0] != OBSERVED}
         self._orders = {b: order_steps(stacks, finite, last, batched=b) for b in (True, False)}
 
-    def run(self, scope: Scope, *, keep: bool = False) -> Eliminated:
-        """The log-evidence in a scope that binds what is not hidden; with `keep`, what draws are made from."""
+    @property
+    def last_variables(self) -> frozenset[str]:
+        """Those that are eliminated last; more than was asked for where a finite one stands above a Gaussian one."""
+        steps, first = self._orders[True]
+        return frozenset(v for step in steps[first:] for v in step.variables)
+
+    def run(self, scope: Scope) -> Eliminated:
+        """The log-evidence in a scope that binds what is not hidden, and what draws are made from."""
         # A hidden name is a dummy: what else may be called so out there is not meant.
         visible = {name: b for name, b in scope.bindings.items() if name not in self.hidden}
         scope = Scope(scope.shared, visible, scope.batch, scope.samples, scope.group)
@@ -89,19 +96,18 @@ class Elimination:
         for copies, stack, count in zip(self.copies, stacks, counts):
             if not copies.places:
                 total = add(stack, count)
-        products: list[Stack] = []
+        last: list[tuple[Step, Stack]] = []
         widest = max([points[owner].shape[0] for c in self.copies for owner, k in zip(c.owners, c.kinds) if k == FINITE], default=0)
-        steps = self._orders[widest <= _SEQUENTIAL_ABOVE]
-        for step in steps:
+        steps, first = self._orders[widest <= _SEQUENTIAL_ABOVE]
+        for number, step in enumerate(steps):
             product = multiply(stacks, step)
             self._check_table(product, step)
             stacks.append(eliminate(product, step))
-            if keep:
-                products.append(product)
+            if number >= first:
+                last.append((step, product))
             if not step.neighbours[0]:
                 total = add(stacks[-1], len(step.variables))
-        assert total is not None
-        return Eliminated(total, products, steps, points)
+        return Eliminated(Term(torch.zeros(()), ()) if total is None else total, last, points)
 
     def _check_table(self, product: Stack, step: Step) -> None:
         over = (step.variables[0], *step.neighbours[0])[: step.is_finite + step.finite_neighbours]
@@ -109,8 +115,7 @@ class Elimination:
         if size > _MAX_TABLE:
             raise IntractableError(
                 f"{self.who}: summing out {step.variables[0]} takes a table over {', '.join(over)} with {size} entries, "
-                f"more than {_MAX_TABLE}. "
-                "Estimate it with log_likelihood(values, proposal=q, num_samples=1000)."
+                f"more than {_MAX_TABLE}. {self.instead}"
             )
 
     def _stack(self, copies: Copies, scope: Scope, points: dict[Any, Tensor]) -> Stack:
@@ -143,8 +148,7 @@ class Elimination:
         size = conditional.support_size()
         if size > MAX_ENUMERATE:
             raise IntractableError(
-                f"{self.who}: summing out {factor.var[0]} from {factor} takes {size} values, more than {MAX_ENUMERATE}. "
-                "Estimate it with log_likelihood(values, proposal=q, num_samples=1000)."
+                f"{self.who}: summing out {factor.var[0]} from {factor} takes {size} values, more than {MAX_ENUMERATE}. {self.instead}"
             )
         return conditional.enumerate_support()[0]
 

@@ -27,11 +27,12 @@ class Symbol(Formula):
 
 @dataclass(frozen=True)
 class Density(Formula):
-    """`p(x|z)`."""
+    """`p(x|z,y=1)`: what is given by name, and what has a value, with the value's text."""
 
     name: str
     var: tuple[str, ...]
     cond_var: tuple[str, ...] = ()
+    given: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,15 @@ class Juxtaposed(Formula):
 
 @dataclass(frozen=True)
 class Integral(Formula):
-    """`∫p(x|z)p(z)dz`: variables integrated (or summed) out."""
+    """`∫p(x|z)p(z)dz`: variables integrated out."""
+
+    body: Formula
+    var: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summation(Formula):
+    """`Σ_k p(x|k)p(k)`: variables summed out."""
 
     body: Formula
     var: tuple[str, ...]

@@ -9,7 +9,8 @@ from ._dims import Term
 from ._distribution import Distribution
 from ._elimination import Elimination
 from ._errors import FormulaError
-from ._formula import Equation, Formula, Integral, Juxtaposed, Log
+from ._fixed import Fixed
+from ._formula import Density, Equation, Formula, Integral, Juxtaposed, Log, Summation
 from ._leaves import register_leaves
 from ._scope import Factor, Scope
 from ._variables import check_names, fresh_name, suggest
@@ -43,7 +44,7 @@ class Joint(Distribution):
         self.ancestral = _ancestral(self.factors, owner)
         self.var = tuple(v for v in owner if v not in self.hidden_var)
         self.cond_var = tuple(dict.fromkeys(c for f in self.factors for c in f.cond_var if c not in owner))
-        names = {f.dist.name for f in self.factors}
+        names = {f.dist.name for f in self.factors if not isinstance(f.dist, Fixed)}
         self.name = names.pop() if len(names) == 1 else "p"
         register_leaves(self, [f.dist for f in self.factors])
 
@@ -54,10 +55,18 @@ class Joint(Distribution):
         Raises:
             IntractableError: if that has no closed form.
         """
-        return Elimination(self.ancestral, self.hidden_var, who=Log(self.density))
+        hidden = ", ".join(sorted(self.hidden_var))
+        instead = (
+            "Estimate it with log_likelihood(values, proposal=q, num_samples=1000), where q draws what is hidden, "
+            f"score the joint, with {hidden} given, or bound it with an ELBO."
+        )
+        return Elimination(self.ancestral, self.hidden_var, who=Log(self.density), instead=instead)
 
     def evaluate_log_prob(self, scope: Scope, who: object) -> Term:
         return self.elimination.run(scope).log_evidence if self.hidden_var else super().evaluate_log_prob(scope, who)
+
+    def showing(self, names: Iterable[str]) -> "Joint":
+        return Joint(self.factors, self.hidden_var.difference(names)) if self.hidden_var else self
 
     def scored_var(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if self.hidden_var:
@@ -65,17 +74,39 @@ class Joint(Distribution):
         return super().scored_var()
 
     @property
+    def density(self) -> Density:
+        return self._density_of(self.name, self.var, self.cond_var, self._fixed())
+
+    @property
     def formula(self) -> Formula:
-        if len(self.factors) == 1 and not self.hidden_var:
+        fixed = self._fixed()
+        factors = [f for f in self.factors if f.var[0] not in fixed]
+        hidden = {v: f for f in factors for v in f.var if v in self.hidden_var}
+        if len(factors) == 1 and not hidden:
             return self.density
-        body: Formula = Juxtaposed(tuple(f.density for f in self.factors))
-        if self.hidden_var:
-            body = Integral(body, tuple(v for f in self.factors for v in f.var if v in self.hidden_var))
-        return Equation(self.density, body)
+        body: Formula = Juxtaposed(tuple(self._density_of(f.dist.name, f.var, f.cond_var, fixed) for f in factors))
+        summed = tuple(v for v, f in hidden.items() if f.dist.has_enumerate)
+        integrated = tuple(v for v in hidden if v not in summed)
+        body = Summation(body, summed) if summed else body
+        return Equation(self.density, Integral(body, integrated) if integrated else body)
+
+    def _fixed(self) -> dict[str, str]:
+        """The variables that have one value, and its text."""
+        return {f.var[0]: f.dist.text for f in self.factors if isinstance(f.dist, Fixed)}
+
+    def _density_of(self, name: str, var: tuple[str, ...], cond_var: tuple[str, ...], fixed: Mapping[str, str]) -> Density:
+        """The node where fixed variables stand with their values."""
+        own = tuple(c for c in cond_var if c not in fixed)
+        given = {c: fixed[c] for c in cond_var if c in fixed} if var is not self.var else fixed
+        return Density(name, var, own, tuple(given.items()))
 
     def _architecture(self) -> tuple[str, str]:
-        lines = [f"{f} ({f.dist.distribution_name}): {nn.Module.__repr__(f.dist)}" for f in self.ancestral]
-        return "", "\n".join(lines)
+        return "", self.networks()
+
+    def networks(self) -> str:
+        """The factors, parents first, each with its family and network."""
+        lines = [f"{f} ({f.dist.distribution_name}): {nn.Module.__repr__(f.dist)}" for f in self.ancestral if not isinstance(f.dist, Fixed)]
+        return "\n".join(lines)
 
 
 def multiply(left: Distribution, right: Distribution) -> Joint:

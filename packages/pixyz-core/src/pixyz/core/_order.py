@@ -47,25 +47,29 @@ class Step:
     finite_neighbours: int
 
 
-def order_steps(stacks: Sequence[Members], finite: frozenset[str], last: Iterable[str] = (), *, batched: bool = True) -> tuple[Step, ...]:
+def order_steps(
+    stacks: Sequence[Members], finite: frozenset[str], last: Iterable[str] = (), *, batched: bool = True
+) -> tuple[tuple[Step, ...], int]:
     """Steps that eliminate every variable of these stacks; the result of step i is stack `len(stacks) + i`.
 
     Args:
         stacks: for each, the variables of its members, the finite ones first.
         finite: the variables that are summed out.
-        last: variables that are eliminated after all others.
+        last: variables that are eliminated after all others; finite ones that Gaussian ones among them depend on are, too.
         batched: to prefer many variables at once; else those with the fewest neighbours, which costs more steps and less arithmetic.
+
+    Returns:
+        The steps, and how many of them come before the last.
     """
     graph = _Graph(stacks, finite)
-    steps: list[Step] = []
-    last = frozenset(last)
-    for group in (lambda v: v not in last), (lambda v: v in last):
-        open_ = {v for v in graph.incident if group(v)}
-        while open_:
-            step = graph.next_step(open_, batched)
-            steps.append(step)
-            open_.difference_update(step.variables)
-    return tuple(steps)
+    waiting = frozenset(last)
+    first: list[Step] = []
+    while (step := graph.next_step(waiting, batched)) is not None:
+        first.append(step)
+    rest: list[Step] = []
+    while (step := graph.next_step(frozenset(), batched)) is not None:
+        rest.append(step)
+    return (*first, *rest), len(first)
 
 
 class _Graph:
@@ -109,19 +113,21 @@ class _Graph:
         new = self.pattern[v] = self._places(v)
         self.alike.setdefault(new, {})[v] = None
 
-    def next_step(self, open_: set[str], batched: bool) -> Step:
-        """Eliminates the best group of variables that look alike."""
+    def next_step(self, waiting: frozenset[str], batched: bool) -> Step | None:
+        """Eliminates the best group of variables that look alike and need not wait; None where none can go."""
 
         def cost(pattern: Pattern) -> tuple[int, int, int]:
             degree, count = max(p for _, places in pattern for p in places), len(self.alike[pattern])
             return (max(degree, 2), -count, degree) if batched else (degree, -count, 0)
 
-        possible = [p for p, alike in self.alike.items() if self._can_go(p, next(iter(alike))) and not open_.isdisjoint(alike)]
+        possible = [p for p, alike in self.alike.items() if self._can_go(p, next(iter(alike))) and any(v not in waiting for v in alike)]
+        if not possible:
+            return None
         best = min(possible, key=cost)
         chosen: list[str] = []
         blocked: set[str] = set()
         for v in self.alike[best]:
-            if v in open_ and v not in blocked:
+            if v not in waiting and v not in blocked:
                 chosen.append(v)
                 blocked.update(self.neighbours(v))
         return self._eliminate(chosen, best)

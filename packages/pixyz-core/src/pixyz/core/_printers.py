@@ -18,6 +18,7 @@ class Style:
     density: str
     comma: str
     integral: str
+    summation: str
     differential: str
     log: str
     ratio: str
@@ -48,6 +49,7 @@ TEXT = Style(
     density="{name}({args})",
     comma=",",
     integral="∫{body}{differentials}",
+    summation="Σ_{var} {body}",
     differential="d{name}",
     log="log {body}",
     ratio="{top}/{bottom}",
@@ -67,6 +69,7 @@ UNICODE = Style(
     density="{name}({args})",
     comma=",",
     integral="∫{body}{differentials}",
+    summation="Σ_{var} {body}",
     differential=" d{name}",
     log="log {body}",
     ratio="{top}/{bottom}",
@@ -86,6 +89,7 @@ LATEX = Style(
     density="{name}({args})",
     comma=",",
     integral=r"\int {body}{differentials}",
+    summation=r"\sum_{{{var}}} {body}",
     differential=r"\,\mathrm{{d}}{name}",
     log=r"\log {body}",
     ratio=r"\frac{{{top}}}{{{bottom}}}",
@@ -124,14 +128,17 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             return s.number(value), _ATOM if value >= 0 else _SUM
         case f.Symbol(name):
             return s.name(name), _ATOM
-        case f.Density(name, var, cond_var):
-            args = names(var) + ("|" + names(cond_var) if cond_var else "")
+        case f.Density(name, var, cond_var, given):
+            behind = [*map(s.name, cond_var), *[f"{s.name(v)}={text}" for v, text in given]]
+            args = names(var) + ("|" + s.comma.join(behind) if behind else "")
             return s.density.format(name=s.name(name), args=args), _ATOM
         case f.Juxtaposed(factors):
             return "".join(at_least(_ATOM, x) for x in factors), _ATOM if len(factors) == 1 else _PRODUCT
         case f.Integral(body, var):
             differentials = "".join(s.differential.format(name=s.name(v)) for v in var)
             return s.integral.format(body=at_least(_PRODUCT, body), differentials=differentials), _SUM
+        case f.Summation(body, var):
+            return s.summation.format(var=names(var), body=at_least(_PRODUCT, body)), _SUM
         case f.Equation(left, right):
             return f"{whole(left)} = {whole(right)}", 0
         case f.Log(f.Ratio() as body):
