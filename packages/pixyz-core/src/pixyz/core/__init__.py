@@ -21,7 +21,6 @@ from ._given_networks import GivenNetworks
 from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of
-from ._linear import linear_inputs, matrix_of
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._network import Outputs, common_sizes
@@ -72,8 +71,6 @@ __all__ = [
     "fold",
     "formula",
     "leaves_of",
-    "linear_inputs",
-    "matrix_of",
     "need_distribution",
     "need_scalar",
     "parse_density",

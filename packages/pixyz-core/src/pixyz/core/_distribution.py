@@ -12,7 +12,7 @@ from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, FormulaError, IntractableError, KindError
 from ._formula import Density, Formula, Log
 from ._printers import LATEX, TEXT, UNICODE, render
-from ._scope import Factor, Scope
+from ._scope import Factor, Scope, Summarised
 from ._values import open_scope
 from ._variables import is_whole, suggest
 
@@ -30,6 +30,8 @@ class Distribution(nn.Module):
         factors: its conditionals, in the order written.
         ancestral: its conditionals, parents first.
         hidden_var: variables that it draws and does not show, because they were marginalised out.
+        defined: all variables that its factors define, shown or hidden.
+        fixed: the hidden variables that have one value, with its text.
     """
 
     var: tuple[str, ...]
@@ -38,6 +40,8 @@ class Distribution(nn.Module):
     factors: tuple[Factor, ...]
     ancestral: tuple[Factor, ...]
     hidden_var: frozenset[str]
+    defined: frozenset[str]
+    fixed: Mapping[str, str]
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
 
@@ -229,7 +233,7 @@ class Distribution(nn.Module):
         scope = open_scope(given, needed=self.cond_var, who=self.density)
         means: dict[str, Tensor] = {}
         for factor in self.ancestral:
-            term = self._term("mean", factor, scope, "{p}.sample(values)")
+            term = self._closed_form("mean", scope.conditional(factor), str(factor), f"{self.name}.sample(values)")
             for name in factor.var:
                 scope.bind(name, term.tensor, term.dims)
                 if name not in self.hidden_var:
@@ -245,36 +249,41 @@ class Distribution(nn.Module):
         Raises:
             IntractableError: for a joint, or a distribution that has no parameters.
         """
-        factor, scope = self._only_factor("parameters", values)
+        scope, factor = self._only_factor("parameters", open_scope(values, needed=self.cond_var, who=self.density))
         terms = getattr(scope.conditional(factor), "terms", None)
         if not isinstance(terms, Mapping):
             raise IntractableError(f"{factor} ({factor.dist.distribution_name}) has no parameters.")
         return {name: term.tensor for name, term in terms.items()}
 
     def _statistic(self, what: str, values: Mapping[str, Any] | None, instead: str) -> Tensor:
-        factor, scope = self._only_factor(what, values)
-        term = self._term(what, factor, scope, instead)
+        scope = open_scope(values, needed=self.cond_var, who=self.density)
+        term = self._closed_form(what, self.summarised(what, scope), self.prob_text, instead.format(p=self.name, x=self.var[0]))
         return spread(term.tensor, term.dims, (BATCH,), [scope.batch])
 
-    def _term(self, what: str, factor: Factor, scope: Scope, instead: str) -> Term:
+    def _closed_form(self, what: str, conditional: Summarised, who: str, instead: str) -> Term:
         try:
-            return scope.conditional(factor).statistic(what)
+            return conditional.statistic(what)
         except NotImplementedError:
-            raise IntractableError(
-                f"{factor} ({factor.dist.distribution_name}) has no {what} in closed form here; estimate it by "
-                f"{instead.format(p=self.name, x=factor.var[0])}."
-            ) from None
+            raise IntractableError(f"{who} has no {what} in closed form here; estimate it by {instead}.") from None
 
-    def _only_factor(self, what: str, values: Mapping[str, Any] | None) -> tuple[Factor, Scope]:
+    def summarised(self, what: str, scope: Scope) -> Summarised:
+        """What knows the mean, variance, mode and entropy of this distribution in a scope.
+
+        Raises:
+            IntractableError: for a joint.
+        """
+        scope, factor = self._only_factor(what, scope)
+        return scope.conditional(factor)
+
+    def _only_factor(self, what: str, scope: Scope) -> tuple[Scope, Factor]:
         """The one factor that is not merely computed and hidden, and the scope in which it has its inputs."""
         computed = [f for f in self.ancestral if f.dist.is_deterministic and self.hidden_var.issuperset(f.var)]
         others = [f for f in self.ancestral if f not in computed]
         if len(others) > 1 or not self.hidden_var.isdisjoint(others[0].var):
             raise IntractableError(f"{self.prob_text}: the {what} of a joint is not known in closed form; ask its conditionals, or sample.")
-        scope = open_scope(values, needed=self.cond_var, who=self.density)
         for factor in computed:
             scope = compute(scope, factor)
-        return others[0], scope
+        return scope, others[0]
 
     @property
     def prob_text(self) -> str:

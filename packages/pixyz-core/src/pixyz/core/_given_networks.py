@@ -44,25 +44,37 @@ class GivenNetworks(nn.Module):
         """The plain functions, for `print`."""
         return ", ".join(f"{name}={getattr(f, '__name__', type(f).__name__)}" for name, f in self._functions.items())
 
-    def takes(self, name: str) -> tuple[str, ...]:
-        """The conditioning variables with which the network of this name is called."""
-        keywords = self._by_keyword[name]
-        return self._order if keywords is None else keywords
-
-    def network(self, name: str) -> Callable[..., Any]:
-        """The network of this name."""
-        return self._functions.get(name) or getattr(self, name)
-
     @property
     def names(self) -> tuple[str, ...]:
         """What is given by a network, or `WHOLE`."""
         return tuple(self._by_keyword)
 
+    def takes(self, name: str) -> tuple[str, ...]:
+        """The conditioning variables with which the network of this name is called."""
+        keywords = self._by_keyword[name]
+        return self._order if keywords is None else keywords
+
+    def linear_in(self, name: str) -> frozenset[str]:
+        """The variables in which the network of this name is declared affine: an `nn.Linear`, or the keys of its own `linear_maps`."""
+        network, taken = self._network(name), self.takes(name)
+        if isinstance(network, nn.Linear) and len(taken) == 1:
+            return frozenset(taken)
+        maps = getattr(network, "linear_maps", None)
+        return frozenset(maps).intersection(taken) if isinstance(maps, Mapping) else frozenset()
+
+    def linear_map(self, name: str, variable: str) -> Tensor:
+        """The matrix `(D, D_in)` by which the network of this name depends on a variable of `linear_in`."""
+        network: Any = self._network(name)
+        return network.weight if isinstance(network, nn.Linear) else network.linear_maps[variable]
+
+    def _network(self, name: str) -> Callable[..., Any]:
+        return self._functions.get(name) or getattr(self, name)
+
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """What the networks give: by keyword where a signature has the variables' names, else by position."""
         outputs: dict[str, Any] = {}
         for name, keywords in self._by_keyword.items():
-            network = self.network(name)
+            network = self._network(name)
             if keywords is None:
                 returned = network(*[inputs[v] for v in self._order])
             else:

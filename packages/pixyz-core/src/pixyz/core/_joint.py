@@ -1,6 +1,7 @@
 """Joints: products of conditionals, renamed and marginalised."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 
 from torch import nn
@@ -12,7 +13,8 @@ from ._errors import FormulaError
 from ._fixed import Fixed
 from ._formula import Density, Equation, Formula, Integral, Juxtaposed, Log, Summation
 from ._leaves import register_leaves
-from ._scope import Factor, Scope
+from ._recovery import Recovered
+from ._scope import Factor, Scope, Summarised
 from ._variables import check_names, fresh_name, suggest
 
 
@@ -42,11 +44,33 @@ class Joint(Distribution):
                     )
                 owner[v] = factor
         self.ancestral = _ancestral(self.factors, owner)
+        self.defined = frozenset(owner)
         self.var = tuple(v for v in owner if v not in self.hidden_var)
         self.cond_var = tuple(dict.fromkeys(c for f in self.factors for c in f.cond_var if c not in owner))
-        names = {f.dist.name for f in self.factors if not isinstance(f.dist, Fixed)}
+        self.fixed = {f.var[0]: f.dist.text for f in self.factors if isinstance(f.dist, Fixed)}
+        names = {f.dist.name for f in self.factors if f.var[0] not in self.fixed}
         self.name = names.pop() if len(names) == 1 else "p"
         register_leaves(self, [f.dist for f in self.factors])
+
+    @classmethod
+    def of_two(cls, first: "Distribution", second: "Distribution", written: Sequence[Distribution]) -> "Joint":
+        """The product of two that share no variable of their own, where `first` depends on nothing of `second`.
+
+        Equal to `Joint` of all their factors, in as many steps as there are names, so that long chains can be multiplied up.
+        """
+        left, right = written
+        joint = cls.__new__(cls)
+        nn.Module.__init__(joint)
+        joint.factors = left.factors + right.factors
+        joint.hidden_var = left.hidden_var | right.hidden_var
+        joint.ancestral = first.ancestral + second.ancestral
+        joint.defined = left.defined | right.defined
+        joint.var = left.var + right.var
+        joint.cond_var = tuple(dict.fromkeys(c for p in written for c in p.cond_var if c not in joint.defined))
+        joint.fixed = {**left.fixed, **right.fixed}
+        joint.name = left.name if left.name == right.name else "p"
+        register_leaves(joint, written)
+        return joint
 
     @cached_property
     def elimination(self) -> Elimination:
@@ -65,6 +89,18 @@ class Joint(Distribution):
     def evaluate_log_prob(self, scope: Scope, who: object) -> Term:
         return self.elimination.run(scope).log_evidence if self.hidden_var else super().evaluate_log_prob(scope, who)
 
+    def summarised(self, what: str, scope: Scope) -> Summarised:
+        shown = [f for f in self.factors if not self.hidden_var.issuperset(f.var)]
+        if len(self.var) > 1 or all(f.dist.is_deterministic for f in self.factors if f not in shown):
+            return super().summarised(what, scope)
+        return Recovered(self._summary, scope, self.var)
+
+    @cached_property
+    def _summary(self) -> Elimination:
+        """What leaves the shown variable to the last."""
+        instead = "Estimate it from draws."
+        return Elimination(self.ancestral, self.hidden_var.union(self.var), last=self.var, who=self.density, instead=instead)
+
     def showing(self, names: Iterable[str]) -> "Joint":
         return Joint(self.factors, self.hidden_var.difference(names)) if self.hidden_var else self
 
@@ -75,30 +111,24 @@ class Joint(Distribution):
 
     @property
     def density(self) -> Density:
-        return self._density_of(self.name, self.var, self.cond_var, self._fixed())
+        return Density(self.name, self.var, self.cond_var, tuple(self.fixed.items()))
 
     @property
     def formula(self) -> Formula:
-        fixed = self._fixed()
-        factors = [f for f in self.factors if f.var[0] not in fixed]
+        factors = [f for f in self.factors if f.var[0] not in self.fixed]
         hidden = {v: f for f in factors for v in f.var if v in self.hidden_var}
         if len(factors) == 1 and not hidden:
             return self.density
-        body: Formula = Juxtaposed(tuple(self._density_of(f.dist.name, f.var, f.cond_var, fixed) for f in factors))
+        body: Formula = Juxtaposed(tuple(self._with_values(f) for f in factors))
         summed = tuple(v for v, f in hidden.items() if f.dist.has_enumerate)
         integrated = tuple(v for v in hidden if v not in summed)
         body = Summation(body, summed) if summed else body
         return Equation(self.density, Integral(body, integrated) if integrated else body)
 
-    def _fixed(self) -> dict[str, str]:
-        """The variables that have one value, and its text."""
-        return {f.var[0]: f.dist.text for f in self.factors if isinstance(f.dist, Fixed)}
-
-    def _density_of(self, name: str, var: tuple[str, ...], cond_var: tuple[str, ...], fixed: Mapping[str, str]) -> Density:
-        """The node where fixed variables stand with their values."""
-        own = tuple(c for c in cond_var if c not in fixed)
-        given = {c: fixed[c] for c in cond_var if c in fixed} if var is not self.var else fixed
-        return Density(name, var, own, tuple(given.items()))
+    def _with_values(self, factor: Factor) -> Density:
+        """The factor's node, where fixed variables stand with their values."""
+        own = tuple(c for c in factor.cond_var if c not in self.fixed)
+        return Density(factor.dist.name, factor.var, own, tuple((c, self.fixed[c]) for c in factor.cond_var if c in self.fixed))
 
     def _architecture(self) -> tuple[str, str]:
         return "", self.networks()
@@ -111,10 +141,14 @@ class Joint(Distribution):
 
 def multiply(left: Distribution, right: Distribution) -> Joint:
     """p * q: all factors of both. Hidden variables are dummies, renamed where they clash."""
-    left_factors = _rename_hidden(left, _names(right))
-    taken = {v for f in left_factors[0] for v in (*f.var, *f.cond_var)}
-    right_factors = _rename_hidden(right, taken)
-    return Joint(left_factors[0] + right_factors[0], left_factors[1] | right_factors[1])
+    left = _without_clashes(left, right)
+    right = _without_clashes(right, left)
+    left_below, right_below = not right.defined.isdisjoint(left.cond_var), not left.defined.isdisjoint(right.cond_var)
+    if (left_below and right_below) or not left.defined.isdisjoint(right.defined):
+        return Joint(left.factors + right.factors, left.hidden_var | right.hidden_var)
+    # Where nothing decides, what was written last comes first.
+    first, second = (left, right) if right_below else (right, left)
+    return Joint.of_two(first, second, (left, right))
 
 
 def rename(p: Distribution, names: Mapping[str, str]) -> Joint:
@@ -129,8 +163,8 @@ def rename(p: Distribution, names: Mapping[str, str]) -> Joint:
         if renamed.count(new) > 1:
             first, second = [v for v in visible if names.get(v, v) == new][:2]
             raise FormulaError(f"{p.prob_text}: after replace_var both {first} and {second} would be called {new}.")
-    factors, hidden = _rename_hidden(p, set(renamed))
-    return Joint([_renamed(f, names) for f in factors], hidden)
+    p = _rename_hidden(p, set(renamed))
+    return Joint([_renamed(f, names) for f in p.factors], p.hidden_var)
 
 
 def marginalize(p: Distribution, names: Iterable[str]) -> Joint:
@@ -151,36 +185,47 @@ def marginalize(p: Distribution, names: Iterable[str]) -> Joint:
     return Joint(factors, hidden & left)
 
 
-def _names(p: Distribution) -> set[str]:
-    return {v for f in p.factors for v in (*f.var, *f.cond_var)}
-
-
 def _renamed(factor: Factor, names: Mapping[str, str]) -> Factor:
     return Factor(factor.dist, tuple(names.get(v, v) for v in factor.var), tuple(names.get(v, v) for v in factor.cond_var))
 
 
-def _rename_hidden(p: Distribution, taken: set[str]) -> tuple[tuple[Factor, ...], frozenset[str]]:
+def _without_clashes(p: Distribution, other: Distribution) -> Distribution:
+    """p, none of whose hidden variables is called like a variable of the other."""
+    return _rename_hidden(p, other.defined.union(other.cond_var)) if p.hidden_var else p
+
+
+def _rename_hidden(p: Distribution, taken: Set[str]) -> Distribution:
+    """p, whose hidden variables have names that are not taken."""
     clashes = p.hidden_var & taken
     if not clashes:
-        return p.factors, p.hidden_var
+        return p
     names: dict[str, str] = {}
     for v in sorted(clashes):
-        names[v] = fresh_name(v, taken | _names(p) | set(names.values()))
-    return tuple(_renamed(f, names) for f in p.factors), frozenset(names.get(v, v) for v in p.hidden_var)
+        names[v] = fresh_name(v, {*taken, *p.defined, *p.cond_var, *names.values()})
+    return Joint([_renamed(f, names) for f in p.factors], [names.get(v, v) for v in p.hidden_var])
 
 
 def _ancestral(factors: tuple[Factor, ...], owner: Mapping[str, Factor]) -> tuple[Factor, ...]:
     """Parents first; where nothing decides, what was written last comes first, as in p(x|z)p(z)."""
-    rest = list(reversed(factors))
+    number = {f.var: i for i, f in enumerate(factors)}
+    parents = [{number[owner[c].var] for c in f.cond_var if c in owner} for f in factors]
+    children: list[list[int]] = [[] for _ in factors]
+    for i, above in enumerate(parents):
+        for j in above:
+            children[j].append(i)
+    waiting = [len(above) for above in parents]
+    ready = [-i for i, count in enumerate(waiting) if count == 0]
+    heapq.heapify(ready)
     done: list[Factor] = []
-    known: set[str] = set()
-    while rest:
-        ready = next((f for f in rest if all(c in known or c not in owner for c in f.cond_var)), None)
-        if ready is None:
-            raise FormulaError(_cycle(rest, owner))
-        rest.remove(ready)
-        done.append(ready)
-        known.update(ready.var)
+    while ready:
+        i = -heapq.heappop(ready)
+        done.append(factors[i])
+        for j in children[i]:
+            waiting[j] -= 1
+            if waiting[j] == 0:
+                heapq.heappush(ready, -j)
+    if len(done) < len(factors):
+        raise FormulaError(_cycle([f for f, count in reversed(list(zip(factors, waiting))) if count], owner))
     return tuple(done)
 
 

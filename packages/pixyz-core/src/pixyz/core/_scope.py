@@ -46,7 +46,15 @@ class Factor(NamedTuple):
         return render(self.density)
 
 
-class Conditional(Protocol):
+class Summarised(Protocol):
+    """What may know its moments."""
+
+    def statistic(self, what: str) -> Term:
+        """Its mean, variance or mode, `(*dims, *features)`, or entropy, `(*dims)`; NotImplementedError where it has no closed form."""
+        ...
+
+
+class Conditional(Summarised, Protocol):
     """A leaf distribution given its inputs, in one evaluation; what a deterministic leaf's `conditional` returns.
 
     Attributes:
@@ -59,10 +67,6 @@ class Conditional(Protocol):
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw for each variable, `(*dims, *features)`; with its gradient where `pathwise`."""
-        ...
-
-    def statistic(self, what: str) -> Term:
-        """Its mean, variance or mode, `(*dims, *features)`, or entropy, `(*dims)`; NotImplementedError where it has no closed form."""
         ...
 
 

@@ -1,6 +1,8 @@
 """Single conditionals: what stands as one factor in a joint."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -30,6 +32,7 @@ class Single(Distribution):
     is_deterministic: bool = False
     is_gaussian: bool = False
     hidden_var = frozenset()
+    fixed: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Conditional:
@@ -46,6 +49,10 @@ class Single(Distribution):
     def linear_map(self, name: str) -> Tensor | None:
         """The matrix `(D, D_in)` by which the mean depends on a variable of `linear_var`; None for the identity."""
         raise NotImplementedError
+
+    @property
+    def defined(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset(self.var)
 
     @property
     def factors(self) -> tuple[Factor, ...]:  # type: ignore[override]

@@ -2,6 +2,7 @@
 
 from pixyz.core import Distribution
 
+from ._affine import Affine
 from ._autoregressive import Autoregressive
 from ._bernoulli import Bernoulli
 from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform, VonMises
@@ -22,6 +23,7 @@ from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
 
 __all__ = [
+    "Affine",
     "Autoregressive",
     "Bernoulli",
     "Beta",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, linear_inputs, matrix_of, suggest
+from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest
 
 from ._given import Given, same_family_kl
 from ._supports import Support
@@ -182,16 +182,15 @@ class Family(Leaf):
         other = {v for k, v in self.given_variables.items() if k != "loc"}
         if self.given_networks is not None:
             for name in self.given_networks.names:
-                taken = self.given_networks.takes(name)
-                straight = linear_inputs(self.given_networks.network(name), taken) if name == "loc" else frozenset()
+                straight = self.given_networks.linear_in(name) if name == "loc" else frozenset()
                 linear |= straight
-                other |= set(taken) - straight
+                other |= set(self.given_networks.takes(name)) - straight
         return frozenset(linear - other)
 
     def linear_map(self, name: str) -> Tensor | None:
         if self.given_networks is None or name in self.given_variables.values():
             return None
-        return matrix_of(self.given_networks.network("loc"), name)
+        return self.given_networks.linear_map("loc", name)
 
     def kl_rule(self, other: Single) -> Any:
         return same_family_kl if isinstance(other, Family) and other._declared is self._declared and self.knows("kl") else None
