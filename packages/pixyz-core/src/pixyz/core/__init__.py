@@ -18,6 +18,8 @@ from ._errors import (
 )
 from ._expectation import Expectation
 from ._given_networks import GivenNetworks
+from ._graph import Graph
+from ._graph_parts import Node, Plate
 from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of
@@ -47,6 +49,7 @@ __all__ = [
     "Factor",
     "FormulaError",
     "GivenNetworks",
+    "Graph",
     "IntractableError",
     "Joint",
     "KindError",
@@ -54,11 +57,13 @@ __all__ = [
     "LogProb",
     "Loss",
     "MissingVariableError",
+    "Node",
     "NonFiniteLossError",
     "Outputs",
     "Parameter",
     "ParameterError",
     "PixyzError",
+    "Plate",
     "Scope",
     "ScoredConditional",
     "ShapeError",
