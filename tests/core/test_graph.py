@@ -158,6 +158,13 @@ def test_what_cannot_be_observed(observed, error, text):
         p.graph(observed=observed)
 
 
+def shape_changes():
+    """p(x_1|y_1)p(x_2|y_1)p(x_3|y_2)p(x_4|y_3) Π p(y_n): two copies of one parent, then parents that move on."""
+    x, y = normal("x", ["y"]), normal("y")
+    pairs = [(1, 1), (2, 1), (3, 2), (4, 3)]
+    return product([*[y.replace_var(y=f"y_{n}") for n in (1, 2, 3)], *[x.replace_var(x=f"x_{n}", y=f"y_{m}") for n, m in pairs]])
+
+
 PLATES = {
     "nothing repeated": (semi_supervised(), [], []),
     "data": (data(5), [("n = 1…5", {"x_n"})], []),
@@ -187,6 +194,7 @@ PLATES = {
     "what all copies lead to": (data(3) * normal("y", ["x_1", "x_2", "x_3"]), [("n = 1…3", {"x_n"})], []),
     "the letter is taken": (data(3) * normal("x_n"), [("m = 1…3", {"x_m"})], []),
     "different modules": (product([normal("theta"), *[normal(f"x_{n}", ["theta"]) for n in range(4)]]), [], []),
+    "a shape that changes": (shape_changes(), [("n = 1…2", {"x_n"})], []),
     "a gap": (product([normal("y"), *[x.replace_var(x=f"x_{n}") for x in [normal("x", ["y"])] for n in (1, 3, 5)]]), [("× 3", {"x"})], []),
 }
 

@@ -20,6 +20,7 @@ _SMALL = 10.0  # of a plate's
 _FILL = {"latent": "white", "observed": "0.8", "given": "0.92", "hidden": "white"}
 _PAD = 0.26  # between a plate's nodes and its frame
 _FOOT = 0.3  # the room for a plate's label
+_WIDER = 0.4  # at most, if an edge leads through the label
 _MARGIN = 0.12
 
 
@@ -98,12 +99,13 @@ def _draw_plate(axes: Axes, plate: Plate, shapes: Mapping[str, Shape], taken: li
     passing = [x for x, y in taken if bottom - 0.05 < y < bottom + _FOOT + 0.05 and left < x < right]
     at_right = not any(x > right - width for x in passing)
     if not at_right and any(x < left + width for x in passing):
-        right = max(right, max(passing) + width)
+        right = max(right, min(max(passing) + width, right + _WIDER))
         at_right = True
     corner, size = (left + 0.1, bottom + 0.1), (right - left - 0.2, top - bottom - 0.2)
     axes.add_patch(FancyBboxPatch(corner, *size, boxstyle="round,pad=0.1", fill=False, edgecolor="0.35", linewidth=0.9, gid=plate.label))
     side, x = ("right", right - 0.1) if at_right else ("left", left + 0.1)
-    axes.text(x, bottom + 0.08, text, ha=side, va="bottom", fontsize=_SMALL, math_fontfamily="cm")
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    axes.text(x, bottom + 0.08, text, ha=side, va="bottom", fontsize=_SMALL, math_fontfamily="cm", bbox=white)
     return [(left, bottom), (right, top)]
 
 

@@ -5,13 +5,13 @@ The circle of a node has the radius 0.4; y points up.
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 from ._graph_parts import Edge, Plate, Structure
 
 RADIUS = 0.4
-LAYER = 1.6
+LAYER = 1.7
 _GAP = 0.45  # between the rims of neighbours
 _PLATE_PAD = 0.4
 
@@ -27,7 +27,9 @@ def place_nodes(graph: Structure, reach: Mapping[str, float]) -> tuple[dict[str,
         reach: half the width of every node.
     """
     rows = _rows(graph)
-    rank = _ranks(graph, rows) or _ranks(graph, [])
+    # Edges along rows lead sideways; if the others make a cycle of rows, those from copy to copy may lead anywhere.
+    tries = (rows, rows), (rows, graph.steps), ((), ())
+    rank = next((found for row, free in tries if (found := _ranks(graph, row, free)) is not None), None)
     if rank is None:  # no edge runs against the ancestral order
         raise AssertionError("a distribution has no cycles")
     rows = [(a, b) for a, b in rows if rank[a] == rank[b]]
@@ -49,8 +51,8 @@ def _rows(graph: Structure) -> list[Edge]:
     return [*graph.links, *((a, b) for a, b in graph.edges if (a, b) in graph.steps and series[a] and series[a] == series[b])]
 
 
-def _ranks(graph: Structure, rows: Sequence[Edge]) -> dict[str, int] | None:
-    """The layer of each node, as far up as its parents let it; steps do not count where there are rows. None if rows make a cycle."""
+def _ranks(graph: Structure, rows: Collection[Edge], free: Collection[Edge]) -> dict[str, int] | None:
+    """The layer of each node, as far up as its parents let it, but for the edges that are free. None if there is a cycle of rows."""
     row_of = {node.name: node.name for node in graph.nodes}
     for a, b in rows:
         old, new = row_of[b], row_of[a]
@@ -58,7 +60,7 @@ def _ranks(graph: Structure, rows: Sequence[Edge]) -> dict[str, int] | None:
     above: defaultdict[str, set[str]] = defaultdict(set)
     below: defaultdict[str, set[str]] = defaultdict(set)
     for a, b in graph.edges:
-        if not (rows and (a, b) in graph.steps):
+        if (a, b) not in free:
             above[row_of[b]].add(row_of[a])
             below[row_of[a]].add(row_of[b])
     rank: dict[str, int] = {}
