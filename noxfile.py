@@ -101,7 +101,7 @@ def arrows(session: nox.Session) -> None:
             }
         )
     ini = configparser.ConfigParser(interpolation=None)
-    ini["importlinter"] = {"root_packages": "\n" + "\n".join(modules.values())}
+    ini["importlinter"] = {"root_packages": "\n" + "\n".join(modules.values()), "exclude_type_checking_imports": "true"}
     for number, contract in enumerate(contracts):
         ini[f"importlinter:contract:{number}"] = {k: "\n" + "\n".join(v) if isinstance(v, list) else str(v) for k, v in contract.items()}
     config = Path(session.create_tmp()) / "importlinter.ini"

@@ -19,9 +19,14 @@ def main(name: str) -> None:
         sys.exit(f"{name} declares {sorted(closure(name))}; installed are {sorted(here)}.")
     import pixyz
 
+    extras = {re.split(r"[^\w-]", r)[0] for d in here for r in metadata.requires(d) or [] if "extra ==" in r}
     modules = [m.name for m in pkgutil.walk_packages(pixyz.__path__, "pixyz.") if not m.name.endswith("__main__")]
     for module in modules:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:  # what only an extra brings is imported where it is used
+            if error.name not in extras:
+                raise
     print(f"{name} brings {', '.join(sorted(here))}; all {len(modules)} modules import.")
 
 

@@ -18,6 +18,7 @@ from ._errors import (
 )
 from ._expectation import Expectation
 from ._given_networks import GivenNetworks
+from ._graph import Graph, Node, Plate
 from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of
@@ -46,6 +47,7 @@ __all__ = [
     "Factor",
     "FormulaError",
     "GivenNetworks",
+    "Graph",
     "IntractableError",
     "Joint",
     "KindError",
@@ -53,11 +55,13 @@ __all__ = [
     "LogProb",
     "Loss",
     "MissingVariableError",
+    "Node",
     "NonFiniteLossError",
     "Outputs",
     "Parameter",
     "ParameterError",
     "PixyzError",
+    "Plate",
     "Scope",
     "ScoredConditional",
     "ShapeError",

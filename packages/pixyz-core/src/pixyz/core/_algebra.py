@@ -12,6 +12,7 @@ from ._conditioning import condition, divide
 from ._distribution import Distribution
 from ._errors import FormulaError, KindError
 from ._expectation import Expectation
+from ._graph import Graph, graph_of
 from ._joint import Joint, marginalize, multiply, rename
 from ._log_prob import LogProb
 from ._loss import Loss, Operand
@@ -154,6 +155,19 @@ def _divide(self: Distribution, other: Distribution) -> Distribution:
     return divide(self, other)
 
 
+def _graph(self: Distribution, observed: str | Iterable[str] = (), *, plates: bool = True) -> Graph:
+    """The picture of the model: `p.graph(observed=["x"]).save("model.pdf")`.
+
+    Args:
+        observed: the variables to shade.
+        plates: with what is repeated drawn once; otherwise every copy is drawn.
+
+    Raises:
+        FormulaError: if a variable that is not shown is to be observed.
+    """
+    return graph_of(self, observed, plates)
+
+
 def bind() -> None:
     """Sets the methods; the package does so once."""
     loss: dict[str, Any] = {
@@ -173,6 +187,7 @@ def bind() -> None:
     distribution: dict[str, Any] = {
         "__mul__": _multiply,
         "log_prob": _log_prob,
+        "graph": _graph,
         "replace_var": _replace_var,
         "marginalize_var": _marginalize_var,
         "posterior": _posterior,

@@ -17,6 +17,7 @@ from ._values import open_scope
 from ._variables import is_whole, suggest
 
 if TYPE_CHECKING:
+    from ._graph import Graph
     from ._loss import Loss
 
 
@@ -52,6 +53,7 @@ class Distribution(nn.Module):
         def posterior(self, names: str | Iterable[str] = ()) -> "Distribution": ...
         def condition(self, **values: Tensor | float) -> "Distribution": ...
         def __truediv__(self, other: "Distribution") -> "Distribution": ...
+        def graph(self, observed: str | Iterable[str] = (), *, plates: bool = True) -> Graph: ...
 
     def sample(
         self,

@@ -4,7 +4,7 @@ import re
 
 from ._errors import FormulaError, KindError
 
-_DENSITY = re.compile(r"\s*(?P<name>[^\s()|,]+)\s*\(\s*(?P<var>[^()|]*?)\s*(\|\s*(?P<cond>[^()|]*?)\s*)?\)\s*")
+_DENSITY = re.compile(r"\s*(?P<name>([^\s()|,{}]|\{[^{}]*\})+)\s*\(\s*(?P<var>[^()|]*?)\s*(\|\s*(?P<cond>[^()|]*?)\s*)?\)\s*")
 
 
 def parse_density(text: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -17,6 +17,8 @@ def parse_density(text: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     Examples:
         >>> parse_density("q(z|x,y)")
         ('q', ('z',), ('x', 'y'))
+        >>> parse_density("p(z_{t+1,k}|z_t)")
+        ('p', ('z_{t+1,k}',), ('z_t',))
     """
     if not isinstance(text, str):
         raise KindError(
@@ -29,4 +31,5 @@ def parse_density(text: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
 
 
 def _names(listed: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in listed.split(",")) if listed else ()
+    """Split at commas, but for those in braces."""
+    return tuple(name.strip() for name in re.split(r",(?![^{}]*\})", listed)) if listed else ()

@@ -7,7 +7,9 @@ from typing import TypeGuard
 
 from ._errors import FormulaError, KindError
 
-_LEGAL = re.compile(r"[^\W\d]\w*'*")
+# A word, which may end in an index like _{t+1}, and primes. No dots and no brackets: names stand in keys of modules and in p(...|...).
+_LEGAL = re.compile(r"[^\W\d]\w*((?<=_)\{[\w+\-*/:,<>=]+\})?'*")
+_PART = re.compile(r"\{.*\}|[^_{}]+")
 _LOWER = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega"
 _GREEK: dict[str, str] = dict(zip(_LOWER.split(), "αβγδεζηθικλμνξπρστυφχψω", strict=True))
 _UPPER = {"Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Xi": "Ξ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω"}
@@ -28,7 +30,7 @@ def check_names(names: Iterable[str], role: str) -> tuple[str, ...]:
         if not isinstance(name, str):
             raise KindError(f"{role} takes names; got {name!r} ({type(name).__name__}).")
         if not _LEGAL.fullmatch(name):
-            raise FormulaError(f"{name!r} in {role} is no name of a variable: use letters, digits, _ and '.")
+            raise FormulaError(f"{name!r} in {role} is no name of a variable: use letters, digits, _ and ', and indices like z_{{t+1}}.")
     if len(set(out)) < len(out):
         twice = sorted({n for n in out if out.count(n) > 1})
         raise FormulaError(f"{role} {list(out)} names {', '.join(twice)} twice.")
@@ -52,23 +54,32 @@ def fresh_name(name: str, taken: Iterable[str]) -> str:
 
 
 def unicode_name(name: str) -> str:
-    """`theta_u` as `θ_u`."""
-    return "_".join(_GREEK.get(part, part) for part in name.split("_"))
+    """`theta_u` as `θ_u`, `z_{theta+1}` as `z_{θ+1}`."""
+    return re.sub(r"(?<![^\W_])[^\W\d_]+(?=\d*(?![^\W_]))", lambda word: _GREEK.get(word[0], word[0]), name)
 
 
 def latex_name(name: str) -> str:
-    r"""`theta_u` as `\theta_{u}`, `p_prior` as `p_{\mathrm{prior}}`."""
+    r"""`theta_u` as `\theta_{u}`, `p_prior` as `p_{\mathrm{prior}}`, `z_{t+1}` as itself, `x1` as `x_{1}`."""
     stem, primes = name.rstrip("'"), name.count("'")
-    head, *rest = stem.split("_")
+    numbered = re.match(r"([^\W\d_]+?)(\d+)(?=_|$)", stem)
+    if numbered and (len(numbered[1]) == 1 or numbered[1] in _GREEK):
+        stem = f"{numbered[1]}_{numbered[2]}{stem[numbered.end() :]}"
+    head, _, rest = stem.partition("_")
     text = _latex_word(head) or "\\_"
-    if rest:
-        text += "_{" + ",".join(_latex_word(r) for r in rest if r) + "}"
+    parts = _PART.findall(rest)
+    if parts:
+        text += "_{" + ",".join(_latex_index(part) for part in parts) + "}"
     return text + "'" * primes
+
+
+def _latex_index(part: str) -> str:
+    """A word, or what stands in braces, of which every word is a name."""
+    return re.sub(r"\w+", lambda word: latex_name(word[0]), part[1:-1]) if part.startswith("{") else _latex_word(part)
 
 
 def _latex_word(word: str) -> str:
     if word in _GREEK:
-        return "\\" + word if word != "omicron" else word
+        return "\\" + word
     return word if len(word) <= 1 or word.isdigit() else r"\mathrm{" + word + "}"
 
 

@@ -44,5 +44,5 @@ class Affine(nn.Module):
         """The sum, `(batch, out_features)`, for `(batch, in_features)` of each variable."""
         if inputs.keys() != self.maps.keys():
             raise FormulaError(f"Affine is linear in {', '.join(self.maps)}; it was called with {', '.join(inputs)}.")
-        first, *rest = [linear(inputs[v]) for v, linear in self.maps.items()]
-        return sum(rest, first if self.bias is None else first + self.bias)
+        total = torch.stack([linear(inputs[v]) for v, linear in self.maps.items()]).sum(0)
+        return total if self.bias is None else total + self.bias
