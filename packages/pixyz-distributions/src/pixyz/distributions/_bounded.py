@@ -48,7 +48,7 @@ class Uniform(Family):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         low, high = params["low"], params["high"]
-        return low + (high - low) * torch.empty(shape, dtype=low.dtype, device=low.device).uniform_()
+        return torch.addcmul(low, high - low, torch.empty(shape, dtype=low.dtype, device=low.device).uniform_())
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

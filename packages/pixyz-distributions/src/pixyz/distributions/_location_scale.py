@@ -7,11 +7,12 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._family import Family, Params
+from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._supports import positive, real
 
 EULER = 0.5772156649015329
+_LOG_2 = math.log(2)
 
 
 class Laplace(Family):
@@ -33,7 +34,14 @@ class Laplace(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         loc, scale = params["loc"], params["scale"]
-        return -(x - loc).abs() / scale - (2 * scale).log()
+        return -_LOG_2 - torch.addcdiv(scale.log(), (x - loc).abs(), scale)
+
+    @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        loc, scale = params["loc"], params["scale"]
+        # Its sign is that of the draw, its size the probability of what lies nearer.
+        u = torch.empty(shape, dtype=loc.dtype, device=loc.device).uniform_(torch.finfo(loc.dtype).eps - 1, 1)
+        return torch.addcmul(loc, scale, u.abs().neg_().log1p_().copysign_(u))
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
