@@ -185,13 +185,34 @@ def check_gradients(p: Distribution, nodes: Nodes, *, draws: int = 20_000) -> No
         batches = torch.stack(
             [_flat(torch.autograd.grad(test(_draw(q, draws // 50)).mean(), parameters, allow_unused=True), parameters) for _ in range(50)]
         )
-        expected, found = _flat(truth, parameters), batches.mean(0)
-        spread = batches.std(0) / math.sqrt(50) + 1e-7
-        worst = ((found - expected).abs() / spread).max()
-        assert worst <= SIGMAS + 1, (
-            f"{p.prob_text}: the gradient of E[{what}] through samples is {found.tolist()}, by the density {expected.tolist()}: "
-            f"{worst.item():.1f} standard errors off."
-        )
+        _agree(batches, _flat(truth, parameters), torch.tensor(1e-7), f"{p.prob_text}: the gradient of E[{what}]")
+
+
+def check_free_gradients(
+    make: Callable[[Tensor], Distribution], nodes: Callable[[Tensor], Nodes], at: Tensor, *, draws: int = 20_000, step: float = 1e-4
+) -> None:
+    """As `check_gradients`, where parameters are constrained or move the support: the density's gradients are differences of integrals.
+
+    Args:
+        make: the distribution, from a vector of numbers that may take any value near `at`.
+        nodes: of its values, from the same.
+        at: the vector, in float64.
+        draws: how many samples are drawn.
+        step: relative, of the differences.
+    """
+    t = at.clone().requires_grad_()
+    p = make(t)
+    density = _density(p, nodes(at)).detach()
+    for what, test in _waves(nodes(at), density):
+
+        def integral(t: Tensor, test: Callable[[Tensor], Tensor] = test) -> Tensor:
+            there = nodes(t)
+            return _integral(there, _density(make(t), there), test(there.points))
+
+        steps = torch.diag(step * at.abs().clamp_min(1e-2))
+        expected = torch.stack([(integral(at + h) - integral(at - h)) / (2 * h.sum()) for h in steps])
+        batches = torch.stack([torch.autograd.grad(test(_draw(make(t), draws // 50)).mean(), t)[0] for _ in range(50)])
+        _agree(batches, expected, 1e-6 * (1 + expected.abs()), f"{p.prob_text}: the gradient of E[{what}]")
 
 
 def check_shapes(p: Distribution, nodes: Nodes) -> None:
@@ -302,6 +323,15 @@ def _trainable(p: Distribution) -> tuple[Distribution, list[Tensor]]:
                 module.register_parameter(name, nn.Parameter(buffer.clone()))
         parameters += [t for t in module._parameters.values() if t is not None]
     return q, parameters
+
+
+def _agree(batches: Tensor, expected: Tensor, error: Tensor, who: str) -> None:
+    """Whether the mean of batches is as expected, but for sampling and an error of the expectation."""
+    found = batches.mean(0)
+    worst = ((found - expected).abs() / (batches.std(0) / math.sqrt(len(batches)) + error)).max()
+    assert worst <= SIGMAS + 1, (
+        f"{who} through samples is {found.tolist()}, by the density {expected.tolist()}: {worst.item():.1f} standard errors off."
+    )
 
 
 def _flat(gradients: Iterable[Tensor | None], parameters: list[Tensor]) -> Tensor:

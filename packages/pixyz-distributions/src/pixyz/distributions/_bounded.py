@@ -10,6 +10,7 @@ from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
 from ._logs import logits_of
+from ._rounding import between_zero_and_one
 from ._supports import open_interval, positive, real, unit_interval
 
 
@@ -129,8 +130,17 @@ class Kumaraswamy(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        x = (-torch.expm1(torch.log1p(-u) / b)) ** (1 / a)
-        return x.clamp(torch.finfo(x.dtype).tiny, 1 - torch.finfo(x.dtype).eps / 2)
+        return between_zero_and_one((-torch.expm1(torch.log1p(-u) / b)) ** (1 / a))
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return (b * _log_not_power(x, a)).exp()
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return between_zero_and_one((-torch.expm1(u.log() / b)) ** (1 / a))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -185,6 +195,14 @@ class ContinuousBernoulli(Family):
         eta = _away_from_zero(logits_of(params))
         small, large = eta.clamp_max(1), eta.clamp_min(1)  # each form where it does not overflow
         return torch.where(eta > 1, 1 + torch.log(u + (1 - u) * (-large).exp()) / large, torch.log1p(u * torch.expm1(small)) / small)
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return ContinuousBernoulli.cdf({"logits": -logits_of(params)}, 1 - x)
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return 1 - ContinuousBernoulli.icdf({"logits": -logits_of(params)}, u)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -164,6 +164,16 @@ class Family(Leaf):
         raise NotImplementedError
 
     @classmethod
+    def sf(cls, params: Params, x: Tensor) -> Tensor:
+        """P(X > x); a family that is to be truncated far in its upper tail, where F rounds to 1, writes it and `isf`."""
+        return 1 - cls.cdf(params, x)
+
+    @classmethod
+    def isf(cls, params: Params, u: Tensor) -> Tensor:
+        """The x at which `sf` is u in (0, 1)."""
+        return cls.icdf(params, 1 - u)
+
+    @classmethod
     def event_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
         """The shape of one event, from the parameters' shapes: the trailing dims of the first parameter whose events have the same rank."""
         rank = cls.value_support.event_rank

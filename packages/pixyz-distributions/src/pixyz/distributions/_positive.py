@@ -10,6 +10,7 @@ from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
 from ._normal import Normal
+from ._rounding import positive_number
 from ._supports import non_negative, positive, real
 
 _HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2)
@@ -45,8 +46,16 @@ class LogNormal(Family):
         return Normal.icdf(params, u).exp()
 
     @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return Normal.sf(params, x.log())
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return Normal.isf(params, u).exp()
+
+    @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
-        return _representable(Normal.rsample(params, shape).exp())
+        return positive_number(Normal.rsample(params, shape).exp())
 
     kl = staticmethod(Normal.kl)
 
@@ -95,6 +104,14 @@ class HalfNormal(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         return params["scale"] * math.sqrt(2) * torch.erfinv(u)
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return torch.erfc(x / (params["scale"] * math.sqrt(2)))
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return -params["scale"] * torch.special.ndtri(u / 2)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -146,6 +163,14 @@ class Exponential(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         return -torch.log1p(-u) / _rate(params)
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return (-_rate(params) * x).exp()
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return -u.log() / _rate(params)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -255,7 +280,15 @@ class Weibull(Family):
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        return _representable(params["scale"] * (-torch.log1p(-u)) ** (1 / params["concentration"]))
+        return positive_number(params["scale"] * (-torch.log1p(-u)) ** (1 / params["concentration"]))
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return (-((x / params["scale"]) ** params["concentration"])).exp()
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return positive_number(params["scale"] * (-u.log()) ** (1 / params["concentration"]))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -310,7 +343,15 @@ class Pareto(Family):
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        return _representable(params["scale"] * (-torch.log1p(-u) / params["alpha"]).exp())
+        return positive_number(params["scale"] * (-torch.log1p(-u) / params["alpha"]).exp())
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return torch.where(x >= params["scale"], (params["alpha"] * (params["scale"] / x).log()).exp(), 1.0)
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return positive_number(params["scale"] * (-u.log() / params["alpha"]).exp())
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -334,12 +375,6 @@ class Pareto(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         return (params["scale"] / params["alpha"]).log() + 1 / params["alpha"] + 1
-
-
-def _representable(x: Tensor) -> Tensor:
-    """What has underflowed to 0 or overflowed, as the nearest number that has not: a draw has a density."""
-    limits = torch.finfo(x.dtype)
-    return x.clamp(limits.tiny, limits.max)
 
 
 def _rate(params: Params) -> Tensor:
