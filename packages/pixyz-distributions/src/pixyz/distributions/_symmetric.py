@@ -1,12 +1,14 @@
 """What families that are symmetric about their location share."""
 
+from typing import Any
+
 from torch import Tensor
 
 from ._family import Family, Params
 
 
 class Symmetric(Family):
-    """A family whose density is symmetric about `loc`, and greatest there."""
+    """A family whose density is symmetric about `loc`, and greatest there; its upper tail is its lower one, reflected."""
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -16,10 +18,7 @@ class Symmetric(Family):
     def mode_of(params: Params) -> Tensor:
         return params["loc"]
 
-    @classmethod
-    def sf(cls, params: Params, x: Tensor) -> Tensor:
-        return cls.cdf(params, 2 * params["loc"] - x)
-
-    @classmethod
-    def isf(cls, params: Params, u: Tensor) -> Tensor:
-        return 2 * params["loc"] - cls.icdf(params, u)
+    def __init_subclass__(cls, **options: Any) -> None:
+        cls.sf = staticmethod(lambda params, x: cls.cdf(params, 2 * params["loc"] - x))
+        cls.isf = staticmethod(lambda params, u: 2 * params["loc"] - cls.icdf(params, u))
+        super().__init_subclass__(**options)
