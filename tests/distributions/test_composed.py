@@ -179,6 +179,7 @@ def test_parameters_of_the_base_are_found():
     ("misuse", "error", "words"),
     [
         (lambda: Truncated(d.Gamma(concentration=1.0, rate=1.0), lower=1.0), ParameterError, "p(x): a Gamma has no distribution function here"),
+        (lambda: Truncated(d.InverseGamma(concentration=1.0, rate=1.0), lower=1.0), ParameterError, "p(x): a InverseGamma has no distribution function here"),
         (lambda: Truncated(d.Normal(loc=0.0, scale=1.0)), ParameterError, "p(x): a Truncated takes lower, upper or both"),
         (lambda: Truncated(d.Normal(loc=0.0, scale=1.0), lower=2.0, upper=1.0), SupportError, "p(x): it must be that lower < upper."),
         (lambda: Truncated(torch.distributions.Normal(0.0, 1.0), lower=2.0), KindError, "Truncated takes a family of distributions; got a Normal."),
