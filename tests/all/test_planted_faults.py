@@ -130,11 +130,11 @@ def a_support_that_does_not_move(monkeypatch):
 
 
 def a_survival_function_by_subtraction(monkeypatch):
-    monkeypatch.setattr(Exponential, "sf", staticmethod(lambda params, x: 1 - Exponential.cdf(params, x)))
+    planted(monkeypatch, Exponential, "sf", lambda f: lambda params, x: 1 - Exponential.cdf(params, x))
 
 
 def an_inverse_from_below(monkeypatch):
-    monkeypatch.setattr(Exponential, "isf", Exponential.icdf)
+    planted(monkeypatch, Exponential, "isf", lambda f: Exponential.icdf)
 
 
 def flipped_sign_of_a_difference(monkeypatch):
@@ -231,14 +231,12 @@ def three_features():
 
 FAULTS = [
     (lost_constant, density("Normal")),
-    (lost_log_scale, families.test_normal_integrates_to_one),
+    (lost_log_scale, lambda: laws.test_mass("Normal")),
     (swapped_outcomes, density("Bernoulli(probs)")),
     (unnormalised_logits, density("Categorical(logits)")),
     (mean_over_features, density("Normal")),
-    (variance_times_three, families.test_draws_of_a_normal_pass_kolmogorov_smirnov),
-    (detached_sample, families.test_rsample_gradients_of_a_normal),
-    (reversed_kl, families.test_normal_kl_against_quadrature),
-    (variance_for_scale_in_kl, families.test_kl_of_the_reference_pair),
+    (variance_times_three, lambda: laws.test_draws_pass_goodness_of_fit("Normal")),
+    (variance_for_scale_in_kl, lambda: laws.test_kl("Normal")),
     (kl_summed_over_the_batch, families.test_kl_is_per_datum_not_summed_over_the_batch),
     (lost_constant, lambda: laws.test_mass("Normal")),
     (lost_normaliser, lambda: laws.test_mass("Gamma(rate)")),
