@@ -184,7 +184,7 @@ class NegativeBinomial(TorchFamily):
         n = params["total_count"]
         log_p, log_not_p = log_both(params)
         ways = log_gamma_ratio(n, x) - torch.lgamma(x + 1)
-        return ways + n * log_not_p + times_log(x, log_p)
+        return torch.addcmul(ways, n, log_not_p) + times_log(x, log_p)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -113,11 +113,11 @@ class Given:
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, `(*dims, *features)`."""
-        params, shape = self.aligned(dims), (*sizes, *self.features)
-        if pathwise and self.family.has_rsample:
-            return [Term(self.family.rsample(params, shape), dims)]
-        with torch.no_grad():
-            return [Term((self.family.rsample if self.family.has_rsample else self.family.draw)(params, shape), dims)]
+        params, family = self.aligned(dims), self.family
+        if not (pathwise and family.has_rsample):
+            params = {name: constant(t) for name, t in params.items()}
+        draw = family.rsample if family.has_rsample else family.draw
+        return [Term(draw(params, (*sizes, *self.features)), dims)]
 
     def support_size(self) -> int:
         """The number of values; only for families that have finitely many."""

@@ -15,7 +15,7 @@ def log_gamma_ratio(a: Tensor, b: Tensor | float) -> Tensor:
     limit = _large(a)
     large, small = a.clamp_min(limit), a.clamp_max(limit)
     total, share = large + b, b / large
-    series = (total - 0.5) * torch.log1p(share) + b * (large.log() - 1) - share / (12 * total)
+    series = torch.addcmul(b * (large.log() - 1), total - 0.5, torch.log1p(share)).addcdiv(share, total, value=-1 / 12)
     return torch.where(a > limit, series, torch.lgamma(small + b) - torch.lgamma(small))
 
 
