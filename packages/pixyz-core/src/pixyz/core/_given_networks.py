@@ -49,9 +49,9 @@ class GivenNetworks(nn.Module):
         keywords = self._by_keyword[name]
         return self._order if keywords is None else keywords
 
-    def network(self, name: str) -> Callable[..., Any]:
+    def named(self, name: str) -> Callable[..., Any]:
         """The network of this name."""
-        return self._functions.get(name) or getattr(self, name)
+        return self._functions[name] if name in self._functions else getattr(self, name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class GivenNetworks(nn.Module):
         """What the networks give: by keyword where a signature has the variables' names, else by position."""
         outputs: dict[str, Any] = {}
         for name, keywords in self._by_keyword.items():
-            network = self.network(name)
+            network = self.named(name)
             if keywords is None:
                 returned = network(*[inputs[v] for v in self._order])
             else:

@@ -193,7 +193,7 @@ class Family(Leaf):
         if self.given_networks is not None:
             for name in self.given_networks.names:
                 taken = self.given_networks.takes(name)
-                straight = linear_inputs(self.given_networks.network(name), taken) if name == "loc" else frozenset()
+                straight = linear_inputs(self.given_networks.named(name), taken) if name == "loc" else frozenset()
                 linear |= straight
                 other |= set(taken) - straight
         return frozenset(linear - other)
@@ -201,7 +201,7 @@ class Family(Leaf):
     def linear_map(self, name: str) -> Tensor | None:
         if self.given_networks is None or name in self.given_variables.values():
             return None
-        return matrix_of(self.given_networks.network("loc"), name)
+        return matrix_of(self.given_networks.named("loc"), name)
 
     def kl_rule(self, other: Single) -> Any:
         return same_family_kl if isinstance(other, Family) and other._declared is self._declared and self.knows("kl") else None
