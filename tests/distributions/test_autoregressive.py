@@ -311,6 +311,11 @@ CASES = {
         ShapeError,
         "p(x|z): x has batch 3, z has batch 2; one evaluation of it needs one batch.",
     ),
+    "no context": (
+        lambda: build("p(x|z)", cond_dim=2)().given_before(torch.zeros(3, 4)),
+        KindError,
+        "A network with a context was called without it; give context, (N, 2).",
+    ),
     "mean": (lambda: build(hidden=[4])().mean(), ValueError, "has no mean in closed form here; estimate it by p.sample"),
     "no parametrisation": (build(family=RelaxedBernoulli, probs=0.5, logits=0.0), ParameterError, ""),
 }

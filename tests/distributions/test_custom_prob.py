@@ -151,6 +151,11 @@ CASES = {
         FormulaError,
         "p(x|z): log_density is called with x, z, but it takes (a).",
     ),
+    "some of its variables": (
+        lambda: CustomProb("p(x|z,w)", lambda x: x),
+        FormulaError,
+        "p(x|z,w): log_density is to score x, z, w, but its signature leaves out z, w. Name all of them, or leave z, w out of p(x|z,w).",
+    ),
     "features": (
         score(lambda z: z),
         ShapeError,

@@ -1,6 +1,7 @@
 """Families at the edges: parameters that do not reach every dim, extreme values, draws that have a density, finite gradients."""
 
 import re
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 import pixyz.distributions as d
 from pixyz.core import FormulaError, KindError, ShapeError, SupportError
 from pixyz.distributions import Normal, Truncated, ZeroInflated, from_torch
+from pixyz.distributions._special import log_gamma_ratio
 from pixyz.losses import KullbackLeibler
 
 T = torch.tensor
@@ -81,7 +83,7 @@ def test_bounds_at_and_beyond_the_rim_of_the_support(base, lower, upper, x):
 
 def test_what_a_truncation_cannot_tell_is_said():
     with pytest.raises(SupportError, match="p\\(x\\): for 1 of 1 the base has no probability between the bounds"):
-        Truncated(Normal(loc=T([-9.0]), scale=T([1.0])), lower=0.0).sample()
+        Truncated(Normal(loc=T([-20.0]), scale=T([1.0])), lower=0.0).sample()
 
 
 @pytest.mark.parametrize(
@@ -175,6 +177,47 @@ def test_a_concentrated_von_mises_in_single_precision(kappa):
     assert double.entropy().item() == pytest.approx(stats.vonmises(kappa).entropy(), abs=1e-6 if kappa < 1e4 else 1e-4)
     x = T([0.003])
     torch.testing.assert_close(single.log_likelihood({"x": x}).double(), double.log_likelihood({"x": x.double()}), atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 3e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("a", [0.5, 9.0, 12.0, 900.0, 1500.0, 1e6, 1e9, 1e12])
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_a_ratio_of_gammas_is_the_sum_of_logarithms(a, k, dtype, rtol):
+    """Γ(a+k)/Γ(a) = a(a+1)…(a+k-1), in sixty digits, and its derivative."""
+    t = T(a, dtype=dtype, requires_grad=True)
+    found = log_gamma_ratio(t, T(float(k), dtype=dtype))
+    found.backward()
+    with localcontext() as context:
+        context.prec = 60
+        factors = [Decimal(t.item()) + i for i in range(k)]
+        value, slope = sum(f.ln() for f in factors), sum(1 / f for f in factors)
+    assert found.item() == pytest.approx(float(value), rel=rtol, abs=rtol)
+    assert t.grad.item() == pytest.approx(float(slope), rel=10 * rtol)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-5), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("df", [1e6, 1e9, 1e12])
+def test_a_student_t_of_many_degrees_of_freedom(df, dtype, tolerance):
+    """log p differs from the normal's by (z⁴ - 2z² - 1)/4ν, the entropy by 1/ν, and by less than ν⁻² more."""
+    p = d.StudentT(df=T(df, dtype=dtype), loc=T(0.0, dtype=dtype), scale=T(2.0, dtype=dtype))
+    x = T([0.0, 1.0, -5.0], dtype=dtype)
+    z, normal = x.double() / 2, td.Normal(T(0.0, dtype=torch.float64), 2.0)
+    expected = normal.log_prob(x.double()) + (z**4 - 2 * z**2 - 1) / (4 * df)
+    torch.testing.assert_close(p.log_likelihood({"x": x}).double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(p.entropy().double()[0], normal.entropy() + 1 / df, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("n", [1e6, 1e9, 1e12])
+def test_a_negative_binomial_of_many_failures(n, dtype, tolerance):
+    """log p differs from the Poisson's by (x(x-1) - λ²)/2n where π = λ/n, and by less than x³n⁻² more."""
+    rate = 3.0
+    p = d.NegativeBinomial(total_count=T(n, dtype=dtype), probs=T(rate / n, dtype=dtype))
+    x = T([0.0, 1.0, 7.0], dtype=dtype)
+    exact = x.double()
+    poisson = td.Poisson(T(rate, dtype=torch.float64)).log_prob(exact)
+    expected = poisson + (exact * (exact - 1) - rate**2) / (2 * n)
+    torch.testing.assert_close(p.log_likelihood({"x": x}).double(), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_a_divergence_of_rare_events_is_exact():

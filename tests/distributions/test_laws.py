@@ -82,8 +82,18 @@ CASES = {
 
 # What torch itself cannot trace: its samplers loop until all are accepted.
 NOT_TRACED = {"VonMises": ("density",)}
-# Where parameters move the support, the integral over fixed nodes does not see its rim; where they are constrained, off the constraint there is no truth.
-NO_GRADIENT_BY_NODES = {"Uniform", "Pareto", "PowerSpherical(circle)", "PowerSpherical(sphere)"}
+# Where parameters move the support, the integral over fixed nodes does not see its rim; where they are constrained, off the constraint there is no
+# truth. So: the parameters, from free numbers; the nodes, from them; the numbers.
+FREE = {
+    "Uniform": (lambda t: {"low": t[0], "high": t[1]}, lambda t: line(t[0].item(), t[1].item()), f64(-1.0, 2.5)),
+    "Pareto": (lambda t: {"scale": t[0], "alpha": t[1]}, lambda t: line(t[0].item()), f64(2.0, 5.5)),
+    "PowerSpherical(circle)": (lambda t: {"loc": t[:2] / t[:2].norm(), "concentration": t[2]}, lambda t: sphere(2), f64(0.6, 0.8, 3.0)),
+    "PowerSpherical(sphere)": (
+        lambda t: {"loc": t[:3] / t[:3].norm(), "concentration": t[3]},
+        lambda t: sphere(3),
+        f64(0.48, 0.6, 0.64, 3.0),
+    ),
+}
 
 
 # Another member of each family that has a closed-form KL divergence.
@@ -167,9 +177,13 @@ def test_draws(name):
     testing.check_draws(make(name), CASES[name][2])
 
 
-@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case[0].has_rsample and n not in NO_GRADIENT_BY_NODES])
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case[0].has_rsample])
 def test_gradients_of_draws(name):
-    testing.check_gradients(make(name), CASES[name][2])
+    if name in FREE:
+        parameters, nodes, at = FREE[name]
+        testing.check_free_gradients(lambda t: CASES[name][0](**parameters(t)), nodes, at)
+    else:
+        testing.check_gradients(make(name), CASES[name][2])
 
 
 @pytest.mark.parametrize("name", CASES)

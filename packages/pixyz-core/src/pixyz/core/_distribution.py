@@ -86,10 +86,11 @@ class Distribution(nn.Module):
             torch.Size([5, 3, 64])
         """
         given = {} if values is None else values
-        scope = open_scope(given, needed=self.cond_var, optional=self.var, who=self.density, batch_size=batch_size)
+        who = self.density
+        scope = open_scope(given, needed=self.cond_var, optional=self.var, who=who, batch_size=batch_size)
         drawn: dict[str, Tensor] = {}
         # The first entry is the outermost dim, so the newest.
-        samples = tuple(reversed([scope.shared.open_dim(n) for n in reversed(_sizes(sample_shape, self.density))]))
+        samples = tuple([scope.shared.open_dim(n) for n in _sizes(sample_shape, who)[::-1]])[::-1]
         made: set[str] = set()
         for factor in self.ancestral:
             own = [v for v in factor.var if v in scope.bindings]
@@ -331,7 +332,7 @@ def need_distribution(given: object, who: str) -> None:
 
 
 def _sizes(shape: Sequence[int], who: object) -> tuple[int, ...]:
-    if not isinstance(shape, Sequence) or not all(isinstance(n, int) and n >= 0 for n in shape):
+    if not isinstance(shape, Sequence) or not all([isinstance(n, int) and n >= 0 for n in shape]):
         raise KindError(f"{who}: sample_shape must be a list of whole numbers, like [5]; got {shape!r}.")
     return tuple(shape)
 

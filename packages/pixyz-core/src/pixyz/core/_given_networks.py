@@ -68,7 +68,7 @@ class GivenNetworks(nn.Module):
         return network.weight if isinstance(network, nn.Linear) else network.linear_maps[variable]
 
     def _network(self, name: str) -> Callable[..., Any]:
-        return self._functions.get(name) or getattr(self, name)
+        return self._functions[name] if name in self._functions else getattr(self, name)
 
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """What the networks give: by keyword where a signature has the variables' names, else by position."""

@@ -47,14 +47,15 @@ def open_scope(
         extra = sample_dims[name] if sample_dims and name in sample_dims else 0
         if extra and tensor.ndim <= extra:
             raise ShapeError(f"{who}: {name} has shape {tuple(tensor.shape)}, too few dims for {extra} sample dims and a batch.")
+        dims = (BATCH,) if tensor.ndim else ()
         for i in range(extra):  # the i-th sample dim, counted from the batch outwards, is the same for all
             size = tensor.shape[extra - 1 - i]
             if i not in outer:
                 outer[i] = scope.shared.open_dim(size)
             elif scope.shared.sizes[outer[i]] != size:
                 raise ShapeError(f"{who}: {name} has {size} samples where others have {scope.shared.sizes[outer[i]]}.")
-        samples = tuple(outer[i] for i in reversed(range(extra)))
-        scope.bind(name, tensor, (*samples, BATCH) if tensor.ndim else ())
+            dims = (outer[i], *dims)
+        scope.bind(name, tensor, dims)
     batches = {b.tensor.shape[len(b.dims) - 1] for b in scope.bindings.values() if BATCH in b.dims}
     if batch_size is not None:
         if not is_whole(batch_size) or batch_size < 0:

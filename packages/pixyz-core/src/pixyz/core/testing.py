@@ -13,96 +13,44 @@ Examples:
 """
 
 import copy
-import itertools
 import math
 import pickle
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ._distribution import Distribution
 from ._errors import IntractableError
+from ._nodes import Nodes, counts, line, product, simplex, sphere
+
+__all__ = [
+    "FREQUENCIES",
+    "SIGMAS",
+    "Nodes",
+    "check",
+    "check_copies",
+    "check_divergence",
+    "check_draws",
+    "check_free_gradients",
+    "check_gradients",
+    "check_graph",
+    "check_kinds",
+    "check_mass",
+    "check_shapes",
+    "check_statistics",
+    "counts",
+    "line",
+    "product",
+    "simplex",
+    "sphere",
+]
 
 FREQUENCIES = (0.3, 1.0, 2.5)
 """Draws are held against the density by the averages of cos ωx and sin ωx at these ω, in units of the values' spread."""
 
 SIGMAS = 5.0
 """How many standard errors a Monte Carlo average may be off."""
-
-
-class Nodes(NamedTuple):
-    """Points `(n, *features)` and weights `(n,)`, in float64."""
-
-    points: Tensor
-    weights: Tensor
-
-
-def line(lower: float = -math.inf, upper: float = math.inf, *, center: float = 0.0, width: float = 1.0, n: int = 4001) -> Nodes:
-    """Nodes on an interval, by double-exponential quadrature; singularities at its ends do no harm.
-
-    Args:
-        lower: where it begins.
-        upper: where it ends.
-        center: where most of the mass is, on an unbounded interval.
-        width: how wide that region is.
-        n: how many points.
-    """
-    reach = 3.15 if math.isfinite(upper) else 4.0
-    t = torch.linspace(-reach, reach, n, dtype=torch.float64)
-    h = (t[1] - t[0]).item()
-    s, ds = 0.5 * math.pi * torch.sinh(t), 0.5 * math.pi * torch.cosh(t)
-    if math.isfinite(lower) and math.isfinite(upper):
-        half = 0.5 * (upper - lower)
-        near = 2 * half * torch.exp(-s.abs()) / (2 * torch.cosh(s))  # the distance from the nearer end, without cancellation
-        x = torch.where(t < 0, lower + near, upper - near)
-        dx = half * ds / torch.cosh(s).square()
-    elif math.isfinite(lower):
-        x, dx = lower + width * torch.exp(s), width * torch.exp(s) * ds
-    else:
-        x, dx = center + width * torch.sinh(s), width * torch.cosh(s) * ds
-    inside = (x > lower) & (x < upper) & dx.isfinite()
-    return Nodes(x[inside], (h * dx)[inside])
-
-
-def counts(n: int, *, features: int | None = None, total: int | None = None) -> Nodes:
-    """The whole numbers from 0 to n; with `features`, the vectors of them, of sum `total` if that is said."""
-    if features is None:
-        points = torch.arange(n + 1, dtype=torch.float64)
-    else:
-        every = itertools.product(range(n + 1), repeat=features)
-        points = torch.tensor([v for v in every if total is None or sum(v) == total], dtype=torch.float64)
-    return Nodes(points, torch.ones(len(points), dtype=torch.float64))
-
-
-def product(*sides: Nodes) -> Nodes:
-    """Nodes of vectors whose elements have the nodes of `sides`."""
-    grids = torch.meshgrid(*[s.points for s in sides], indexing="ij")
-    weights = torch.meshgrid(*[s.weights for s in sides], indexing="ij")
-    return Nodes(torch.stack([g.flatten() for g in grids], -1), torch.stack([w.flatten() for w in weights], -1).prod(-1))
-
-
-def simplex(k: int, *, n: int = 301) -> Nodes:
-    """Nodes of probability vectors of length k, 2 or 3, by the measure of their first k-1 elements."""
-    side = line(0.0, 1.0, n=n)
-    if k == 2:
-        return Nodes(torch.stack([side.points, 1 - side.points], -1), side.weights)
-    u, v = torch.meshgrid(side.points, side.points, indexing="ij")
-    w = side.weights[:, None] * side.weights * (1 - u)
-    return Nodes(torch.stack([u, (1 - u) * v, (1 - u) * (1 - v)], -1).flatten(0, 1), w.flatten())
-
-
-def sphere(d: int, *, n: int = 400) -> Nodes:
-    """Nodes of vectors of length 1 in d dimensions, 2 or 3, by the surface measure."""
-    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
-    if d == 2:
-        return Nodes(torch.stack([angle.cos(), angle.sin()], -1), torch.full((n,), 2 * math.pi / n, dtype=torch.float64))
-    side = line(-1.0, 1.0, n=n)
-    z, a = torch.meshgrid(side.points, angle, indexing="ij")
-    r = (1 - z.square()).sqrt()
-    w = (side.weights * (2 * math.pi / n))[:, None].expand_as(z)
-    return Nodes(torch.stack([r * a.cos(), r * a.sin(), z], -1).flatten(0, 1), w.flatten())
 
 
 def check(
@@ -185,13 +133,34 @@ def check_gradients(p: Distribution, nodes: Nodes, *, draws: int = 20_000) -> No
         batches = torch.stack(
             [_flat(torch.autograd.grad(test(_draw(q, draws // 50)).mean(), parameters, allow_unused=True), parameters) for _ in range(50)]
         )
-        expected, found = _flat(truth, parameters), batches.mean(0)
-        spread = batches.std(0) / math.sqrt(50) + 1e-7
-        worst = ((found - expected).abs() / spread).max()
-        assert worst <= SIGMAS + 1, (
-            f"{p.prob_text}: the gradient of E[{what}] through samples is {found.tolist()}, by the density {expected.tolist()}: "
-            f"{worst.item():.1f} standard errors off."
-        )
+        _agree(batches, _flat(truth, parameters), torch.tensor(1e-7), f"{p.prob_text}: the gradient of E[{what}]")
+
+
+def check_free_gradients(
+    make: Callable[[Tensor], Distribution], nodes: Callable[[Tensor], Nodes], at: Tensor, *, draws: int = 20_000, step: float = 1e-4
+) -> None:
+    """As `check_gradients`, where parameters are constrained or move the support: the density's gradients are differences of integrals.
+
+    Args:
+        make: the distribution, from a vector of numbers that may take any value near `at`.
+        nodes: of its values, from the same.
+        at: the vector, in float64.
+        draws: how many samples are drawn.
+        step: relative, of the differences.
+    """
+    t = at.clone().requires_grad_()
+    p = make(t)
+    density = _density(p, nodes(at)).detach()
+    for what, test in _waves(nodes(at), density):
+
+        def integral(t: Tensor, test: Callable[[Tensor], Tensor] = test) -> Tensor:
+            there = nodes(t)
+            return _integral(there, _density(make(t), there), test(there.points))
+
+        steps = torch.diag(step * at.abs().clamp_min(1e-2))
+        expected = torch.stack([(integral(at + h) - integral(at - h)) / (2 * h.sum()) for h in steps])
+        batches = torch.stack([torch.autograd.grad(test(_draw(make(t), draws // 50)).mean(), t)[0] for _ in range(50)])
+        _agree(batches, expected, 1e-6 * (1 + expected.abs()), f"{p.prob_text}: the gradient of E[{what}]")
 
 
 def check_shapes(p: Distribution, nodes: Nodes) -> None:
@@ -302,6 +271,15 @@ def _trainable(p: Distribution) -> tuple[Distribution, list[Tensor]]:
                 module.register_parameter(name, nn.Parameter(buffer.clone()))
         parameters += [t for t in module._parameters.values() if t is not None]
     return q, parameters
+
+
+def _agree(batches: Tensor, expected: Tensor, error: Tensor, who: str) -> None:
+    """Whether the mean of batches is as expected, but for sampling and an error of the expectation."""
+    found = batches.mean(0)
+    worst = ((found - expected).abs() / (batches.std(0) / math.sqrt(len(batches)) + error)).max()
+    assert worst <= SIGMAS + 1, (
+        f"{who} through samples is {found.tolist()}, by the density {expected.tolist()}: {worst.item():.1f} standard errors off."
+    )
 
 
 def _flat(gradients: Iterable[Tensor | None], parameters: list[Tensor]) -> Tensor:

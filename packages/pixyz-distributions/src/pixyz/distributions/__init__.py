@@ -5,7 +5,7 @@ from pixyz.core import Distribution
 from ._affine import Affine
 from ._autoregressive import Autoregressive
 from ._bernoulli import Bernoulli
-from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform, VonMises
+from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform
 from ._categorical import Categorical
 from ._categories import CategoricalIndex, Multinomial
 from ._composed import Truncated, ZeroInflated
@@ -15,12 +15,15 @@ from ._deterministic import Deterministic
 from ._discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from ._empirical import Empirical
 from ._family import Family
+from ._from_exponential import Pareto, Weibull
+from ._from_normal import HalfNormal, LogNormal
 from ._from_torch import TorchFamily, from_torch
+from ._gamma import Exponential, Gamma, InverseGamma
 from ._location_scale import Cauchy, Gumbel, Laplace, Logistic, StudentT
 from ._normal import Normal
-from ._positive import Exponential, Gamma, HalfNormal, InverseGamma, LogNormal, Pareto, Weibull
 from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
+from ._von_mises import VonMises
 
 __all__ = [
     "Affine",

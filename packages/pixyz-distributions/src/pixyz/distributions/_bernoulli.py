@@ -40,7 +40,8 @@ class Bernoulli(Family):
 
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
-        return torch.bernoulli(_probs(params).expand(shape))
+        probs = _probs(params)
+        return torch.empty(shape, dtype=probs.dtype, device=probs.device).bernoulli_(probs)
 
     @staticmethod
     def count_support(features: tuple[int, ...]) -> int:

@@ -1,7 +1,5 @@
 """Families on an interval."""
 
-import math
-
 import torch
 import torch.distributions as td
 from torch import Tensor
@@ -10,6 +8,7 @@ from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
 from ._logs import logits_of
+from ._rounding import between_zero_and_one
 from ._supports import open_interval, positive, real, unit_interval
 
 
@@ -48,7 +47,7 @@ class Uniform(Family):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         low, high = params["low"], params["high"]
-        return low + (high - low) * torch.empty(shape, dtype=low.dtype, device=low.device).uniform_()
+        return torch.addcmul(low, high - low, torch.empty(shape, dtype=low.dtype, device=low.device).uniform_())
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -129,8 +128,17 @@ class Kumaraswamy(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        x = (-torch.expm1(torch.log1p(-u) / b)) ** (1 / a)
-        return x.clamp(torch.finfo(x.dtype).tiny, 1 - torch.finfo(x.dtype).eps / 2)
+        return between_zero_and_one((-torch.expm1(torch.log1p(-u) / b)) ** (1 / a))
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return (b * _log_not_power(x, a)).exp()
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        a, b = params["concentration1"], params["concentration0"]
+        return between_zero_and_one((-torch.expm1(u.log() / b)) ** (1 / a))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -187,6 +195,14 @@ class ContinuousBernoulli(Family):
         return torch.where(eta > 1, 1 + torch.log(u + (1 - u) * (-large).exp()) / large, torch.log1p(u * torch.expm1(small)) / small)
 
     @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return ContinuousBernoulli.cdf({"logits": -logits_of(params)}, 1 - x)
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return 1 - ContinuousBernoulli.icdf({"logits": -logits_of(params)}, u)
+
+    @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = logits_of(p), logits_of(q)
         return _mean(a) * (a - b) + _log_normaliser(a) - _log_normaliser(b)
@@ -212,48 +228,6 @@ class ContinuousBernoulli(Family):
         return -_mean(logits) * logits - _log_normaliser(logits)
 
 
-class VonMises(Family):
-    r"""The von Mises distribution of an angle in radians, independent over the features; values are taken modulo 2π, draws lie in [-π, π).
-
-    $$\log p(x) = \kappa\cos(x-\mu) - \log 2\pi I_0(\kappa)$$
-
-    Args:
-        loc: the mean direction μ, `(*features)` or rank 0.
-        concentration: κ > 0.
-
-    The other arguments are those of every family.
-    """
-
-    parametrisations = (("loc", "concentration"),)
-    supports = {"loc": real, "concentration": positive}
-    value_support = real
-
-    @staticmethod
-    def log_density(params: Params, x: Tensor) -> Tensor:
-        kappa = params["concentration"]
-        return -2 * kappa * torch.sin((x - params["loc"]) / 2).square() - math.log(2 * math.pi) - torch.special.i0e(kappa).log()
-
-    @staticmethod
-    def kl(p: Params, q: Params) -> Tensor:
-        kappa, other = p["concentration"], q["concentration"]
-        logs = torch.special.i0e(other).log() - torch.special.i0e(kappa).log()
-        turned = 2 * torch.sin((p["loc"] - q["loc"]) / 2).square()
-        return logs + (other - kappa) * _lost_length(kappa) + other * turned * (1 - _lost_length(kappa))
-
-    @staticmethod
-    def draw(params: Params, shape: Shape) -> Tensor:
-        return td.VonMises(params["loc"].expand(shape), params["concentration"].expand(shape), validate_args=False).sample()
-
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        return params["loc"]
-
-    @staticmethod
-    def entropy_of(params: Params) -> Tensor:
-        kappa = params["concentration"]
-        return math.log(2 * math.pi) + torch.special.i0e(kappa).log() + kappa * _lost_length(kappa)
-
-
 def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
@@ -266,14 +240,6 @@ def _log_not_power(x: Tensor, a: Tensor) -> Tensor:
 def _moment(a: Tensor, b: Tensor, n: int) -> Tensor:
     """E[x^n] of a Kumaraswamy."""
     return (b.log() + _log_beta(1 + n / a, b)).exp()
-
-
-def _lost_length(kappa: Tensor) -> Tensor:
-    """1 - I₁(κ)/I₀(κ), by its series where the ratio is near 1."""
-    inverse = 1 / kappa.clamp_min(100)
-    far = inverse / 2 + inverse.square() / 8 + inverse**3 / 8 + 25 * inverse**4 / 128 + 13 * inverse**5 / 32
-    near = kappa.clamp_max(100)
-    return torch.where(kappa > 100, far, 1 - torch.special.i1e(near) / torch.special.i0e(near))
 
 
 def _away_from_zero(eta: Tensor, limit: float = 1e-20) -> Tensor:

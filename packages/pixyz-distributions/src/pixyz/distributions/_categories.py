@@ -88,14 +88,14 @@ class Multinomial(Family):
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
-        probs = log_weights(params).exp().expand(shape)
-        left = params["total_count"].expand(shape[:-1]).clone()
-        rest = torch.ones_like(left)
+        probs = params["probs"] if "probs" in params else params["logits"].softmax(-1)
+        left = params["total_count"].expand(shape[:-1])
+        # Each category's share of itself and those after it.
+        shares = (probs / probs.flip(-1).cumsum(-1).flip(-1)).nan_to_num(0.0).clamp_max(1).expand(shape)
         out = []
-        for k in range(shape[-1] - 1):  # each category among those that are left
-            share = (probs[..., k] / rest).nan_to_num(0.0).clamp(0, 1)
+        for share in shares.unbind(-1)[:-1]:
             out.append(torch.binomial(left, share))
-            left, rest = left - out[-1], rest - probs[..., k]
+            left = left - out[-1]
         return torch.stack([*out, left], -1)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Families made of another: truncated to an interval, or with zeros more often than they should be."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from pixyz.core import BATCH, Binding, Dims, Factor, KindError, Leaf, ParameterE
 from ._family import Family, uniform_draw
 from ._given import Given, broadcast_shapes, sum_features
 from ._logs import log_complement, safe_log
+from ._rounding import between_zero_and_one
 from ._supports import unit_interval
 
 
@@ -25,9 +26,7 @@ class Composed(Leaf):
 
     def base_of(self, scope: Scope, factor: Factor) -> Given:
         """The base given its inputs."""
-        found = scope.conditional(Factor(self.base, factor.var, factor.cond_var))
-        assert isinstance(found, Given)
-        return found
+        return cast(Given, scope.conditional(Factor(self.base, factor.var, factor.cond_var)))
 
 
 class Truncated(Composed):
@@ -43,8 +42,9 @@ class Truncated(Composed):
 
     Raises:
         ParameterError: if the base is a family without them, or no bound is given.
-        SupportError: if a bound does not lie below the other; at an evaluation, if the bounds are so far in a tail that F(b) - F(a) is 0 in
-            the dtype. Nearer to the middle, but above it, the precision is that of F(b) - F(a), so of 1 - F(a).
+        SupportError: if a bound does not lie below the other; at an evaluation, if the bounds are so far in a tail that its probability is
+            0 in the dtype. Above the median it is counted from above, by the base's `sf` and `isf`; where a base does not write them, the
+            precision is that of 1 - F(a).
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -78,7 +78,15 @@ class Truncated(Composed):
 
 
 class TruncatedGiven:
-    """A truncated family, in one evaluation."""
+    """A truncated family, in one evaluation.
+
+    Where the interval lies above the median, probabilities are counted from above: there 1 - F is precise, and F is nearly 1.
+
+    Attributes:
+        above: where that is so.
+        start: the probability of what is beyond the interval, on the side from which it is counted.
+        mass: that of the interval.
+    """
 
     def __init__(self, base: Given, lower: Tensor | None, upper: Tensor | None, factor: Factor, validate: bool) -> None:
         self.base = base
@@ -86,21 +94,26 @@ class TruncatedGiven:
         self.batch = base.batch
         self.lower = lower
         self.upper = upper
-        if validate:
-            below, above = self._levels(self.dims)
-            if not (above > below).all():
-                empty = (above <= below).expand_as(above + below)
-                raise SupportError(
-                    f"{factor}: for {int(empty.sum())} of {empty.numel()} the base has no probability between the bounds, "
-                    f"as far as {above.dtype} can tell; bound it nearer to where it lies, or use float64."
-                )
+        self.above = torch.zeros((), dtype=torch.bool, device=base.like.device)
+        if lower is not None:
+            self.above = self._level(lower, self.above.to(base.like.dtype)).detach() > 0.5
+        floor = self.above.to(base.like.dtype)
+        at_lower, at_upper = (
+            absent if bound is None else self._level(bound, floor) for bound, absent in ((lower, floor), (upper, 1 - floor))
+        )
+        self.mass = torch.where(self.above, at_lower - at_upper, at_upper - at_lower)
+        self.start = torch.where(self.above, at_upper, at_lower).expand_as(self.mass)
+        if validate and not (self.mass > 0).all():
+            raise SupportError(
+                f"{factor}: for {int((self.mass <= 0).sum())} of {self.mass.numel()} the base has no probability between the bounds, "
+                f"as far as {self.mass.dtype} can tell; bound it nearer to where it lies, or use float64."
+            )
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(value), in nats, summed over the features."""
         scores, dims = self.base.scores(values, factor, validate)
         x = align(values[0].tensor, values[0].dims, dims)
-        below, above = self._levels(dims)
-        scores = scores - (above - below).log()
+        scores = scores - align(self.mass.log(), self.dims, dims)
         for outside in ([] if self.lower is None else [x < self.lower]) + ([] if self.upper is None else [x > self.upper]):
             scores = scores.masked_fill(outside, -torch.inf)
         return Term(sum_features(scores, len(dims)), dims)
@@ -108,30 +121,29 @@ class TruncatedGiven:
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw through the inverse of the distribution function, with its gradient."""
         with torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
-            params = self.base.aligned(dims)
-            below, above = self._levels(dims)
+            params, family = self.base.aligned(dims), self.base.family
+            above, start, mass = (align(t.expand_as(self.mass), self.dims, dims) for t in (self.above, self.start, self.mass))
             u = uniform_draw(params, (*sizes, *self.base.features))
-            x = self.base.family.icdf(params, below + u * (above - below))
+            level = between_zero_and_one(start + u * mass)  # where the inverse is finite
+            x = _either(above, lambda u: family.isf(params, u), lambda u: family.icdf(params, u), level, 0.5)
             return [Term(x.clamp(self.lower, self.upper) if x.numel() else x, dims)]
 
     def statistic(self, what: str) -> Term:
         """None is known in closed form for every base."""
         raise NotImplementedError
 
-    def _levels(self, dims: Dims) -> tuple[Tensor, Tensor]:
-        """F(a) and F(b)."""
-        one = self.base.like.new_ones(())
-        return self._level(self.lower, dims, 0 * one), self._level(self.upper, dims, one)
+    def _level(self, bound: Tensor, floor: Tensor) -> Tensor:
+        """F, or 1 - F where it is counted from above, at a bound.
 
-    def _level(self, bound: Tensor | None, dims: Dims, absent: Tensor) -> Tensor:
-        """F at a bound. At and beyond the rim of the base's support it is 0 or 1, without a gradient, and F is asked elsewhere."""
-        if bound is None:
-            return absent
-        support = self.base.family.value_support
-        below, above = bound <= support.lower, bound >= support.upper
+        At and beyond the rim of the base's support it is 0 or 1, the `floor` below, without a gradient, and F is asked elsewhere.
+        """
+        family, params = self.base.family, self.base.aligned(self.dims)
+        support = family.value_support
+        below, beyond = bound <= support.lower, bound >= support.upper
         inside = 0.5 * (max(support.lower, -1.0) + min(support.upper, 1.0 + max(support.lower, -1.0)))
-        level = self.base.family.cdf(self.base.aligned(dims), torch.where(below | above, inside, bound))
-        return level.masked_fill(below, 0.0).masked_fill(above, 1.0)
+        reached = torch.where(below | beyond, inside, bound)
+        level = _either(floor > 0, lambda x: family.sf(params, x), lambda x: family.cdf(params, x), reached, inside)
+        return torch.where(below, floor, torch.where(beyond, 1 - floor, level))
 
 
 class ZeroInflated(Composed):
@@ -216,6 +228,11 @@ class ZeroInflatedGiven:
             return Term((1 - gate) * mean, self.dims)
         variance = align(self.base.statistic("variance").tensor, dims, self.dims)
         return Term((1 - gate) * (variance + gate * mean.square()), self.dims)
+
+
+def _either(where: Tensor, f: Callable[[Tensor], Tensor], g: Callable[[Tensor], Tensor], x: Tensor, elsewhere: float) -> Tensor:
+    """f(x) here and g(x) there; each sees `elsewhere` in place of what is the other's, for its gradient there may be nan."""
+    return torch.where(where, f(torch.where(where, x, elsewhere)), g(torch.where(where, elsewhere, x)))
 
 
 def _fitting(term: Term, base: Given, name: str, who: str) -> Term:

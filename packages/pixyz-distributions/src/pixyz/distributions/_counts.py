@@ -8,6 +8,7 @@ from torch import Tensor
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
 from ._logs import finite_log_both, log_both, safe_log, times_log
+from ._special import log_gamma_ratio
 from ._supports import counts, half_open_interval, non_negative, positive, probability, real, unit_interval
 
 
@@ -182,8 +183,8 @@ class NegativeBinomial(TorchFamily):
     def log_density(params: Params, x: Tensor) -> Tensor:
         n = params["total_count"]
         log_p, log_not_p = log_both(params)
-        ways = torch.lgamma(n + x) - torch.lgamma(x + 1) - torch.lgamma(n)
-        return ways + n * log_not_p + times_log(x, log_p)
+        ways = log_gamma_ratio(n, x) - torch.lgamma(x + 1)
+        return torch.addcmul(ways, n, log_not_p) + times_log(x, log_p)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -10,6 +10,7 @@ from pixyz.core import (
     Binding,
     Dims,
     Factor,
+    FormulaError,
     GivenNetworks,
     IntractableError,
     KindError,
@@ -43,7 +44,7 @@ class CustomProb(Leaf):
 
     Raises:
         KindError: if `log_density` is no function.
-        FormulaError: if it does not take the variables.
+        FormulaError: if it does not take the variables, all of them.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -76,7 +77,14 @@ class CustomProb(Leaf):
                 f"{self.prob_text}: a CustomProb takes a function of {', '.join(variables)} that returns the log-density, (N,); got {came}."
             )
         self.is_normalised = bool(normalised)
-        self._register_networks(GivenNetworks({"log_density": log_density}, variables, self.prob_text))
+        networks = GivenNetworks({"log_density": log_density}, variables, self.prob_text)
+        left_out = ", ".join([v for v in variables if v not in networks.takes("log_density")])
+        if left_out:
+            raise FormulaError(
+                f"{self.prob_text}: log_density is to score {', '.join(variables)}, but its signature leaves out {left_out}. "
+                f"Name all of them, or leave {left_out} out of {self.prob_text}."
+            )
+        self._register_networks(networks)
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Scored":
         return Scored(self, factor, inputs)

@@ -163,6 +163,16 @@ class Family(Leaf):
         """For normal families: the function t -> Wt on matrices `(count, K)`, where WᵀW is the precision, and log|W|."""
         raise NotImplementedError
 
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        """P(X > x); where it is not written, 1 - `cdf`, which is 0 in the upper tail: for truncations there, write it and `isf`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        """The x at which `sf` is u in (0, 1)."""
+        raise NotImplementedError
+
     @classmethod
     def event_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
         """The shape of one event, from the parameters' shapes: the trailing dims of the first parameter whose events have the same rank."""
@@ -220,6 +230,9 @@ class Family(Leaf):
             cls.distribution_name = vars(cls).get("distribution_name", cls.__name__)
             if cls.knows("icdf") and not cls.knows("rsample"):
                 cls.rsample = staticmethod(lambda params, shape: cls.icdf(params, uniform_draw(params, shape)))
+            if cls.knows("icdf") and not cls.knows("isf"):
+                cls.sf = staticmethod(lambda params, x: 1 - cls.cdf(params, x))
+                cls.isf = staticmethod(lambda params, u: cls.icdf(params, 1 - u))
             cls.has_rsample, cls.has_enumerate = cls.knows("rsample"), cls.knows("enumerate_support")
             cls.is_gaussian = cls.knows("whitener")
 

@@ -58,7 +58,8 @@ def _functions(family: type[TorchFamily]) -> dict[str, Any]:
             functions[f"{name}_of"] = lambda params, name=name: getattr(at(params), name)
     if made.entropy is not base.entropy:
         functions["entropy_of"] = lambda params: at(params).entropy()
-    if made.cdf is not base.cdf and made.icdf is not base.icdf:
+    # A transformed distribution has an inverse only if what it transforms has, which the class does not say; an InverseGamma's has none.
+    if made.cdf is not base.cdf and made.icdf not in (base.icdf, td.TransformedDistribution.icdf):
         functions["cdf"] = lambda params, x: at(params).cdf(x)
         functions["icdf"] = lambda params, u: at(params).icdf(u)
     return functions

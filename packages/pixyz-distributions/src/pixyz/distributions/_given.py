@@ -36,20 +36,18 @@ class Given:
         self.terms = terms if all([t.tensor.is_floating_point() for t in terms.values()]) else _as_numbers(terms, family.supports)
         self.dims: Dims = union(*[t.dims for t in terms.values()])
         self.features: Shape = self._features() if features is None else features
-        self.batch: int | None = None
-        for tensor, dims in self.terms.values():
-            if BATCH in dims:
-                self.batch = tensor.shape[len(dims) - 1]
-                break
+        batches = [tensor.shape[len(dims) - 1] for tensor, dims in self.terms.values() if BATCH in dims]
+        self.batch: int | None = batches[0] if batches else None
+        tensors = [tensor for tensor, _ in self.terms.values()]
         # A parameter of rank 0 fits any dtype, as everywhere in torch.
-        self.like: Tensor = next((t.tensor for t in self.terms.values() if t.tensor.ndim), next(iter(self.terms.values())).tensor)
+        self.like: Tensor = ([t for t in tensors if t.ndim] or tensors)[0]
         if validate:
-            for name, t in self.terms.items():
-                self._check_kind(name, t.tensor)
-                if name not in family.checked_names and not family.supports[name].holds(t.tensor.detach()):
-                    raise outside(t.tensor, family.supports[name], f"{factor}: {name}")
+            for name, (tensor, _) in self.terms.items():
+                self._check_kind(name, tensor)
+                if name not in family.checked_names and not family.supports[name].holds(constant(tensor)):
+                    raise outside(tensor, family.supports[name], f"{factor}: {name}")
             for words, holds in family.relations:
-                inside = holds({name: t.detach() for name, t in self.aligned(self.dims).items()})
+                inside = holds(self.aligned(self.dims))
                 if not inside.all():
                     bad = inside.numel() - int(inside.sum())
                     raise SupportError(f"{factor}: it must be that {words}, but for {bad} of {inside.numel()} it is not.")
@@ -115,11 +113,11 @@ class Given:
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, `(*dims, *features)`."""
-        params, shape = self.aligned(dims), (*sizes, *self.features)
-        if pathwise and self.family.has_rsample:
-            return [Term(self.family.rsample(params, shape), dims)]
-        with torch.no_grad():
-            return [Term((self.family.rsample if self.family.has_rsample else self.family.draw)(params, shape), dims)]
+        params, family = self.aligned(dims), self.family
+        if not (pathwise and family.has_rsample):
+            params = {name: constant(t) for name, t in params.items()}
+        draw = family.rsample if family.has_rsample else family.draw
+        return [Term(draw(params, (*sizes, *self.features)), dims)]
 
     def support_size(self) -> int:
         """The number of values; only for families that have finitely many."""
@@ -158,26 +156,26 @@ class Given:
         declared: Shape | None = self.family.features_shape
         ranks: Mapping[str, int] = self.family._event_ranks
         shapes = {name: tuple(tensor.shape[len(dims) :]) for name, (tensor, dims) in self.terms.items()}
-        for name, shape in shapes.items():
-            if len(shape) < ranks[name]:
-                raise ShapeError(f"{self.factor}: {name} has features {shape}; one {name} is a tensor of rank {ranks[name]}.")
-        events = {shape[len(shape) - ranks[name]] for name, shape in shapes.items() if ranks[name]}
-        if len(events) > 1:
-            listed = ", ".join(f"{name} {s}" for name, s in shapes.items())
-            raise ShapeError(f"{self.factor}: its parameters are of events of different lengths: {listed}.")
-        event: Shape = self.family.event_shape(shapes)
-        over = {name: shape[: len(shape) - ranks[name]] for name, shape in shapes.items()}
+        event: Shape = ()
+        over = shapes
+        if any(ranks.values()):
+            for name, shape in shapes.items():
+                if len(shape) < ranks[name]:
+                    raise ShapeError(f"{self.factor}: {name} has features {shape}; one {name} is a tensor of rank {ranks[name]}.")
+            if len({shape[len(shape) - ranks[name]] for name, shape in shapes.items() if ranks[name]}) > 1:
+                raise ShapeError(f"{self.factor}: its parameters are of events of different lengths: {_listed(shapes)}.")
+            event = self.family.event_shape(shapes)
+            over = {name: shape[: len(shape) - ranks[name]] for name, shape in shapes.items()}
         full = [s for name, s in over.items() if s or self.terms[name].dims]
-        listed = ", ".join(f"{name} {s}" for name, s in shapes.items())
         common = () if not full else full[0] if all([s == full[0] for s in full]) else broadcast_shapes(full)
         if common is None:
-            raise ShapeError(f"{self.factor}: the features of its parameters do not fit one another: {listed}.")
+            raise ShapeError(f"{self.factor}: the features of its parameters do not fit one another: {_listed(shapes)}.")
         features = (*common, *event)
         if declared is not None and features != declared:
             before = declared[: len(declared) - len(event)]
             if self.dims == () and declared[len(before) :] == event and (not common or broadcast_shapes([common, before]) == before):
                 return declared
-            raise ShapeError(f"{self.factor}: its features are declared as {declared}, but its parameters have {listed}.")
+            raise ShapeError(f"{self.factor}: its features are declared as {declared}, but its parameters have {_listed(shapes)}.")
         return features
 
     def _check_kind(self, name: str, t: Tensor) -> None:
@@ -191,7 +189,7 @@ class Given:
         if x.dtype != self.like.dtype or x.device != self.like.device:
             raise KindError(f"{factor}: {name} is {_kind(x)}, the parameters are {_kind(self.like)}. Convert one with .to().")
         support: Support = self.family.value_support
-        if not support.holds(x.detach()):
+        if not support.holds(constant(x)):
             fits = self.family.fitting(x)
             hint = f" Families that take such values: {', '.join(fits)}." if fits else ""
             raise outside(x, support, f"{factor} ({self.family.distribution_name}): {name}", hint)
@@ -220,6 +218,10 @@ def _as_numbers(terms: Mapping[str, Term], supports: Mapping[str, Support]) -> d
     }
 
 
+def _listed(shapes: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{name} {s}" for name, s in shapes.items())
+
+
 def _kind(t: Tensor) -> str:
     return f"{t.dtype} on {t.device}"
 
@@ -236,6 +238,11 @@ def outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportErr
     )
     error.nans = nans
     return error
+
+
+def constant(t: Tensor) -> Tensor:
+    """The tensor without its graph."""
+    return t.detach() if t.requires_grad else t
 
 
 def sum_features(t: Tensor, rank: int) -> Tensor:

@@ -7,14 +7,17 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._family import Family, Params
+from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
+from ._special import half_digamma_gap, log_gamma_ratio
 from ._supports import positive, real
+from ._symmetric import Symmetric
 
 EULER = 0.5772156649015329
+_LOG_2 = math.log(2)
 
 
-class Laplace(Family):
+class Laplace(Symmetric):
     r"""The Laplace distribution, independent over the features.
 
     $$\log p(x) = -\frac{|x-\mu|}{\sigma} - \log 2\sigma$$
@@ -33,12 +36,20 @@ class Laplace(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         loc, scale = params["loc"], params["scale"]
-        return -(x - loc).abs() / scale - (2 * scale).log()
+        return -_LOG_2 - torch.addcdiv(scale.log(), (x - loc).abs(), scale)
+
+    @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        loc, scale = params["loc"], params["scale"]
+        # Its sign is that of the draw, its size the probability of what lies nearer.
+        u = torch.empty(shape, dtype=loc.dtype, device=loc.device).uniform_(torch.finfo(loc.dtype).eps - 1, 1)
+        return torch.addcmul(loc, scale, u.abs().neg_().log1p_().copysign_(u))
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
         z = (x - params["loc"]) / params["scale"]
-        return 0.5 - 0.5 * z.sign() * torch.expm1(-z.abs())
+        tail = 0.5 * (-z.abs()).exp()
+        return torch.where(z < 0, tail, 1 - tail)
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -51,14 +62,6 @@ class Laplace(Family):
         return gap / q["scale"] + ratio * (-gap / p["scale"]).exp() - ratio.log() - 1
 
     @staticmethod
-    def mean_of(params: Params) -> Tensor:
-        return params["loc"]
-
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        return params["loc"]
-
-    @staticmethod
     def variance_of(params: Params) -> Tensor:
         return 2 * params["scale"].square()
 
@@ -67,7 +70,7 @@ class Laplace(Family):
         return 1 + (2 * params["scale"]).log()
 
 
-class Cauchy(Family):
+class Cauchy(Symmetric):
     r"""The Cauchy distribution, independent over the features. It has no mean and no variance.
 
     $$\log p(x) = -\log \pi\sigma - \log\left(1 + \left(\frac{x-\mu}{\sigma}\right)^2\right)$$
@@ -91,27 +94,26 @@ class Cauchy(Family):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return 0.5 + torch.atan((x - params["loc"]) / params["scale"]) / math.pi
+        return torch.atan2(params["scale"], params["loc"] - x) / math.pi
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        return params["loc"] + params["scale"] * torch.tan(math.pi * (u - 0.5))
+        tail = torch.minimum(u, 1 - u)
+        return params["loc"] + params["scale"] * (u - 0.5).sign() / torch.tan(math.pi * tail)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         total, gap = p["scale"] + q["scale"], p["loc"] - q["loc"]
         return ((total.square() + gap.square()) / (4 * p["scale"] * q["scale"])).log()
 
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        return params["loc"]
+    mean_of = staticmethod(Family.mean_of)  # there is none
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         return (4 * math.pi * params["scale"]).log()
 
 
-class Logistic(Family):
+class Logistic(Symmetric):
     r"""The logistic distribution, independent over the features.
 
     $$\log p(x) = -z - \log\sigma - 2\log(1 + e^{-z}), \qquad z = \frac{x-\mu}{\sigma}$$
@@ -139,14 +141,6 @@ class Logistic(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         return params["loc"] + params["scale"] * u.logit()
-
-    @staticmethod
-    def mean_of(params: Params) -> Tensor:
-        return params["loc"]
-
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        return params["loc"]
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
@@ -185,6 +179,14 @@ class Gumbel(Family):
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         return params["loc"] - params["scale"] * (-u.log()).log()
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return -torch.expm1(-(-(x - params["loc"]) / params["scale"]).exp())
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return params["loc"] - params["scale"] * (-torch.log1p(-u)).log()
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -226,3 +228,15 @@ class StudentT(TorchFamily):
     supports = {"df": positive, "loc": real, "scale": positive}
     value_support = real
     torch_class = td.StudentT
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        df, scale = params["df"], params["scale"]
+        z = (x - params["loc"]) / scale
+        return log_gamma_ratio(0.5 * df, 0.5) - 0.5 * (math.pi * df).log() - scale.log() - 0.5 * (df + 1) * torch.log1p(z.square() / df)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        half = 0.5 * params["df"]
+        log_beta = 0.5 * math.log(math.pi) - log_gamma_ratio(half, 0.5)
+        return (half + 0.5) * half_digamma_gap(half) + 0.5 * params["df"].log() + log_beta + params["scale"].log()

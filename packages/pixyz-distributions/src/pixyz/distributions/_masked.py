@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixyz.core import KindError
+
 
 class MaskedLinear(nn.Linear):
     """A linear layer without the connections that the mask rules out.
@@ -62,7 +64,8 @@ class MaskedNetwork(nn.Module):
             rows = wanted if k == last else slice(None)
             h = layer(h, rows)
             if k == 0 and self.context is not None:
-                assert context is not None
+                if context is None:
+                    raise KindError(f"A network with a context was called without it; give context, (N, {self.context.in_features}).")
                 h = h + F.linear(context, self.context.weight[rows])
             if k < last:
                 h = self.activations[k](h)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ._family import Family, Params
+from ._family import Params
 from ._supports import positive, real
+from ._symmetric import Symmetric
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
-class Normal(Family):
+class Normal(Symmetric):
     r"""The normal distribution, independent over the features.
 
     $$\log p(x) = -\tfrac{1}{2}\left(\frac{x-\mu}{\sigma}\right)^2 - \log\sigma - \tfrac{1}{2}\log 2\pi$$
@@ -44,7 +45,7 @@ class Normal(Family):
     def rsample(params: Params, shape: tuple[int, ...]) -> Tensor:
         loc, scale = params["loc"], params["scale"]
         # normal_ and not randn: the compiler leaves it to the same generator, so a compiled draw is the eager one, and a cheaper one.
-        return loc + scale * torch.empty(shape, dtype=loc.dtype, device=loc.device).normal_()
+        return torch.addcmul(loc, scale, torch.empty(shape, dtype=loc.dtype, device=loc.device).normal_())
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -54,7 +55,7 @@ class Normal(Family):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return torch.special.ndtr((x - params["loc"]) / params["scale"])
+        return 0.5 * torch.erfc((params["loc"] - x) / (params["scale"] * math.sqrt(2)))  # torch's ndtr is 0 below -9
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -65,14 +66,6 @@ class Normal(Family):
         scale = params["scale"]
         scale = scale.expand(*scale.shape[: max(scale.ndim - 1, 0)], count)
         return lambda t: t / scale.unsqueeze(-1), -scale.log().sum(-1)
-
-    @staticmethod
-    def mean_of(params: Params) -> Tensor:
-        return params["loc"]
-
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        return params["loc"]
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:

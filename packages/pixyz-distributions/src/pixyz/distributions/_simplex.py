@@ -8,6 +8,7 @@ from torch import Tensor
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
 from ._logs import logits_of
+from ._rounding import between_zero_and_one
 from ._supports import open_interval, positive, positive_simplex, positive_vectors, real, real_vectors, simplex
 
 
@@ -80,9 +81,15 @@ class RelaxedBernoulli(Family):
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        limits = torch.finfo(u.dtype)
-        x = ((u.logit() + logits_of(params)) / params["temperature"]).sigmoid()
-        return x.clamp(limits.tiny, 1 - limits.eps / 2)
+        return between_zero_and_one(((u.logit() + logits_of(params)) / params["temperature"]).sigmoid())
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return (logits_of(params) - params["temperature"] * x.logit()).sigmoid()
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return between_zero_and_one(((logits_of(params) - u.logit()) / params["temperature"]).sigmoid())
 
 
 class RelaxedCategorical(Family):

@@ -1,0 +1,133 @@
+"""Families whose values are functions of an exponential one: a power of it, and e^x."""
+
+import torch
+from torch import Tensor
+
+from ._family import Family, Params
+from ._location_scale import EULER
+from ._rounding import positive_number
+from ._supports import positive
+
+
+class Weibull(Family):
+    r"""The Weibull distribution, independent over the features.
+
+    $$\log p(x) = \log\frac{k}{\lambda} + (k-1)\log\frac{x}{\lambda} - \left(\frac{x}{\lambda}\right)^k$$
+
+    Args:
+        scale: λ > 0, `(*features)` or rank 0.
+        concentration: the shape k > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("scale", "concentration"),)
+    supports = {"scale": positive, "concentration": positive}
+    value_support = positive
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        k, log_z = params["concentration"], (x / params["scale"]).log()
+        return (k / params["scale"]).log() + (k - 1) * log_z - (k * log_z).exp()
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        return -torch.expm1(-((x / params["scale"]) ** params["concentration"]))
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        return positive_number(params["scale"] * (-torch.log1p(-u)) ** (1 / params["concentration"]))
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return (-((x / params["scale"]) ** params["concentration"])).exp()
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return positive_number(params["scale"] * (-u.log()) ** (1 / params["concentration"]))
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        k, m, log_ratio = p["concentration"], q["concentration"], (p["scale"] / q["scale"]).log()
+        return (k / m).log() - EULER - m * log_ratio + EULER * m / k - 1 + (m * log_ratio + torch.lgamma(1 + m / k)).exp()
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["scale"] * torch.lgamma(1 + 1 / params["concentration"]).exp()
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        k = params["concentration"]
+        return params["scale"] * ((k - 1).clamp_min(0) / k) ** (1 / k)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        inverse = 1 / params["concentration"]
+        return params["scale"].square() * (torch.lgamma(1 + 2 * inverse).exp() - torch.lgamma(1 + inverse).exp().square())
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        k = params["concentration"]
+        return EULER * (1 - 1 / k) + (params["scale"] / k).log() + 1
+
+
+class Pareto(Family):
+    r"""The Pareto distribution, independent over the features; below its scale a value is impossible.
+
+    $$\log p(x) = \log\alpha + \alpha\log m - (\alpha+1)\log x, \qquad x \ge m$$
+
+    Args:
+        scale: the least value m > 0, `(*features)` or rank 0.
+        alpha: the tail index α > 0.
+
+    The other arguments are those of every family.
+    """
+
+    parametrisations = (("scale", "alpha"),)
+    supports = {"scale": positive, "alpha": positive}
+    value_support = positive
+
+    @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        scale, alpha = params["scale"], params["alpha"]
+        log_density = alpha.log() + alpha * (scale / x).log() - x.log()
+        return torch.where(x >= scale, log_density, -torch.inf)
+
+    @staticmethod
+    def cdf(params: Params, x: Tensor) -> Tensor:
+        return torch.where(x >= params["scale"], -torch.expm1(params["alpha"] * (params["scale"] / x).log()), 0.0)
+
+    @staticmethod
+    def icdf(params: Params, u: Tensor) -> Tensor:
+        return positive_number(params["scale"] * (-torch.log1p(-u) / params["alpha"]).exp())
+
+    @staticmethod
+    def sf(params: Params, x: Tensor) -> Tensor:
+        return torch.where(x >= params["scale"], (params["alpha"] * (params["scale"] / x).log()).exp(), 1.0)
+
+    @staticmethod
+    def isf(params: Params, u: Tensor) -> Tensor:
+        return positive_number(params["scale"] * (-u.log() / params["alpha"]).exp())
+
+    @staticmethod
+    def kl(p: Params, q: Params) -> Tensor:
+        ratio, log_ratio = q["alpha"] / p["alpha"], (p["scale"] / q["scale"]).log()
+        return torch.where(log_ratio >= 0, ratio - 1 - ratio.log() + q["alpha"] * log_ratio, torch.inf)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        alpha = params["alpha"]
+        return torch.where(alpha > 1, params["scale"] * alpha / (alpha - 1), torch.inf)
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["scale"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        alpha = params["alpha"]
+        return torch.where(alpha > 2, params["scale"].square() * alpha / ((alpha - 1).square() * (alpha - 2)), torch.inf)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return (params["scale"] / params["alpha"]).log() + 1 / params["alpha"] + 1
