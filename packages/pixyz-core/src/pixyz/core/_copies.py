@@ -7,6 +7,8 @@ from typing import Any
 from ._scope import Factor
 
 OBSERVED, FINITE, GAUSSIAN = "observed", "finite", "gaussian"
+MAX_ENUMERATE = 256
+"""How many values a variable may have to be summed over one by one."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ._copies import FINITE, GAUSSIAN, OBSERVED, Copies, NotClosedError, computed_first, group_copies, kinds_of
+from ._copies import FINITE, GAUSSIAN, MAX_ENUMERATE, OBSERVED, Copies, NotClosedError, computed_first, group_copies, kinds_of
 from ._density import compute
 from ._dims import Dims, Term, align, broadcast, spread, union
 from ._errors import IntractableError, ShapeError
@@ -16,7 +16,6 @@ from ._order import Step, order_steps
 from ._potentials import LOG_TWO_PI, Form, Stack, eliminate, multiply, sum_members
 from ._scope import Factor, GaussianConditional, Scope
 
-MAX_ENUMERATE = 256
 _MAX_TABLE = 2**26
 _SEQUENTIAL_ABOVE = 32  # states: the batched order multiplies K x K tables, the other one vectors
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._copies import MAX_ENUMERATE
 from ._dims import Dims, Term, align, union
 from ._errors import FormulaError, IntractableError, KindError
 from ._scope import Binding, Factor, Scope, ScoredConditional
 
 ESTIMATORS = ("auto", "enumerate", "pathwise", "score")
-MAX_ENUMERATE = 256
 
 
 class Draw(NamedTuple):

@@ -1,6 +1,7 @@
 """Joints: products of conditionals, renamed and marginalised."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 
@@ -176,13 +177,14 @@ def marginalize(p: Distribution, names: Iterable[str]) -> Joint:
     if set(gone) == set(p.var):
         raise FormulaError(f"{p.prob_text}: marginalising out {', '.join(gone)} leaves nothing. Keep at least one variable.")
     hidden = p.hidden_var | set(gone)
-    factors = list(p.factors)
+    uses = Counter(c for f in p.factors for c in set(f.cond_var))
+    unused: set[Factor] = set()
     for f in reversed(p.ancestral):
-        used = {c for other in factors for c in other.cond_var}
-        if hidden.issuperset(f.var) and used.isdisjoint(f.var):
-            factors.remove(f)
-    left = {v for f in factors for v in f.var}
-    return Joint(factors, hidden & left)
+        if hidden.issuperset(f.var) and not any(uses[v] for v in f.var):
+            unused.add(f)
+            uses.subtract(set(f.cond_var))
+    factors = [f for f in p.factors if f not in unused]
+    return Joint(factors, hidden.intersection(v for f in factors for v in f.var))
 
 
 def _renamed(factor: Factor, names: Mapping[str, str]) -> Factor:
