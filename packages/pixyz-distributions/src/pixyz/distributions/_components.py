@@ -133,14 +133,15 @@ def _functions(family: Family) -> tuple[Any, ...]:
 
 def _stacked(givens: list[Given], features: tuple[int, ...], dim: int) -> dict[str, Term] | None:
     """The parameters of all components along a new dim; None where their parametrisations, or the shapes of their events, differ."""
-    family = givens[0].family
+    family, like = givens[0].family, next((g.like for g in givens if g.like.ndim), givens[0].like)
     rank = len(features) - family.value_support.event_rank
     terms: dict[str, Term] = {}
     for name in givens[0].terms:
         if any(g.terms.keys() != givens[0].terms.keys() for g in givens):
             return None
         event_rank: int = family._event_ranks[name]
-        each = [g.terms[name] for g in givens]
+        # A parameter of rank 0 fits any dtype, as everywhere in torch; but not once it is stacked.
+        each = [t if t.tensor.ndim else Term(t.tensor.to(like), t.dims) for t in (g.terms[name] for g in givens)]
         if len({t.tensor.shape[t.tensor.ndim - event_rank :] for t in each}) > 1:
             return None
         # A number for all features gets as many axes as the others have.
