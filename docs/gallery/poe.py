@@ -6,6 +6,7 @@ Wu and Goodman (2018), https://arxiv.org/abs/1802.05335
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -71,16 +72,18 @@ def main() -> None:
     with torch.no_grad():
         print(f"\nheld out, {bound.mean()}: {ELBO(upper * lower * prior, q, num_samples=100).mean().estimate(test):.2f} nats")
         for p, given in ((lower, q_u), (upper, q_l)):
-            predicted = p.log_prob().expectation(given, num_samples=100).mean()
-            frequency = (train[p.var[0]].sum(0) + 1) / 1502
-            alone = Bernoulli(p.prob_text.split("|")[0] + ")", probs=frequency).log_likelihood(test).mean()
-            print(f"{predicted}: {predicted.estimate(test):.2f} nats; with independent pixels {alone:.2f}")
+            (name,), (seen,) = p.var, given.cond_var
+            z = given.sample(test, sample_shape=[1000])
+            nats = p.log_likelihood(z, sample_dims={"z": 1}).logsumexp(0).mean() - math.log(1000)
+            frequency = (train[name].sum(0) + 1) / 1502
+            alone = Bernoulli(f"p({name})", probs=frequency).log_likelihood(test).mean()
+            print(f"log p({name}|{seen}): {nats:.2f} nats per image; with independent pixels, log p({name}): {alone:.2f}")
         shown = {k: x[:12] for k, x in test.items()}
         rows = {"data": torch.cat([shown["u"], shown["l"]], -1)}
         for name, given, seen in (("from both halves", q, ""), ("from the upper half", q_u, "u"), ("from the lower half", q_l, "l")):
             z = given.mean(shown)
-            halves_ = [shown[k] if k == seen else p.mean({"z": z}) for k, p in (("u", upper), ("l", lower))]
-            rows[name] = torch.cat(halves_, -1)
+            pair = [shown[k] if k == seen else p.mean({"z": z}) for k, p in (("u", upper), ("l", lower))]
+            rows[name] = torch.cat(pair, -1)
     picture(args.out / "poe.png", rows)
     print(f"picture: {args.out / 'poe.png'}")
 
