@@ -265,6 +265,41 @@ def test_a_mixture_is_a_factor_like_others():
     assert (p * other).prob_text == "p(z,x,y)"
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [Normal("p(z)", loc=f64([1.0, -2.0]), scale=f64([0.5, 2.0])), Normal("p(z)", loc=0.5, scale=f64([1.0, 0.3]))],
+        [
+            MultivariateNormal("p(z)", loc=f64([0.0, 1.0]), scale_tril=TRIL),
+            MultivariateNormal("p(z)", loc=f64([1.0, 0.0]), covariance_matrix=2 * TRIL @ TRIL.T),
+        ],
+    ],
+    ids=["one call", "one by one"],
+)
+def test_a_mixture_as_a_prior_is_integrated_out(parts):
+    """p(x) = Σ π_j N(x; Aμ_j + b, A Σ_j Aᵀ + S), and the posteriors of z and of k."""
+    decoder = linear([[0.7, -0.3], [0.2, 0.5], [1.0, 1.0]])
+    p = Normal("p(x|z)", loc=decoder, scale=f64([0.5, 0.7, 0.2])) * Components(parts) * Categorical("p(k)", probs=f64([0.3, 0.7]))
+    a, b, s = decoder.weight, decoder.bias, f64([0.5, 0.7, 0.2]).square().diag()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    means = torch.stack([q.mean()[0] for q in parts])
+    covariances = [q.variance()[0].diag() for q in parts] if isinstance(parts[0], Normal) else [TRIL @ TRIL.T, 2 * TRIL @ TRIL.T]
+    table = torch.stack(
+        [torch.distributions.MultivariateNormal(a @ m + b, a @ c @ a.T + s).log_prob(x) for m, c in zip(means, covariances)], -1
+    ) + f64([0.3, 0.7]).log()  # fmt: skip
+    marginal = p.marginalize_var(["z", "k"])
+    torch.testing.assert_close(marginal.log_likelihood({"x": x}), table.logsumexp(-1))
+    torch.testing.assert_close(p.marginalize_var("z").posterior("k").mean({"x": x}), table.softmax(-1))
+    gains = [c @ a.T @ torch.linalg.inv(a @ c @ a.T + s) for c in covariances]
+    found = p.posterior("z").mean({"x": x, "k": one_hot([0, 1, 1, 0], 2)})
+    expected = [means[j] + gains[j] @ (x[i] - a @ means[j] - b) for i, j in enumerate((0, 1, 1, 0))]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_printing():
+    assert str(MixtureModel(NORMALS, GATE)).splitlines()[1] == "  p(x|z,y) = Σ_k p(x|k,z)p(k|y)"
+
+
 IMAGE = Normal("q(z|x)", loc=linear([[0.7], [-0.3]]), scale=f64([0.6, 1.4]))
 LABEL = Normal("q(z|y)", loc=linear([[1.0], [-1.0]], 0.3), scale=0.8)
 CONSTANT = Normal("r(z)", loc=f64([1.0, -0.5]), scale=0.7)

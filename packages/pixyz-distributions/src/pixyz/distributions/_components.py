@@ -58,6 +58,7 @@ class Components(Leaf):
         self.one_family = all(isinstance(p.dist, Family) for p in parts) and len({_functions(p.dist) for p in parts}) == 1
         self.has_rsample = all(p.dist.has_rsample for p in parts)
         self.has_enumerate = self.one_family and parts[0].dist.has_enumerate
+        self.is_gaussian = self.one_family and parts[0].dist.is_gaussian
         for j, part in enumerate(parts):
             self.add_module(str(j), part.dist)
 
@@ -112,6 +113,20 @@ class ChosenGiven:
     def statistic(self, what: str) -> Term:
         """That of the chosen component."""
         return self._pick([g.statistic(what) for g in self.givens])
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of one datum; asked only where the components are of one family, as what follows."""
+        return common_features(known_features(self.givens), self.givens[0].factor, "component")
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the parameters' kind."""
+        return self.givens[0].like
+
+    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, ...]:
+        """What `Given.whitened` says of the chosen component."""
+        return tuple(self._pick(list(each)) for each in zip(*[g.whitened(value, factor, matrix, validate) for g in self.givens]))
 
     def support_size(self) -> int:
         """The number of values, the same for all components; asked only where they are of one family."""
