@@ -1,6 +1,6 @@
 """A product of experts on scikit-learn's digits: two halves of an image, either of which tells of the other.
 
-    python docs/gallery/poe.py --epochs 300 --device cpu --seed 0 --out out/poe
+    python docs/gallery/poe.py --epochs 400 --device cpu --seed 0 --out out/poe
 
 Wu and Goodman (2018), https://arxiv.org/abs/1802.05335
 """
@@ -44,7 +44,7 @@ def halves() -> list[dict[str, torch.Tensor]]:  # 1,500 to train on, 297 held ou
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/poe"))
