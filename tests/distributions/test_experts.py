@@ -153,6 +153,16 @@ def test_in_an_elbo(q, num_samples):
     assert ((draws.mean(0) - truth).abs() < 5 * error).all()
 
 
+def test_as_a_prior_it_is_integrated_out():
+    """What is linear in z, and z from a product of experts, have the likelihood that they have with the equal normal distribution."""
+    prior = ProductOfNormal([CONSTANT, OWN], name="p")
+    equal = Normal("p(z)", loc=prior.mean()[0], scale=prior.variance()[0].sqrt())
+    likelihood = Normal("p(x|z)", loc=linear([[0.7, -0.3], [0.2, 0.5], [1.0, 1.0]]), scale=0.5)
+    x = {"x": torch.randn(4, 3, dtype=torch.float64)}
+    found, expected = [(likelihood * p).marginalize_var("z").log_likelihood(x) for p in (prior, equal)]
+    torch.testing.assert_close(found, expected)
+
+
 def test_renamed(q):
     other = q.replace_var(z="w", x="u")
     assert other.prob_text == "q(w|u,y)"
