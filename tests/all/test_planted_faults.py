@@ -4,8 +4,10 @@ import pytest
 import torch
 from core import test_evaluation as evaluation
 from distributions import test_composed as composed
+from distributions import test_experts as experts
 from distributions import test_families as families
 from distributions import test_laws as laws
+from distributions import test_mixtures as mixtures
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
 
@@ -21,7 +23,10 @@ from pixyz.distributions import (
     Pareto,
     RelaxedCategorical,
     VonMises,
+    _components,
+    _experts,
     _given,
+    _mixtures,
     _vectors,
 )
 
@@ -215,12 +220,48 @@ def no_memo(monkeypatch):
     planted(monkeypatch, _scope.Evaluation, "__init__", make)
 
 
+def dropped_constant_expert(monkeypatch):
+    """The published library's product of experts drops those that depend on nothing."""
+    planted(monkeypatch, _experts, "ask", lambda f: lambda scope, parts, *rest: f(scope, [p for p in parts if p.cond_var], *rest))
+
+
+def mean_for_a_sum_of_precisions(monkeypatch):
+    def make(f):
+        def fault(givens, standard):
+            terms = f(givens, standard)
+            scale, dims = terms["scale"]
+            return {**terms, "scale": Term(scale * len(givens) ** 0.5, dims)}
+
+        return fault
+
+    planted(monkeypatch, _experts, "_product", make)
+
+
+def forgotten_standard_prior(monkeypatch):
+    planted(monkeypatch, _experts, "_product", lambda f: lambda givens, standard: f(givens, False))
+
+
+def forgotten_weights(monkeypatch):
+    planted(monkeypatch, _mixtures, "_weights", lambda f: lambda weights, experts: f(None, experts))
+
+
+def the_next_component(monkeypatch):
+    def make(f):
+        return lambda term, dim, chosen: f(term, dim, Term((chosen.tensor + 1) % 3, chosen.dims))
+
+    planted(monkeypatch, _components, "_along", make)
+
+
 def vae():
     return Decoder(), Encoder(), prior()
 
 
 def density(name):
     return lambda: families.test_log_likelihood_is_scipys_summed_over_the_features(*families.CASES[name])
+
+
+def product_of(name):
+    return lambda: experts.test_the_density_is_the_normalised_product(*experts.CASES[name])
 
 
 def three_features():
@@ -258,6 +299,11 @@ FAULTS = [
     (a_survival_function_by_subtraction, lambda: composed.test_upper_tails_are_scipys("Exponential")),
     (an_inverse_from_below, lambda: composed.test_laws_far_in_the_upper_tail("Exponential")),
     (reversed_kl, lambda: laws.test_kl("Normal")),
+    (dropped_constant_expert, product_of("a constant expert counts")),
+    (mean_for_a_sum_of_precisions, product_of("two without a prior")),
+    (forgotten_standard_prior, product_of("two and the standard prior")),
+    (forgotten_weights, mixtures.test_mixture_of_normal_is_a_true_mixture),
+    (the_next_component, lambda: mixtures.test_the_likelihood_of_a_mixture(*mixtures.MIXTURES["constant weights"])),
     (mean_over_features, three_features),
     (flipped_sign_of_a_difference, truth.test_arithmetic_is_arithmetic),
     (shared_draws_in_a_product, truth.test_a_product_of_expectations_draws_anew),

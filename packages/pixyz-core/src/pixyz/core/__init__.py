@@ -21,7 +21,7 @@ from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
 from ._joint import Joint
 from ._leaf import Leaf
-from ._leaves import leaves_of
+from ._leaves import leaves_of, register_leaves
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._network import Outputs, common_sizes
@@ -78,6 +78,7 @@ __all__ = [
     "need_distribution",
     "need_scalar",
     "parse_density",
+    "register_leaves",
     "seeded",
     "spread",
     "suggest",

@@ -36,6 +36,13 @@ class Density(Formula):
 
 
 @dataclass(frozen=True)
+class StandardNormal(Formula):
+    """`N(z;0,1)`."""
+
+    var: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Juxtaposed(Formula):
     """`p(x|z)p(z)`: factors of a joint, written side by side."""
 
@@ -61,6 +68,14 @@ class Summation(Formula):
 @dataclass(frozen=True)
 class Equation(Formula):
     """`p(x,z) = p(x|z)p(z)`."""
+
+    left: Formula
+    right: Formula
+
+
+@dataclass(frozen=True)
+class Proportional(Formula):
+    """`q(z|x,y) ∝ q(z|x)q(z|y)`: equal, once the right side is normalised."""
 
     left: Formula
     right: Formula

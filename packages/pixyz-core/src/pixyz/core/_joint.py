@@ -119,7 +119,7 @@ class Joint(Distribution):
         factors = [f for f in self.factors if f.var[0] not in self.fixed]
         hidden = {v: f for f in factors for v in f.var if v in self.hidden_var}
         if len(factors) == 1 and not hidden:
-            return self.density
+            return self.density if self.fixed else factors[0].dist.formula_as(factors[0])
         body: Formula = Juxtaposed(tuple(self._with_values(f) for f in factors))
         summed = tuple(v for v, f in hidden.items() if f.dist.has_enumerate)
         integrated = tuple(v for v in hidden if v not in summed)

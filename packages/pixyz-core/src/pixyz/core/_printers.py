@@ -16,6 +16,8 @@ class Style:
     name: Callable[[str], str]
     number: Callable[[float], str]
     density: str
+    standard_normal: str
+    proportional: str
     comma: str
     integral: str
     summation: str
@@ -47,6 +49,8 @@ TEXT = Style(
     name=str,
     number=_number,
     density="{name}({args})",
+    standard_normal="N({args};0,1)",
+    proportional=" ∝ ",
     comma=",",
     integral="∫{body}{differentials}",
     summation="Σ_{var} {body}",
@@ -67,6 +71,8 @@ UNICODE = Style(
     name=unicode_name,
     number=_number,
     density="{name}({args})",
+    standard_normal="𝒩({args};0,1)",
+    proportional=" ∝ ",
     comma=",",
     integral="∫{body}{differentials}",
     summation="Σ_{var} {body}",
@@ -87,6 +93,8 @@ LATEX = Style(
     name=latex_name,
     number=_latex_number,
     density="{name}({args})",
+    standard_normal=r"\mathcal{{N}}({args};0,1)",
+    proportional=r" \propto ",
     comma=",",
     integral=r"\int {body}{differentials}",
     summation=r"\sum_{{{var}}} {body}",
@@ -132,6 +140,8 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             behind = [*map(s.name, cond_var), *[f"{s.name(v)}={text}" for v, text in given]]
             args = names(var) + ("|" + s.comma.join(behind) if behind else "")
             return s.density.format(name=s.name(name), args=args), _ATOM
+        case f.StandardNormal(var):
+            return s.standard_normal.format(args=names(var)), _ATOM
         case f.Juxtaposed(factors):
             return "".join(at_least(_ATOM, x) for x in factors), _ATOM if len(factors) == 1 else _PRODUCT
         case f.Integral(body, var):
@@ -141,6 +151,8 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             return s.summation.format(var=names(var), body=at_least(_PRODUCT, body)), _SUM
         case f.Equation(left, right):
             return f"{whole(left)} = {whole(right)}", 0
+        case f.Proportional(left, right):
+            return f"{whole(left)}{s.proportional}{whole(right)}", 0
         case f.Log(f.Ratio() as body):
             return s.log.format(body=whole(body)), _SUM + (_PRODUCT - _SUM) * s.ratio_is_atom
         case f.Log(body):

@@ -64,4 +64,8 @@ class Single(Distribution):
 
     @property
     def formula(self) -> Formula:
-        return self.density
+        return self.formula_as(self.factors[0])
+
+    def formula_as(self, factor: Factor) -> Formula:
+        """The distribution as a formula, under the names that a joint knows it by."""
+        return factor.density

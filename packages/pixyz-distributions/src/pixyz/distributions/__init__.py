@@ -8,18 +8,21 @@ from ._bernoulli import Bernoulli
 from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform
 from ._categorical import Categorical
 from ._categories import CategoricalIndex, Multinomial
+from ._components import Components
 from ._composed import Truncated, ZeroInflated
 from ._counts import Binomial, Geometric, NegativeBinomial, Poisson
 from ._custom_prob import CustomProb
 from ._deterministic import Deterministic
 from ._discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from ._empirical import Empirical
+from ._experts import ProductOfNormal
 from ._family import Family
 from ._from_exponential import Pareto, Weibull
 from ._from_normal import HalfNormal, LogNormal
 from ._from_torch import TorchFamily, from_torch
 from ._gamma import Exponential, Gamma, InverseGamma
 from ._location_scale import Cauchy, Gumbel, Laplace, Logistic, StudentT
+from ._mixtures import MixtureModel, MixtureOfNormal, MixtureOfProducts
 from ._normal import Normal
 from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
@@ -34,6 +37,7 @@ __all__ = [
     "Categorical",
     "CategoricalIndex",
     "Cauchy",
+    "Components",
     "ContinuousBernoulli",
     "CustomProb",
     "Deterministic",
@@ -54,6 +58,9 @@ __all__ = [
     "LogNormal",
     "Logistic",
     "LowRankMultivariateNormal",
+    "MixtureModel",
+    "MixtureOfNormal",
+    "MixtureOfProducts",
     "Multinomial",
     "MultivariateNormal",
     "NegativeBinomial",
@@ -61,6 +68,7 @@ __all__ = [
     "Pareto",
     "Poisson",
     "PowerSpherical",
+    "ProductOfNormal",
     "RelaxedBernoulli",
     "RelaxedCategorical",
     "StudentT",
