@@ -103,7 +103,7 @@ def picture(path: Path, x: Tensor, states: Tensor, inferred: Tensor) -> None:
     plane.plot(*x.T.numpy(), color="0.8", linewidth=0.8, zorder=0)
     plane.scatter(*x.T.numpy(), s=16, c=colours[states.argmax(1)])
     plane.set(title="a series, by its true states", xticks=[], yticks=[], aspect="equal")
-    for axis, shares, name in zip(lines, (states, inferred), ("true states", "p(z_t | x_1, …, x_T)")):
+    for axis, shares, name in zip(lines, (states, inferred), ("true states", r"$p(z_t\,|\,x_1,\ldots,x_T)$")):
         axis.stackplot(range(1, LENGTH + 1), *shares.T.numpy(), colors=colours, step="mid")
         axis.set(title=name, xlabel="t", ylim=(0, 1), xlim=(1, LENGTH))
     figure.savefig(path, dpi=150)

@@ -1,4 +1,4 @@
-"""Probabilistic PCA of scikit-learn's digits by its exact likelihood, beside scikit-learn's closed form, and what it infers from half a digit.
+"""Probabilistic PCA of scikit-learn's digits by its exact likelihood, beside its closed form; and half a digit inferred from the other.
 
     python docs/gallery/ppca.py --steps 1500 --seed 0 --out out/ppca
 
@@ -76,13 +76,13 @@ def main() -> None:
 def picture(path: Path, test: torch.Tensor, lower: torch.Tensor, guess: Distribution, codes: torch.Tensor, labels: np.ndarray) -> None:
     drawn = guess.sample({"a": test[:10, :32]})["b"]
     rows = {"data": test[:10, 32:], "the lower half, mean given the upper": lower, "the lower half, drawn": drawn}
-    figure = plt.figure(figsize=(10, 4.2), layout="constrained")
+    figure = plt.figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(2, 1.3))
-    for line, (name, halves) in zip(left.subplots(3, 10), rows.items()):
-        line[0].set_title(name, loc="left", fontsize=10)
-        for axis, upper, half in zip(line, test[:10, :32], halves):
-            axis.imshow(torch.cat([upper, half]).reshape(8, 8).numpy(), cmap="gray_r", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
+    for axis, (name, halves) in zip(left.subplots(3), rows.items()):
+        digits = torch.cat([test[:10, :32], halves], 1).reshape(10, 8, 8)
+        axis.imshow(nn.functional.pad(digits, (0, 1)).permute(1, 0, 2).flatten(1).numpy(), cmap="gray_r", vmin=0, vmax=1)
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.axis("off")
     # The two directions in which the codes differ most.
     plane = codes @ torch.linalg.svd(codes - codes.mean(0), full_matrices=False).Vh[:2].T
     axis = right.subplots()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from core import test_elimination as elimination
 from core import test_evaluation as evaluation
 from distributions import test_composed as composed
 from distributions import test_experts as experts
@@ -11,7 +12,7 @@ from distributions import test_mixtures as mixtures
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
 
-from pixyz.core import Term, _estimators, _operators, _scope
+from pixyz.core import Term, _estimators, _operators, _potentials, _recovery, _scope
 from pixyz.distributions import (
     Bernoulli,
     Categorical,
@@ -270,6 +271,34 @@ def three_features():
     torch.testing.assert_close(p.log_likelihood({"x": x}), torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(-1))
 
 
+def lost_determinant(monkeypatch):
+    planted(monkeypatch, _potentials, "root", lambda f: lambda precision: (f(precision)[0], 0 * f(precision)[1]))
+
+
+def maximum_for_a_sum(monkeypatch):
+    planted(monkeypatch, _potentials, "log_sum", lambda f: lambda t, axis: t.amax(axis))
+
+
+def the_first_copy_for_all(monkeypatch):
+    planted(monkeypatch, _potentials, "_pick", lambda f: lambda t, axis, members: f(t, axis, (0,) * len(members)))
+
+
+def draws_that_ignore_their_neighbours(monkeypatch):
+    planted(monkeypatch, _recovery, "_stacked", lambda f: lambda *args: torch.zeros_like(f(*args)))
+
+
+def a_doubled_noise(monkeypatch):
+    planted(monkeypatch, Normal, "whitener", lambda f: lambda params, count: f({**params, "scale": 2 * params["scale"]}, count))
+
+
+def in_float64(test, *arguments):
+    def run():
+        torch.set_default_dtype(torch.float64)
+        test(*arguments)
+
+    return run
+
+
 FAULTS = [
     (lost_constant, density("Normal")),
     (lost_log_scale, lambda: laws.test_mass("Normal")),
@@ -305,6 +334,13 @@ FAULTS = [
     (forgotten_weights, mixtures.test_mixture_of_normal_is_a_true_mixture),
     (the_next_component, lambda: mixtures.test_the_likelihood_of_a_mixture(*mixtures.MIXTURES["constant weights"])),
     (mean_over_features, three_features),
+    (lost_determinant, in_float64(elimination.test_linear_dynamical_system_against_the_dense_gaussian, 3)),
+    (a_doubled_noise, in_float64(elimination.test_linear_dynamical_system_against_the_dense_gaussian, 3)),
+    (maximum_for_a_sum, in_float64(elimination.test_hidden_markov_against_the_forward_algorithm, 7, 2)),
+    (maximum_for_a_sum, in_float64(elimination.test_hidden_markov_against_enumeration)),
+    (the_first_copy_for_all, in_float64(elimination.test_hidden_markov_against_the_forward_algorithm, 7, 2)),
+    (draws_that_ignore_their_neighbours, in_float64(elimination.test_hidden_markov_against_enumeration)),
+    (draws_that_ignore_their_neighbours, in_float64(elimination.test_paths_of_a_linear_dynamical_system_are_drawn_from_its_posterior)),
     (flipped_sign_of_a_difference, truth.test_arithmetic_is_arithmetic),
     (shared_draws_in_a_product, truth.test_a_product_of_expectations_draws_anew),
     (shared_draws_inside_an_expectation, lambda: truth.test_several_samples_equal_a_loop_over_single_ones(5)),

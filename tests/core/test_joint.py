@@ -1,12 +1,14 @@
 """Products, renaming and marginals."""
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 import torch
 from zoo import Decoder, Encoder, Hidden, Label, Linear, binary, prior
 
-from pixyz.core import BoundVariableError, FormulaError, IntractableError, SupportError
+from pixyz.core import BoundVariableError, FormulaError, IntractableError, SupportError, seeded
 from pixyz.distributions import Normal
 
 
@@ -190,3 +192,42 @@ def test_a_conditional_joint_conditions_all_its_factors():
     assert joint.cond_var == ("x",)
     assert drawn["y"].sum(-1).eq(1).all()
     assert joint.log_likelihood(drawn).shape == (4,)
+
+
+class Rows(Mapping):
+    """A mapping that is iterated over like a tensor, as a TensorDict is, and knows no `in`."""
+
+    def __init__(self, values):
+        self.values_ = values
+
+    def __getitem__(self, name):
+        return self.values_[name]
+
+    def __iter__(self):
+        return iter([{k: v[i] for k, v in self.values_.items()} for i in range(len(self))])
+
+    def __len__(self):
+        return len(next(iter(self.values_.values())))
+
+    def __contains__(self, name):
+        raise NotImplementedError
+
+    def keys(self):
+        return self.values_.keys()
+
+
+def test_any_mapping_comes_in_and_plain_dicts_go_out():
+    q, p = Encoder(), Decoder()
+    x = binary(3)
+    for values in (Rows({"x": x}), MappingProxyType({"x": x})):
+        drawn = q.sample(values)
+        assert type(drawn) is dict
+        assert set(drawn) == {"x", "z"}
+        scored = type(values)(drawn)
+        torch.testing.assert_close(p.log_likelihood(scored), p.log_likelihood(drawn))
+        loss = p.log_prob().expectation(q).mean()
+        with seeded(0):
+            one = loss.estimate(values)
+        with seeded(0):
+            assert one == loss.estimate({"x": x})
+        assert type(q.sample_mean(values)) is dict

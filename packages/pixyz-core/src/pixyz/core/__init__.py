@@ -27,7 +27,8 @@ from ._loss import Loss, need_scalar
 from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
-from ._scope import Binding, Conditional, Factor, Scope, ScoredConditional
+from ._posterior import Posterior
+from ._scope import Binding, Conditional, Factor, GaussianConditional, Scope, ScoredConditional
 from ._seeded import seeded
 from ._single import Single
 from ._variables import suggest
@@ -46,6 +47,7 @@ __all__ = [
     "Expectation",
     "Factor",
     "FormulaError",
+    "GaussianConditional",
     "GivenNetworks",
     "Graph",
     "IntractableError",
@@ -62,6 +64,7 @@ __all__ = [
     "ParameterError",
     "PixyzError",
     "Plate",
+    "Posterior",
     "Scope",
     "ScoredConditional",
     "ShapeError",

@@ -13,7 +13,7 @@ from ._errors import BoundVariableError, FormulaError, IntractableError, KindErr
 from ._formula import Density, Formula, Log
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Factor, Scope, Summarised
-from ._values import open_scope
+from ._values import as_dict, open_scope
 from ._variables import is_whole, suggest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Distribution(nn.Module):
             >>> prior.sample(batch_size=3, sample_shape=[5])["z"].shape
             torch.Size([5, 3, 64])
         """
-        given = {} if values is None else values
+        given = as_dict(values)
         who = self.density
         scope = open_scope(given, needed=self.cond_var, optional=self.var, who=who, batch_size=batch_size)
         drawn: dict[str, Tensor] = {}
@@ -166,6 +166,7 @@ class Distribution(nn.Module):
         need_distribution(proposal, f"log {self.prob_text}: proposal")
         if not is_whole(num_samples) or num_samples < 1:
             raise KindError(f"log {self.prob_text}: num_samples must be a whole number of at least 1; got {num_samples!r}.")
+        values = as_dict(values)
         model = self.showing(proposal.var)
         for v in proposal.var:
             if v not in model.var:
@@ -232,11 +233,12 @@ class Distribution(nn.Module):
         Raises:
             IntractableError: if a conditional's mean has no closed form.
         """
-        given = {} if values is None else values
+        given = as_dict(values)
         scope = open_scope(given, needed=self.cond_var, who=self.density)
         means: dict[str, Tensor] = {}
         for factor in self.ancestral:
-            term = self._closed_form("mean", scope.conditional(factor), str(factor), f"{self.name}.sample(values)")
+            who = f"{factor} ({factor.dist.distribution_name})"
+            term = self._closed_form("mean", scope.conditional(factor), who, f"{self.name}.sample(values)")
             for name in factor.var:
                 scope.bind(name, term.tensor, term.dims)
                 if name not in self.hidden_var:
@@ -260,7 +262,8 @@ class Distribution(nn.Module):
 
     def _statistic(self, what: str, values: Mapping[str, Any] | None, instead: str) -> Tensor:
         scope = open_scope(values, needed=self.cond_var, who=self.density)
-        term = self._closed_form(what, self.summarised(what, scope), self.prob_text, instead.format(p=self.name, x=self.var[0]))
+        who = f"{self.prob_text} ({self.factors[0].dist.distribution_name})" if len(self.factors) == 1 else self.prob_text
+        term = self._closed_form(what, self.summarised(what, scope), who, instead.format(p=self.name, x=self.var[0]))
         return spread(term.tensor, term.dims, (BATCH,), [scope.batch])
 
     def _closed_form(self, what: str, conditional: Summarised, who: str, instead: str) -> Term:

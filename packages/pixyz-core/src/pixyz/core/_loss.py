@@ -14,7 +14,7 @@ from ._formula import Formula
 from ._leaves import register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope
-from ._values import as_tensors, open_scope, require
+from ._values import as_dict, as_tensors, open_scope, require
 
 # All losses share one forward, and torch gives up on a function after eight graphs: where it can, each loss has a count of its own.
 _A_CACHE_OF_ITS_OWN = {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
@@ -97,6 +97,7 @@ class Loss(nn.Module):
             BoundVariableError: if a value is given for a variable that the formula draws itself.
             ShapeError, SupportError, KindError: if a value or a network does not fit.
         """
+        values = as_dict(values)
         if self._compiled_call_impl is not None:
             values = self._prepared(values)
         return self(values, batch_size=batch_size, sample_dims=sample_dims)
@@ -110,6 +111,7 @@ class Loss(nn.Module):
         watch: Callable[["Loss", Term], None] | None = None,
     ) -> Tensor:
         """The same as `estimate`. `watch` is called with every part and its term, innermost first."""
+        values = as_dict(values)
         if self.bound_var and isinstance(values, Mapping):
             self._refuse_bound(values)
         scope = open_scope(

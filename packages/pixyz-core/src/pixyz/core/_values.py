@@ -33,7 +33,7 @@ def open_scope(
         sample_dims: for each name, how many sample dims stand before its batch.
         watch: called with every loss, and the log-density of every factor, and its term.
     """
-    values = {} if values is None else values
+    values = as_dict(values)
     needed = tuple(needed)
     require(values, needed, who)
     bound = (*needed, *[n for n in optional if n in values])
@@ -66,6 +66,13 @@ def open_scope(
     elif len(batches) == 1:
         scope.batch = batches.pop()
     return scope
+
+
+def as_dict(values: Mapping[str, Any] | None) -> Any:
+    """Any mapping as a dict: a `TensorDict` iterates over its rows. What is no mapping stays what it is, for `require` to refuse."""
+    if type(values) is dict or not (values is None or isinstance(values, Mapping)):
+        return values
+    return {} if values is None else {name: values[name] for name in values.keys()}  # noqa: SIM118
 
 
 def require(values: Mapping[str, Any], needed: Iterable[str], who: object) -> None:
