@@ -111,11 +111,11 @@ class Loss(nn.Module):
         watch: Callable[["Loss", Term], None] | None = None,
     ) -> Tensor:
         """The same as `estimate`. `watch` is called with every part and its term, innermost first."""
-        values = as_dict(values)
-        if self.bound_var and isinstance(values, Mapping):
-            self._refuse_bound(values)
+        given = as_dict(values)
+        if self.bound_var and isinstance(given, Mapping):
+            self._refuse_bound(given)
         scope = open_scope(
-            values,
+            given,
             needed=self.input_var,
             optional=self.optional_var,
             who=self,

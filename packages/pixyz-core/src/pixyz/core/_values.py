@@ -33,15 +33,15 @@ def open_scope(
         sample_dims: for each name, how many sample dims stand before its batch.
         watch: called with every loss, and the log-density of every factor, and its term.
     """
-    values = as_dict(values)
+    given = as_dict(values)
     needed = tuple(needed)
-    require(values, needed, who)
-    bound = (*needed, *[n for n in optional if n in values])
+    require(given, needed, who)
+    bound = (*needed, *[n for n in optional if n in given])
     if sample_dims:
         _check_sample_dims(sample_dims, bound, who)
     scope = Scope(Evaluation(watch), {}, 1)
     outer: dict[int, int] = {}
-    tensors = as_tensors(values, bound, who)
+    tensors = as_tensors(given, bound, who)
     for name in bound:
         tensor = tensors[name]
         extra = sample_dims[name] if sample_dims and name in sample_dims else 0
