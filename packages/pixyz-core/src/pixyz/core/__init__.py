@@ -16,6 +16,7 @@ from ._errors import (
     ShapeError,
     SupportError,
 )
+from ._estimators import Draw
 from ._expectation import Expectation
 from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
@@ -44,6 +45,7 @@ __all__ = [
     "Constant",
     "Dims",
     "Distribution",
+    "Draw",
     "Expectation",
     "Factor",
     "FormulaError",

@@ -7,6 +7,11 @@ Written out for one datum, with y enumerated, and K draws of which some are scor
 where the second sum is zero in value and gives the score-function gradient of each scored factor s (Williams 1992). The cost of a
 scored factor is all that is downstream of it, with the enumerated variables that do not stand above it summed out; the baseline is
 the mean of the other draws' costs (leave-one-out; Kool et al. 2019, https://openreview.net/forum?id=r1lgTGL5DE).
+
+Where another mean than the arithmetic one stands for 1/K Σ_k, as in an importance-weighted bound, the score multiplies what that mean
+gives, after it, and the baseline is what it would give had a draw been like the others (VIMCO; Mnih and Rezende 2016,
+https://arxiv.org/abs/1602.06725). Enumerated variables are summed outside of that mean, Σ_y q(y) mean_k f_k(y), if nothing drawn stands
+above them, else inside, mean_k Σ_y q(y|z_k) f_k(y).
 """
 
 import warnings
@@ -14,8 +19,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from ._aggregates import power_mean, without_each
 from ._copies import MAX_ENUMERATE
 from ._dims import Dims, Term, align, union
 from ._errors import FormulaError, IntractableError, KindError
@@ -109,12 +114,29 @@ def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator:
     return Draw(bindings, sample_dim, enumerated, tuple(weights), tuple(scored), number)
 
 
-def reduce(body: Term, d: Draw) -> Term:
-    """The estimate of the expectation of `body`, without the dims that the draw opened."""
-    term = _weighted(body, d.weights) if set(d.enumerated).intersection(body.dims) else body
+def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:
+    """The estimate of the expectation of `body`, without the dims that the draw opened.
+
+    Args:
+        body: the term inside.
+        d: the draw.
+        order: of the power mean that stands for the mean over the samples; see `_aggregates`.
+    """
     # A draw that neither the body nor a weight depends on has dims that the term lacks.
-    opened = {d.sample_dim, *d.enumerated}
-    scores = [_score(term, log_q, d) for log_q in d.scored if opened.intersection(log_q.dims).issubset(term.dims)]
+    if order == 1 or d.sample_dim is None or d.sample_dim not in body.dims:
+        term = _weighted(body, d.weights) if set(d.enumerated).intersection(body.dims) else body
+        advantages = [(log_q, _own_advantage(term, log_q, d)) for log_q in _scored_by(term, d)]
+    else:
+        outer = tuple(w for w in d.weights if d.sample_dim not in w.dims)
+        inside = _summed_inside(body, tuple(w for w in d.weights if d.sample_dim in w.dims), d, order)
+        axis = inside.dims.index(d.sample_dim)
+        whole = Term(power_mean(inside.tensor, axis, order), inside.dims[:axis] + inside.dims[axis + 1 :])
+        gains = Term(whole.tensor.unsqueeze(axis) - without_each(inside.tensor, axis, order), inside.dims)
+        term, gains = (_weighted(whole, outer), _weighted(gains, outer)) if outer else (whole, gains)
+        # The mean counts each sample once in K; what is mixed by another mean depends on all of them.
+        gains = Term(gains.tensor.detach() * inside.tensor.shape[axis], gains.dims)
+        advantages = [(log_q, _sum_over(gains, _not_above(log_q, d))) for log_q in _scored_by(gains, d)]
+    scores = [_score(advantage, log_q, d, term.dims) for log_q, advantage in advantages]
     term = _sum_over(term, d.enumerated)
     for score in scores:
         dims = union(term.dims, score.dims)
@@ -157,22 +179,49 @@ def _weighted(body: Term, weights: tuple[Term, ...]) -> Term:
     return Term(torch.where(weight > 0, weight * torch.where(weight > 0, value, 0.0), 0.0), dims)
 
 
-def _score(term: Term, log_q: Term, d: Draw) -> Term:
-    """(log q - stop(log q)) (stop(cost) - baseline), summed over the enumerated variables above the scored one."""
-    cost = _sum_over(Term(term.tensor.detach(), term.dims), tuple(dim for dim in d.enumerated if dim not in log_q.dims))
-    advantage = cost.tensor - _leave_one_out(cost, d.sample_dim)
-    dims = union(cost.dims, log_q.dims)
+def _summed_inside(body: Term, weights: tuple[Term, ...], d: Draw, order: float) -> Term:
+    """The body with the enumerated variables that stand below a drawn one summed out, inside of the mean over the samples."""
+    dims = tuple(dim for w in weights for dim in d.enumerated if dim in w.dims and dim in body.dims)
+    if not dims:
+        return body
+    every = union(body.dims, *[w.dims for w in weights])
+    log_weight = sum([align(w.tensor, w.dims, every) for w in weights[1:]], align(weights[0].tensor, weights[0].dims, every))
+    scale = 1 - order
+    t = (log_weight + scale * align(body.tensor, body.dims, every)).logsumexp([every.index(dim) for dim in dims]) / scale
+    return Term(t, tuple(dim for dim in every if dim not in dims))
+
+
+def _scored_by(term: Term, d: Draw) -> list[Term]:
+    """The scored factors on which the term depends."""
+    opened = {d.sample_dim, *d.enumerated}
+    return [log_q for log_q in d.scored if opened.intersection(log_q.dims).issubset(term.dims)]
+
+
+def _not_above(log_q: Term, d: Draw) -> Dims:
+    """The enumerated variables that do not stand above a scored factor."""
+    return tuple(dim for dim in d.enumerated if dim not in log_q.dims)
+
+
+def _own_advantage(term: Term, log_q: Term, d: Draw) -> Term:
+    """The cost of each sample, without the mean of the others'."""
+    cost = _sum_over(Term(term.tensor.detach(), term.dims), _not_above(log_q, d))
+    if d.sample_dim is None or d.sample_dim not in cost.dims or cost.tensor.shape[cost.dims.index(d.sample_dim)] == 1:
+        return cost
+    return Term(cost.tensor - without_each(cost.tensor, cost.dims.index(d.sample_dim), 1.0), cost.dims)
+
+
+def _score(advantage: Term, log_q: Term, d: Draw, kept: Dims) -> Term:
+    """(log q - stop(log q)) stop(advantage), summed over the enumerated variables above the scored factor.
+
+    It is averaged over the samples here where they are not among the dims `kept`, else later.
+    """
+    dims = union(advantage.dims, log_q.dims)
     zero = align(log_q.tensor, log_q.dims, dims) - align(log_q.tensor.detach(), log_q.dims, dims)
-    score = _sum_over(Term(zero * align(advantage, cost.dims, dims), dims), d.enumerated)
-    return _sum_over(score, tuple(dim for dim in score.dims if dim not in term.dims))
-
-
-def _leave_one_out(cost: Term, sample_dim: int | None) -> Tensor | float:
-    if sample_dim is None or sample_dim not in cost.dims:
-        return 0.0
-    axis = cost.dims.index(sample_dim)
-    k = cost.tensor.shape[axis]
-    return (cost.tensor.sum(axis, keepdim=True) - cost.tensor) / (k - 1) if k > 1 else 0.0
+    score = _sum_over(Term(zero * align(advantage.tensor, advantage.dims, dims), dims), d.enumerated)
+    if d.sample_dim in score.dims and d.sample_dim not in kept:
+        axis = score.dims.index(d.sample_dim)
+        score = Term(score.tensor.mean(axis), score.dims[:axis] + score.dims[axis + 1 :])
+    return _sum_over(score, tuple(dim for dim in score.dims if dim not in kept))
 
 
 def _sum_over(term: Term, dims: Dims) -> Term:

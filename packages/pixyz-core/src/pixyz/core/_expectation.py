@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
+from ._aggregates import order_of
 from ._dims import BATCH, Term, spread
 from ._distribution import Distribution
 from ._errors import KindError, ShapeError
 from ._estimators import Draw, check_estimator, draw, reduce
-from ._formula import Expected, Formula
+from ._formula import Expected, Formula, PowerMean
 from ._loss import Loss
 from ._scope import Scope
 from ._variables import is_whole
@@ -25,10 +26,13 @@ class Expectation(Loss):
         estimator: `"enumerate"` sums over a finite support, `"pathwise"` differentiates through the draw, `"score"` uses ∇q = q∇log q
             with the other draws' mean as baseline. `"auto"`, for each factor: enumerate if the support has at most 256 points, else
             pathwise where the family allows it, else score. A dict chooses per variable.
+        aggregate: `"mean"`; or `"log_mean_exp"`, log 1/K Σ exp f, as in importance-weighted bounds; or a number α, the order of a Rényi
+            bound, 1/(1-α) log 1/K Σ exp (1-α)f. These are functions of all K draws, and so biased for the same function of the mean.
         share: whether to share draws with other expectations at all.
 
     Raises:
         FormulaError: for an estimator that q cannot serve.
+        KindError: for an aggregate that is none.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -44,6 +48,7 @@ class Expectation(Loss):
         *,
         num_samples: int = 1,
         estimator: str | Mapping[str, str] = "auto",
+        aggregate: str | float = "mean",
         share: bool = True,
     ) -> None:
         if not isinstance(q, Distribution) or not isinstance(f, Loss):
@@ -64,6 +69,7 @@ class Expectation(Loss):
         )
         self.num_samples = num_samples
         self.estimator = estimator
+        self.order = order_of(aggregate, f"E_{q.prob_text}")
         self.share = share
         self._parts = (q, f)
         self._factors = q.ancestral
@@ -74,7 +80,9 @@ class Expectation(Loss):
     @property
     def formula(self) -> Formula:
         q, f = self._parts
-        return Expected(q.density, f.formula)
+        if self.order == 1:
+            return Expected(q.density, f.formula)
+        return Expected(q.density, PowerMean(f.formula, self.order), self.num_samples)
 
     def evaluate(self, scope: Scope) -> Term:
         q, f = self._parts
@@ -82,17 +90,21 @@ class Expectation(Loss):
         d = self._draw(scope, q, batch)
         drawn = {name: b for name, b in d.bindings.items() if name not in q.hidden_var} if q.hidden_var else d.bindings
         samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
-        body = scope.inside(drawn, batch, samples, d.number).evaluate(f)
+        body = self.body(scope.inside(drawn, batch, samples, d.number), d)
         if f.mixes_batch and (set(d.enumerated).intersection(body.dims) or (f.per_datum and d.scored)):
             raise ShapeError(
                 f"{self}: {f} mixes the data of a batch, so its expectation over {q.prob_text} is not one for each datum. "
                 "Take .mean() or .sum() outside of the expectation."
             )
-        term = reduce(body, d)
+        term = reduce(body, d, self.order)
         if self.per_datum and BATCH not in term.dims:  # its batch is known here, and perhaps nowhere further out
             target = (*term.dims, BATCH)
             return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
         return term
+
+    def body(self, scope: Scope, d: Draw) -> Term:
+        """The value of f in the scope in which the draw is bound; another estimator of the same expectation may write another one."""
+        return scope.evaluate(self._parts[1])
 
     def _batch(self, scope: Scope) -> int:
         """That of the values which this expectation needs, else the scope's."""

@@ -120,10 +120,19 @@ class Call(Formula):
 
 @dataclass(frozen=True)
 class Expected(Formula):
-    """`E_q(z|x)[a]`."""
+    """`E_q(z|x)[a]`; `E_q(z|x)^8[a]` where a depends on 8 draws at once."""
 
     under: Formula
     body: Formula
+    draws: int | None = None
+
+
+@dataclass(frozen=True)
+class PowerMean(Formula):
+    """`log mean p(x,z)/q(z|x)`, of the exponential of the body, over draws; of order α, `log mean^(1-α) p(x,z)/q(z|x)`."""
+
+    body: Formula
+    order: float = 0.0
 
 
 @dataclass(frozen=True)

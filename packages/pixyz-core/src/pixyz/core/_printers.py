@@ -30,6 +30,7 @@ class Style:
     negative: str
     call: str
     expected: str
+    power: str
     divergence: str
     brackets: str
     ratio_is_atom: bool = False
@@ -63,6 +64,7 @@ TEXT = Style(
     negative="-{body}",
     call="{name}({body})",
     expected="E_{under}[{body}]",
+    power="{base}^{exponent}",
     divergence="{name}[{left}||{right}]",
     brackets="({body})",
 )
@@ -85,6 +87,7 @@ UNICODE = Style(
     negative="−{body}",
     call="{name}({body})",
     expected="𝔼_{under}[{body}]",
+    power="{base}^{exponent}",
     divergence="{name}[{left} ‖ {right}]",
     brackets="({body})",
 )
@@ -107,6 +110,7 @@ LATEX = Style(
     negative="-{body}",
     call=r"\mathrm{{{name}}}\left({body}\right)",
     expected=r"\mathbb{{E}}_{{{under}}}\left[{body}\right]",
+    power="{{{base}}}^{{{exponent}}}",
     divergence=r"D_{{\mathrm{{{name}}}}}\left[{left} \,\middle\|\, {right}\right]",
     brackets=r"\left({body}\right)",
     ratio_is_atom=True,
@@ -167,8 +171,19 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             return s.times.join(at_least(_PRODUCT, x) for x in factors), _PRODUCT
         case f.Call(name, body):
             return s.call.format(name=name, body=whole(body)), _ATOM
-        case f.Expected(under, body):
-            return s.expected.format(under=at_least(_ATOM, under), body=whole(body)), _ATOM
+        case f.Expected(under, body, draws):
+            over = at_least(_ATOM, under)
+            over = over if draws is None else s.power.format(base=over, exponent=draws)
+            return s.expected.format(under=over, body=whole(body)), _ATOM
+        case f.PowerMean(body, order):
+            # The exponential of a logarithm is not written.
+            inner = whole(body.body) if isinstance(body, f.Log) else s.call.format(name="exp", body=whole(body))
+            if order == 0:
+                return s.log.format(body=s.call.format(name="mean", body=inner)), _PRODUCT
+            scale = s.number(1 - order)
+            powered = s.power.format(base=s.brackets.format(body=inner), exponent=scale)
+            mean = s.log.format(body=s.call.format(name="mean", body=powered))
+            return s.times.join((s.ratio.format(top=s.number(1), bottom=scale), mean)), _PRODUCT
         case f.Divergence(name, left, right):
             return s.divergence.format(name=name, left=whole(left), right=whole(right)), _ATOM
     raise TypeError(f"no printer writes a {type(node).__name__}")

@@ -1,0 +1,157 @@
+"""Bounds whose value is that of another, and whose gradients have less variance; and wake-sleep."""
+
+from pixyz.core import Binding, Distribution, Draw, Expectation, FormulaError, LogProb, Loss, Scope, Term, align, broadcast, union
+from pixyz.core import formula as f
+
+from ._bounds import check_bound
+
+
+class StoppedLogProb(Loss):
+    """log q(z|x) without a gradient for the parameters of q, `(batch,)`, in nats; the gradient through z and x stays.
+
+    Args:
+        q: the distribution.
+
+    Source:
+        Roeder et al. (2017), https://arxiv.org/abs/1703.09194
+
+    Examples:
+        >>> from pixyz.distributions import Normal
+        >>> print(StoppedLogProb(Normal("q(z|x)", loc="x", scale=1.0)))
+        log stop(q(z|x))
+    """
+
+    def __init__(self, q: Distribution) -> None:
+        inner = LogProb(q)
+        super().__init__([inner], input_var=inner.input_var, optional_var=inner.optional_var)
+        self._inner = (inner, q)
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Log(f.Call("stop", self._inner[1].density))
+
+    def evaluate(self, scope: Scope) -> Term:
+        inner, _ = self._inner
+        tensor, dims = scope.evaluate(inner)
+        # At values without a gradient, log q has that of the parameters alone: taken away, it leaves the value as it is.
+        bound = {v: scope.bindings[v] for v in (*inner.input_var, *inner.optional_var) if v in scope.bindings}
+        still = scope.inside({}, scope.batch, scope.samples, scope.group)
+        for v, b in bound.items():
+            if b.tensor.requires_grad:
+                still.bind(v, b.tensor.detach(), b.dims)
+        parameters = still.evaluate(inner).tensor
+        return Term(tensor - parameters + parameters.detach(), dims)
+
+
+def StickingTheLanding(p: Distribution, q: Distribution, *, num_samples: int = 1) -> Loss:
+    r"""The evidence lower bound, `(batch,)`, in nats, with the path derivative: no gradient for the parameters of log q.
+
+    $$\mathbb{E}_{q_\phi(z|x)}\left[\log p(x,z) - \log q_{\mathrm{stop}(\phi)}(z|x)\right]$$
+
+    That gradient is zero in expectation, so what is left is unbiased; at the exact posterior it is zero for every draw.
+
+    Args:
+        p: the generative model p(x,z).
+        q: the inference model q(z|x), whose draws have gradients.
+        num_samples: K, how many draws are averaged.
+
+    Raises:
+        FormulaError: if a factor of q has no pathwise gradient; otherwise as `ELBO`.
+
+    Source:
+        Roeder et al. (2017), https://arxiv.org/abs/1703.09194
+    """
+    check_bound(p, q, "StickingTheLanding")
+    return Expectation(q, LogProb(p) - StoppedLogProb(q), num_samples=num_samples, estimator="pathwise")
+
+
+class DReG(Expectation):
+    r"""The importance-weighted bound, `(batch,)`, in nats, with the doubly reparametrised gradient for q.
+
+    The value is that of `IWAE`, and so is the gradient for p. For q's parameters φ, with normalised weights w̃,
+
+    $$\sum_k \tilde w_k^2\, \frac{\partial \log w_k}{\partial z_k}\frac{\partial z_k}{\partial \phi},$$
+
+    whose signal-to-noise ratio does not fall as K grows. The networks of p run twice.
+
+    Args:
+        p: the generative model p(x,z).
+        q: the inference model q(z|x), whose draws have gradients.
+        num_samples: K.
+
+    Raises:
+        FormulaError: if a factor of q has no pathwise gradient; otherwise as `ELBO`.
+
+    Source:
+        Tucker et al. (2019), eq. 8, https://arxiv.org/abs/1810.04152
+    """
+
+    def __init__(self, p: Distribution, q: Distribution, *, num_samples: int) -> None:
+        check_bound(p, q, "DReG")
+        ratio = LogProb(p) - StoppedLogProb(q)
+        super().__init__(q, ratio, num_samples=num_samples, estimator="pathwise", aggregate="log_mean_exp")
+
+    def body(self, scope: Scope, d: Draw) -> Term:
+        first = super().body(scope, d)
+        if d.sample_dim is None or d.sample_dim not in first.dims:
+            return first
+        weights = Term(first.tensor.detach().softmax(first.dims.index(d.sample_dim)), first.dims)
+        again = scope.inside({}, scope.batch, scope.samples, scope.group)
+        for name, b in d.bindings.items():
+            if b.tensor.requires_grad:
+                again.bind(name, *_slowed(b, weights))
+        return super().body(again, d)
+
+
+class ReweightedWakeSleep(Expectation):
+    r"""The two wake phases of reweighted wake–sleep, `(batch,)`, to be maximised:
+
+    $$\sum_k \tilde w_k \left[\log p(x, z_k) + \log q(z_k|x)\right], \qquad
+    \tilde w_k \propto \frac{p(x,z_k)}{q(z_k|x)},\ z_k \sim q(z|x)$$
+
+    an estimate of the expectation under p's posterior by importance sampling; it prints as that expectation. The weights and the
+    draws have no gradient, so p is trained by its likelihood and q towards p's posterior, for discrete latent variables as well. The
+    sleep phase is `LogProb(q).expectation(p)`.
+
+    Args:
+        p: the generative model p(x,z).
+        q: the inference model q(z|x).
+        num_samples: K, at least 2: one weight is always 1.
+
+    Raises:
+        FormulaError: for K = 1; otherwise as `ELBO`.
+
+    Source:
+        Bornschein and Bengio (2015), eq. 9 and 10, https://arxiv.org/abs/1406.2751
+    """
+
+    def __init__(self, p: Distribution, q: Distribution, *, num_samples: int) -> None:
+        check_bound(p, q, "ReweightedWakeSleep")
+        if num_samples == 1:
+            raise FormulaError("ReweightedWakeSleep compares draws by their weights, so it needs num_samples=2 or more.")
+        model, inference = LogProb(p), LogProb(q)
+        super().__init__(q, model + inference, num_samples=num_samples, estimator="score")
+        self._both = (model, inference)
+        self._posterior = f.Density(p.name, q.var, (*[v for v in p.var if v not in q.var], *p.cond_var))
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Expected(self._posterior, self._parts[1].formula)
+
+    def body(self, scope: Scope, d: Draw) -> Term:
+        model, inference = self._both
+        x, y, dims = broadcast(scope.evaluate(model), scope.evaluate(inference), self)
+        total = Term(x + y, dims)
+        if d.sample_dim is None or d.sample_dim not in dims:
+            return total
+        axis = dims.index(d.sample_dim)
+        weights = (x - y).detach().softmax(axis)
+        return Term((weights * total.tensor).sum(axis), dims[:axis] + dims[axis + 1 :])
+
+
+def _slowed(b: Binding, weights: Term) -> Term:
+    """The same value, with its gradient times the weights."""
+    dims = union(b.dims, weights.dims)
+    t, w = align(b.tensor, b.dims, dims), align(weights.tensor, weights.dims, dims)
+    w = w.reshape(*w.shape, *[1] * len(b.features))
+    return Term(t.detach() + w * (t - t.detach()), dims)

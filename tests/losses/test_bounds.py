@@ -1,0 +1,345 @@
+"""Bounds and their gradients, against closed forms, enumeration and one another, in float64."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pixyz.core import Expectation, FormulaError, IntractableError, KindError, LogProb, Parameter, seeded
+from pixyz.distributions import Bernoulli, Categorical, Laplace, Normal
+from pixyz.losses import ELBO, IWAE, DReG, LogRatio, RenyiBound, ReweightedWakeSleep, StickingTheLanding
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+
+
+def linear_model():
+    """p(x|z)p(z) with a linear decoder, so that log p(x) and the posterior are exact; and a q(z|x) that is not the posterior."""
+    torch.manual_seed(0)
+    p = Normal("p(x|z)", loc=nn.Linear(2, 3), scale=0.7) * Normal("p(z)", loc=0.0, scale=1.0, dim=2)
+    q = Normal("q(z|x)", loc=nn.Linear(3, 2), scale=nn.Parameter(torch.tensor([0.5, 0.9])))
+    x = torch.randn(1, 3)
+    return p, q, x, p.marginalize_var("z").log_likelihood({"x": x}).item()
+
+
+def mean_of(loss, x, count=20_000, rounds=5):
+    """The mean and standard error of a bound for one datum."""
+    with torch.no_grad():
+        values = torch.cat([loss.estimate({"x": x.expand(count, -1)}) for _ in range(rounds)])
+    return values.mean().item(), values.std().item() / len(values) ** 0.5
+
+
+def test_importance_weighted_bounds_rise_to_the_likelihood():
+    p, q, x, truth = linear_model()
+    bounds = [mean_of(IWAE(p, q, num_samples=k), x, count=4_000) for k in (1, 2, 4, 16, 64, 256)]
+    for (a, sa), (b, sb) in itertools.pairwise(bounds):
+        assert b - a > 2 * (sa**2 + sb**2) ** 0.5
+    assert all(value < truth + 4 * error for value, error in bounds)
+    assert truth - bounds[-1][0] < 0.05
+
+
+def test_one_sample_is_the_elbo():
+    p, q, x, _ = linear_model()
+    values = {"x": x.expand(5, -1)}
+    with seeded(1):
+        one = IWAE(p, q, num_samples=1).estimate(values)
+    with seeded(1):
+        torch.testing.assert_close(one, ELBO(p, q).estimate(values))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
+def test_renyi_bounds(alpha):
+    """Order 0 is IWAE, order 1 the ELBO; in between, a mean by hand over the same draws."""
+    p, q, x, _ = linear_model()
+    values = {"x": x.expand(4, -1)}
+    with seeded(2):
+        ours = RenyiBound(p, q, alpha, num_samples=6).estimate(values)
+    with seeded(2):
+        z = q.sample(values, sample_shape=[6])["z"]
+    drawn = {**values, "z": z}
+    w = p.log_likelihood(drawn, sample_dims={"z": 1}) - q.log_likelihood(drawn, sample_dims={"z": 1})
+    truth = w.mean(0) if alpha == 1 else ((1 - alpha) * w).exp().mean(0).log() / (1 - alpha)
+    torch.testing.assert_close(ours, truth)
+
+
+def test_renyi_bounds_fall_with_their_order():
+    p, q, x, truth = linear_model()
+    bounds = [mean_of(RenyiBound(p, q, alpha, num_samples=8), x)[0] for alpha in (0.0, 0.5, 1.0, 2.0)]
+    assert truth > bounds[0] > bounds[1] > bounds[2] > bounds[3]
+
+
+# --- discrete latent variables: the score goes after the aggregate ------------------------------------------------------------------
+
+
+def discrete_model():
+    torch.manual_seed(1)
+    logits = nn.Parameter(torch.randn(3))
+    q = Categorical("q(z)", logits=logits)
+    see = Normal("p(x|z)", loc=nn.Linear(3, 1), scale=1.0)
+    return see * Categorical("p(z)", probs=torch.tensor([0.2, 0.5, 0.3])), q, logits, torch.tensor([[0.4]])
+
+
+def exact_bound(p, q, x, count, order):
+    """E over all `count` independent draws, one by one."""
+    states = torch.eye(3)
+    with torch.enable_grad():
+        values = {"x": x.expand(3, -1), "z": states}
+        log_q = q.log_likelihood({"z": states})
+        w = p.log_likelihood(values) - log_q
+        total = 0.0
+        for draws in itertools.product(range(3), repeat=count):
+            index = list(draws)
+            t = w[index]
+            value = t.mean() if order == 1 else ((1 - order) * t).logsumexp(0).sub(math.log(count)) / (1 - order)
+            total = total + log_q[index].sum().exp() * value
+    return total
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("order", [0.0, 0.5, 1.0])
+def test_score_gradients_of_an_aggregate(order, count):
+    p, q, logits, x = discrete_model()
+    truth = exact_bound(p, q, x, count, order)
+    (gradient,) = torch.autograd.grad(truth, [logits])
+    loss = Expectation(q, LogRatio(p, q), num_samples=count, estimator="score", aggregate=order).mean()
+    values, gradients = [], []
+    for _ in range(60):
+        value = loss.estimate({"x": x.expand(4_000, -1)})
+        values.append(value.detach())
+        gradients.append(torch.autograd.grad(value, [logits])[0])
+    values, gradients = torch.stack(values), torch.stack(gradients)
+    assert abs(values.mean() - truth.detach()) < 4 * values.std() / 60**0.5
+    assert ((gradients.mean(0) - gradient).abs() < 4.5 * gradients.std(0) / 60**0.5 + 1e-12).all()
+
+
+def test_the_baseline_lowers_the_variance_of_an_aggregate():
+    """VIMCO against the plain score of the same draws."""
+    p, q, logits, x = discrete_model()
+    loss = IWAE(p, q, num_samples=4, estimator="score").mean()
+    ours = torch.stack([torch.autograd.grad(loss.estimate({"x": x}), [logits])[0] for _ in range(2_000)])
+    plain = []
+    for _ in range(2_000):
+        z = q.sample(sample_shape=[4])["z"]
+        log_q = q.log_likelihood({"z": z}, sample_dims={"z": 1})
+        w = p.log_likelihood({"x": x, "z": z}, sample_dims={"z": 1}) - log_q
+        bound = w.logsumexp(0) - math.log(4)
+        plain.append(torch.autograd.grad((bound + bound.detach() * log_q.sum(0)).sum(), [logits])[0])
+    assert ours.var(0).sum() < 0.5 * torch.stack(plain).var(0).sum()
+
+
+def test_enumerated_variables_around_an_aggregate():
+    """Σ_y q(y|x) of the bound for each y, where y stands above what is drawn; against draws by hand."""
+    torch.manual_seed(2)
+    q_y = Categorical("q(y|x)", logits=nn.Linear(2, 3))
+    q_z = Normal("q(z|y)", loc=nn.Linear(3, 2), scale=0.8)
+    see, prior = Normal("p(x|z)", loc=nn.Linear(2, 2), scale=1.0), Normal("p(z)", loc=0.0, scale=1.0, dim=2)
+    p = see * prior * Categorical("p(y)", probs=torch.ones(3) / 3)
+    x = torch.randn(1, 2)
+    ours, error = mean_of(IWAE(p, q_z * q_y, num_samples=5), x)
+    probs = q_y.get_params({"x": x})["logits"].softmax(-1)[0]
+    total, variance = 0.0, 0.0
+    for y in range(3):
+        values = {"x": x.expand(100_000, -1), "y": torch.eye(3)[[y]].expand(100_000, -1)}
+        values = q_z.sample(values, sample_shape=[5])
+        w = p.log_likelihood(values, sample_dims={"z": 1}) - (q_z * q_y).log_likelihood(values, sample_dims={"z": 1})
+        bound = w.logsumexp(0) - math.log(5)
+        total, variance = total + probs[y] * bound.mean(), variance + probs[y] ** 2 * bound.var() / 100_000
+    assert abs(ours - total.item()) < 4 * (error**2 + variance.item()) ** 0.5
+
+
+def test_enumerated_variables_inside_an_aggregate():
+    """y below a drawn z is summed for each draw: with q(y|z) any, that is the bound of the model without y."""
+    torch.manual_seed(2)
+    q_z = Normal("q(z|x)", loc=nn.Linear(2, 2), scale=0.8)
+    q_y = Categorical("q(y|z)", logits=nn.Linear(2, 3))
+    prior = Normal("p(z)", loc=0.0, scale=1.0, dim=2)
+    p = Normal("p(x|z)", loc=nn.Linear(2, 2), scale=1.0) * Categorical("p(y|z)", logits=nn.Linear(2, 3)) * prior
+    values = {"x": torch.randn(4, 2)}
+    with seeded(3):
+        ours = IWAE(p, q_y * q_z, num_samples=5).estimate(values)
+    with seeded(3):
+        torch.testing.assert_close(ours, IWAE(p.marginalize_var("y"), q_z, num_samples=5).estimate(values))
+
+
+# --- gradients with less variance ---------------------------------------------------------------------------------------------------
+
+
+def gradients_of(loss, parameters, x, count):
+    out = []
+    for _ in range(count):
+        out.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss.estimate({"x": x}).mean(), parameters)]))
+    return torch.stack(out)
+
+
+def test_sticking_the_landing_is_zero_at_the_exact_posterior():
+    """For every draw, in the parameters of q; the plain ELBO's gradient is not."""
+    torch.manual_seed(3)
+    w = torch.randn(3, 2)
+    precision = torch.eye(2) + w.T @ w / 0.49
+    basis = torch.linalg.eigh(precision)
+    w = w @ basis.eigenvectors  # so that the posterior's covariance is diagonal
+    decoder = nn.Linear(2, 3, bias=False)
+    decoder.weight.data = w
+    encoder = nn.Linear(3, 2, bias=False)
+    encoder.weight.data = torch.diag(1 / basis.eigenvalues) @ w.T / 0.49
+    scale = nn.Parameter(basis.eigenvalues.rsqrt())
+    p = Normal("p(x|z)", loc=decoder, scale=0.7) * Normal("p(z)", loc=0.0, scale=1.0, dim=2)
+    q = Normal("q(z|x)", loc=encoder, scale=scale)
+    x = torch.randn(4, 3)
+    parameters = [encoder.weight, scale]
+    torch.testing.assert_close(ELBO(p, q).estimate({"x": x}), p.marginalize_var("z").log_likelihood({"x": x}))
+    landed = gradients_of(StickingTheLanding(p, q), parameters, x, 5)
+    torch.testing.assert_close(landed, torch.zeros_like(landed), rtol=0, atol=1e-12)
+    assert gradients_of(ELBO(p, q), parameters, x, 5).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("name", ["StickingTheLanding", "DReG"])
+def test_the_value_is_that_of_the_plain_bound_and_so_is_the_mean_gradient(name):
+    p, q, x, _ = linear_model()
+    plain, ours = {
+        "StickingTheLanding": (ELBO(p, q, num_samples=8), StickingTheLanding(p, q, num_samples=8)),
+        "DReG": (IWAE(p, q, num_samples=8), DReG(p, q, num_samples=8)),
+    }[name]
+    with seeded(4):
+        a = plain.estimate({"x": x})
+    with seeded(4):
+        torch.testing.assert_close(ours.estimate({"x": x}), a)
+    x = x.expand(500, -1)
+    parameters = [*q.parameters(), *p.parameters()]
+    a, b = gradients_of(plain, parameters, x, 60), gradients_of(ours, parameters, x, 60)
+    error = (a.var(0) / 60 + b.var(0) / 60).sqrt()
+    assert ((a.mean(0) - b.mean(0)).abs() < 4.5 * error + 1e-12).all()
+    of_q = sum(w.numel() for w in q.parameters())
+    if name == "DReG":
+        assert b[:, :of_q].var(0).sum() < a[:, :of_q].var(0).sum()
+        torch.testing.assert_close(b[0, of_q:].shape, a[0, of_q:].shape)
+
+
+def test_doubly_reparametrised_gradients_by_hand():
+    """Σ w̃² ∂log w/∂z ∂z/∂φ for the draws of one evaluation."""
+    p, q, x, _ = linear_model()
+    parameters = list(q.parameters())
+    with seeded(5):
+        ours = torch.autograd.grad(DReG(p, q, num_samples=4).estimate({"x": x}).sum(), parameters)
+    with seeded(5):
+        z = q.sample({"x": x}, sample_shape=[4])["z"]
+    still = {"x": x, "z": z.detach().requires_grad_()}
+    params = {k: v.detach() for k, v in q.get_params({"x": x}).items()}
+    log_q = torch.distributions.Normal(params["loc"], params["scale"]).log_prob(still["z"]).sum(-1)
+    w = p.log_likelihood(still, sample_dims={"z": 1}) - log_q
+    (slope,) = torch.autograd.grad(w.sum(), [still["z"]])
+    weights = w.softmax(0).detach().square().unsqueeze(-1)
+    truth = torch.autograd.grad((weights * slope * z).sum(), parameters)
+    for a, b in zip(ours, truth):
+        torch.testing.assert_close(a, b)
+
+
+def test_reweighted_wake_sleep_by_hand():
+    p, q, logits, x = discrete_model()
+    loss = ReweightedWakeSleep(p, q, num_samples=6)
+    assert str(loss) == "E_p(z|x)[log p(x,z) + log q(z)]"
+    with seeded(6):
+        ours = loss.estimate({"x": x})
+    with seeded(6):
+        z = q.sample(sample_shape=[6])["z"]
+    values = {"x": x, "z": z}
+    log_p, log_q = p.log_likelihood(values, sample_dims={"z": 1}), q.log_likelihood(values, sample_dims={"z": 1})
+    weights = (log_p - log_q).softmax(0).detach()
+    truth = (weights * (log_p + log_q)).sum(0)
+    torch.testing.assert_close(ours, truth)
+    parameters = [logits, *p.parameters()]
+    for a, b in zip(torch.autograd.grad(ours.sum(), parameters), torch.autograd.grad(truth.sum(), parameters)):
+        torch.testing.assert_close(a, b)
+    # With many draws, q's gradient is that of -KL[p(z|x)||q(z)].
+    many = ReweightedWakeSleep(p, q, num_samples=20_000).estimate({"x": x}).sum()
+    posterior = p.posterior("z").mean({"x": x}).detach()
+    (ours,) = torch.autograd.grad(many, [logits])
+    (truth,) = torch.autograd.grad((posterior * logits.log_softmax(-1)).sum(), [logits])
+    assert (ours - truth).abs().max() < 0.02
+
+
+# --- the two forms of the ELBO --------------------------------------------------------------------------------------------------------
+
+
+def test_the_second_form_has_the_same_mean():
+    p, q, x, _ = linear_model()
+    (a, sa), (b, sb) = mean_of(ELBO(p, q), x), mean_of(ELBO(p, q, kl="analytic"), x)
+    assert abs(a - b) < 4 * (sa**2 + sb**2) ** 0.5
+    assert str(ELBO(p, q, kl="auto")) == "E_q(z|x)[log p(x|z)] - KL[q(z|x)||p(z)]"
+    assert str(ELBO(p, q)) == "E_q(z|x)[log p(x,z)/q(z|x)]"
+
+
+def test_beta():
+    p, q, x, _ = linear_model()
+    see = p.posterior("x")
+    values = {"x": x}
+    with seeded(7):
+        ours = ELBO(p, q, beta=4.0, kl="auto").estimate(values)
+    with seeded(7):
+        z = q.sample(values)["z"]
+    given = q.get_params(values)
+    kl = torch.distributions.kl_divergence(
+        torch.distributions.Normal(given["loc"], given["scale"]), torch.distributions.Normal(0.0, 1.0)
+    ).sum(-1)
+    torch.testing.assert_close(ours, see.log_likelihood({**values, "z": z}) - 4 * kl)
+    annealed = ELBO(p, q, beta=Parameter("beta"), kl="analytic")
+    with seeded(7):
+        torch.testing.assert_close(annealed.estimate({**values, "beta": 4.0}), ours)
+    assert str(annealed) == "E_q(z|x)[log p(x|z)] - beta * KL[q(z|x)||p(z)]"
+
+
+@pytest.mark.parametrize("make", [
+    lambda p, q: IWAE(p, q, num_samples=3),
+    lambda p, q: RenyiBound(p, q, 0.5, num_samples=3),
+    lambda p, q: StickingTheLanding(p, q, num_samples=2),
+    lambda p, q: DReG(p, q, num_samples=3),
+    lambda p, q: ReweightedWakeSleep(p, q, num_samples=3),
+    lambda p, q: ELBO(p, q, kl="analytic", beta=2.0),
+], ids=["iwae", "renyi", "stl", "dreg", "rws", "beta"])  # fmt: skip
+def test_bounds_compile_to_one_graph(make):
+    p, q, x, _ = linear_model()
+    loss = make(p, q).mean()
+    parameters = [*q.parameters(), *p.parameters()]
+    with seeded(8):
+        eager = loss.estimate({"x": x.expand(3, -1)})
+    expected = torch.autograd.grad(eager, parameters, allow_unused=True)
+    loss.compile(fullgraph=True, backend="aot_eager")
+    with seeded(8):
+        compiled = loss.estimate({"x": x.expand(3, -1)})
+    torch.testing.assert_close(compiled, eager)
+    for a, b in zip(torch.autograd.grad(compiled, parameters, allow_unused=True), expected):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)
+
+
+def laplace():
+    return Laplace("q(z|x)", loc=nn.Linear(3, 2), scale=1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda p, q: IWAE(q, p, num_samples=2), FormulaError, r"IWAE: p\(x,z\) draws x, .* The order is IWAE\(p, q\)|draws all of"),
+        (lambda p, q: IWAE(p, q, num_samples=0), KindError, "num_samples must be a whole number of at least 1"),
+        (lambda p, q: RenyiBound(p, q, math.inf, num_samples=2), KindError, "order of a Rényi bound"),
+        (lambda p, q: Expectation(q, LogProb(p), aggregate="median"), KindError, "aggregate must be 'mean', 'log_mean_exp'"),
+        (lambda p, q: ELBO(p, q, kl="exact"), FormulaError, "kl must be one of 'sample', 'analytic', 'auto'"),
+        (lambda p, q: ELBO(p, laplace(), kl="analytic"), IntractableError, "has no closed form here"),
+        (lambda p, q: ReweightedWakeSleep(p, q, num_samples=1), FormulaError, "needs num_samples=2"),
+        (
+            lambda p, q: StickingTheLanding(p, Bernoulli("q(z|x)", logits=nn.Linear(3, 2))),
+            FormulaError,
+            r"q\(z\|x\) \(Bernoulli\) has no pathwise gradient",
+        ),
+        (lambda p, q: ELBO(p.posterior("x"), q, beta=2.0), FormulaError, r"is no likelihood times a prior over z"),
+    ],
+)
+def test_bad_input(make, error, words):
+    p, q, *_ = linear_model()
+    with pytest.raises(error, match=words):
+        make(p, q)
