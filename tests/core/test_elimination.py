@@ -608,6 +608,14 @@ def too_many():
     return (Emission(9, 1, "x", "b") * Bernoulli("p(b)", probs=torch.full((9,), 0.5))).marginalize_var("b")
 
 
+def too_dense():
+    """Four variables of 200 values above one: a table of 200**4 entries."""
+    p = Bernoulli("p(x|a,b,c,d)", logits=lambda a, b, c, d: (a + b + c + d).sum(-1, keepdim=True))
+    for v in "abcd":
+        p = p * Prior(v, 200)
+    return p.marginalize_var(list("abcd"))
+
+
 def laplace():
     return Laplace("p(z)", loc=0.0, scale=1.0, dim=2)
 
@@ -653,6 +661,11 @@ def laplace():
             ),
             IntractableError,
             r"summing out b from p\(b\) takes 512 values, more than 256",
+        ),
+        (
+            lambda: too_dense().log_likelihood({"x": torch.zeros(2, 1)}),
+            IntractableError,
+            r"log p\(x\) takes a table over a, b, c, d with 1600000000 entries, more than 67108864.*proposal",
         ),
         (lambda: linear_pair()[0].posterior("z"), FormulaError, r"p\(x\|z\) has no variable z to infer"),
         (lambda: linear_pair()[0].posterior(), FormulaError, r"hides nothing, so say what to infer"),

@@ -1,7 +1,7 @@
 """Exact sums over finite hidden variables and exact integrals over linear-Gaussian ones: one algorithm for trees, chains and graphs."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -99,8 +99,9 @@ class Elimination:
         widest = max([points[owner].shape[0] for c in self.copies for owner, k in zip(c.owners, c.kinds) if k == FINITE], default=0)
         steps, first = self._orders[widest <= _SEQUENTIAL_ABOVE]
         for number, step in enumerate(steps):
+            neighbourhood = (step.variables[0], *step.neighbours[0])
+            self._check_table(neighbourhood[1 - step.is_finite : 1 + step.finite_neighbours], points)
             product = multiply(stacks, step)
-            self._check_table(product, step)
             stacks.append(eliminate(product, step))
             if number >= first:
                 last.append((step, product))
@@ -108,13 +109,11 @@ class Elimination:
                 total = add(stacks[-1], len(step.variables))
         return Eliminated(Term(torch.zeros(()), ()) if total is None else total, last, points)
 
-    def _check_table(self, product: Stack, step: Step) -> None:
-        over = (step.variables[0], *step.neighbours[0])[: step.is_finite + step.finite_neighbours]
-        size = torch.Size(product.constant.shape[product.constant.ndim - len(over) :]).numel()
+    def _check_table(self, over: Sequence[str], points: Mapping[Any, Tensor]) -> None:
+        size = math.prod([points[self.owners[v]].shape[0] for v in over])
         if size > _MAX_TABLE:
             raise IntractableError(
-                f"{self.who}: summing out {step.variables[0]} takes a table over {', '.join(over)} with {size} entries, "
-                f"more than {_MAX_TABLE}. {self.instead}"
+                f"{self.who} takes a table over {', '.join(over)} with {size} entries, more than {_MAX_TABLE}. {self.instead}"
             )
 
     def _stack(self, copies: Copies, scope: Scope, points: dict[Any, Tensor]) -> Stack:
@@ -130,6 +129,7 @@ class Elimination:
                 inner.bind(first[i], points[owner], (role_dims[i],))
             elif i >= own and kind == GAUSSIAN:
                 inner.bind(first[i], points[owner], ())
+        self._check_table([first[i] for i in role_dims], points)
         for f in copies.computed:
             inner = compute(inner, f)
         if copies.kinds[0] == FINITE:
