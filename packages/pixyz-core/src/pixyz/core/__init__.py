@@ -18,6 +18,7 @@ from ._errors import (
 )
 from ._estimators import Draw
 from ._expectation import Expectation
+from ._explanation import Explanation, Recorder
 from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
 from ._joint import Joint
@@ -29,7 +30,7 @@ from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
-from ._scope import Binding, Conditional, Factor, GaussianConditional, Scope, ScoredConditional
+from ._scope import Binding, Conditional, Factor, GaussianConditional, Scope, ScoredConditional, Watcher
 from ._seeded import seeded
 from ._single import Single
 from ._variables import suggest
@@ -47,6 +48,7 @@ __all__ = [
     "Distribution",
     "Draw",
     "Expectation",
+    "Explanation",
     "Factor",
     "FormulaError",
     "GaussianConditional",
@@ -67,12 +69,14 @@ __all__ = [
     "PixyzError",
     "Plate",
     "Posterior",
+    "Recorder",
     "Scope",
     "ScoredConditional",
     "ShapeError",
     "Single",
     "SupportError",
     "Term",
+    "Watcher",
     "align",
     "as_loss",
     "broadcast",

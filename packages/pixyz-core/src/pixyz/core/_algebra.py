@@ -3,7 +3,7 @@
 The interfaces stand below the operators that they are written with, so their methods are set here, in the one place that sees both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from ._conditioning import condition, divide
 from ._distribution import Distribution
 from ._errors import FormulaError, KindError
 from ._expectation import Expectation
+from ._explanation import Explanation, explain
 from ._graph import Graph, graph_of
 from ._joint import Joint, marginalize, multiply, rename
 from ._log_prob import LogProb
@@ -81,6 +82,30 @@ def _sum(self: Loss) -> Loss:
 def _expectation(self: Loss, q: Distribution, **options: Any) -> Loss:
     """E_q[a]; the options are those of `Expectation`."""
     return Expectation(q, self, **options)
+
+
+def _explain(self: Loss, values: Mapping[str, Any] | None = None, *, gradients: bool = False, **options: Any) -> Explanation:
+    """The formula as a tree with the value of every term, from one evaluation.
+
+    Args:
+        values: as for `estimate`.
+        gradients: whether to give the norm of the gradient for each distribution as well.
+        options: those of `estimate`.
+
+    Examples:
+        >>> import torch
+        >>> from pixyz.distributions import Normal
+        >>> p = Normal("p(z)", loc=1.0, scale=2.0)
+        >>> loss = (p.log_prob() - 2 * p.log_prob()).mean()
+        >>> print(loss.explain({"z": torch.zeros(3)}))
+        term                               value   shape  how
+        mean(log p(z) - 2 * log p(z))    1.73709   ()
+          log p(z) - 2 * log p(z)        1.73709   (3,)
+            log p(z)                    -1.73709   (3,)
+            - 2 * log p(z)              -3.47417   (3,)
+              log p(z)                  -1.73709   (3,)
+    """
+    return explain(self, values, gradients=gradients, **options)
 
 
 def _log_prob(self: Distribution) -> Loss:
@@ -183,6 +208,7 @@ def bind() -> None:
         "mean": _mean,
         "sum": _sum,
         "expectation": _expectation,
+        "explain": _explain,
     }
     distribution: dict[str, Any] = {
         "__mul__": _multiply,

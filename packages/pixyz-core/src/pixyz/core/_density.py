@@ -19,7 +19,8 @@ def log_density(scope: Scope, factors: Iterable[Factor], who: object) -> Term:
             continue
         term = inner.log_prob(factor)
         if scope.shared.watch is not None:
-            scope.shared.watch(f"log {factor}", term)
+            scope.shared.watch.enter(f"log {factor}")
+            scope.shared.watch.leave(f"log {factor}", term)
         if total is None:
             total = term
         else:

@@ -39,6 +39,7 @@ class Draw(NamedTuple):
         weights: the log-density of each enumerated factor.
         scored: the log-density of each scored factor.
         number: what nothing else in the evaluation has.
+        methods: for each variable: enumerate, pathwise, score, or compute.
     """
 
     bindings: dict[str, Binding]
@@ -47,6 +48,7 @@ class Draw(NamedTuple):
     weights: tuple[Term, ...]
     scored: tuple[Term, ...]
     number: int
+    methods: dict[str, str]
 
 
 def check_estimator(estimator: str | Mapping[str, str], factors: tuple[Factor, ...], who: str) -> None:
@@ -82,6 +84,7 @@ def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator:
     enumerated: Dims = ()
     weights: list[Term] = []
     scored: list[Term] = []
+    methods: dict[str, str] = {}
     for factor in factors:
         conditional = inner.conditional(factor)
         method = _choose(_asked(estimator, factor), factor, conditional, points, who)
@@ -107,11 +110,12 @@ def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator:
             terms = conditional.draw(dims, sizes, pathwise=method == "pathwise")
         for name, term in zip(factor.var, terms):
             bindings[name] = inner.bind(name, term.tensor, term.dims)
+            methods[name] = method
         if method == "enumerate":
             weights.append(inner.log_prob(factor))
         elif method == "score":
             scored.append(inner.log_prob(factor))
-    return Draw(bindings, sample_dim, enumerated, tuple(weights), tuple(scored), number)
+    return Draw(bindings, sample_dim, enumerated, tuple(weights), tuple(scored), number, methods)
 
 
 def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:

@@ -88,6 +88,8 @@ class Expectation(Loss):
         q, f = self._parts
         batch = self._batch(scope)
         d = self._draw(scope, q, batch)
+        if scope.shared.watch is not None:
+            scope.shared.watch.drew(d)
         drawn = {name: b for name, b in d.bindings.items() if name not in q.hidden_var} if q.hidden_var else d.bindings
         samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
         body = self.body(scope.inside(drawn, batch, samples, d.number), d)

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -13,7 +13,7 @@ from ._errors import BoundVariableError, KindError, ShapeError
 from ._formula import Formula
 from ._leaves import register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
-from ._scope import Scope
+from ._scope import Scope, Watcher
 from ._values import as_dict, as_tensors, open_scope, require
 
 # All losses share one forward, and torch gives up on a function after eight graphs: where it can, each loss has a count of its own.
@@ -70,6 +70,7 @@ class Loss(nn.Module):
         def mean(self) -> "Loss": ...
         def sum(self) -> "Loss": ...
         def expectation(self, q: nn.Module, **options: Any) -> "Loss": ...
+        def explain(self, values: Mapping[str, Any] | None = None, *, gradients: bool = False, **options: Any) -> Any: ...
 
     __array_ufunc__ = None  # numpy hands `np.float64(2) * loss` to us instead of making an array of it
 
@@ -108,9 +109,9 @@ class Loss(nn.Module):
         *,
         batch_size: int | None = None,
         sample_dims: Mapping[str, int] | None = None,
-        watch: Callable[["Loss", Term], None] | None = None,
+        watch: Watcher | None = None,
     ) -> Tensor:
-        """The same as `estimate`. `watch` is called with every part and its term, innermost first."""
+        """The same as `estimate`. `watch` is told of every part and its term."""
         given = as_dict(values)
         if self.bound_var and isinstance(given, Mapping):
             self._refuse_bound(given)
@@ -128,6 +129,10 @@ class Loss(nn.Module):
             target = (*dims, BATCH)
             tensor = spread(tensor, dims, target, scope.sizes(target))
         return tensor
+
+    def signs(self) -> Mapping["Loss", int]:
+        """The parts that are subtracted, with -1."""
+        return {}
 
     def compile(self, *args: Any, **options: Any) -> None:
         """`nn.Module.compile`: from now on `estimate` runs one graph. The arguments are those of `torch.compile`.

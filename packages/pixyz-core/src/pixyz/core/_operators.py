@@ -98,6 +98,9 @@ class Sum(Loss):
     def formula(self) -> f.Formula:
         return f.Sum(tuple((sign, x.formula) for sign, x in self._terms))
 
+    def signs(self) -> dict[Loss, int]:
+        return {loss: sign for sign, loss in self._terms if sign < 0}
+
     def evaluate(self, scope: Scope) -> Term:
         total: Term | None = None
         number = 0.0  # a Python number takes the dtype of what it is added to

@@ -5,7 +5,7 @@ scopes of an evaluation share one memo, keyed by modules and by the numbers of t
 Nothing outlives the evaluation: the memo goes with it.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -110,10 +110,26 @@ class Evaluable(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """What is told of every term of an evaluation: of a loss, or of a factor's log-density, by its text."""
+
+    def enter(self, who: object) -> None:
+        """Its evaluation begins; what comes until it ends are its parts."""
+        ...
+
+    def drew(self, draw: Any) -> None:
+        """The expectation whose evaluation began last has drawn its variables."""
+        ...
+
+    def leave(self, who: object, term: Term) -> None:
+        """Its evaluation ends."""
+        ...
+
+
 class Evaluation:
     """What all scopes of one evaluation share."""
 
-    def __init__(self, watch: Callable[[Any, Term], None] | None = None) -> None:
+    def __init__(self, watch: Watcher | None = None) -> None:
         self.memo: dict[Hashable, Any] = {}
         self.sizes: dict[int, int] = {}
         self.numbers: int = 0
@@ -166,9 +182,12 @@ class Scope:
 
     def evaluate(self, loss: Evaluable) -> Term:
         """The value of a loss in this scope."""
+        watch = self.shared.watch
+        if watch is None:
+            return loss.evaluate(self)
+        watch.enter(loss)
         term = loss.evaluate(self)
-        if self.shared.watch is not None:
-            self.shared.watch(loss, term)
+        watch.leave(loss, term)
         return term
 
     def conditional(self, factor: Factor) -> ScoredConditional:

@@ -1,14 +1,14 @@
 """The user's values: checked, bound, and so the outermost scope of an evaluation."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ._dims import BATCH, Term
+from ._dims import BATCH
 from ._errors import FormulaError, KindError, MissingVariableError, ShapeError
-from ._scope import Evaluation, Scope
+from ._scope import Evaluation, Scope, Watcher
 from ._variables import is_number, is_whole, suggest
 
 
@@ -20,7 +20,7 @@ def open_scope(
     who: object,
     batch_size: int | None = None,
     sample_dims: Mapping[str, int] | None = None,
-    watch: Callable[[Any, Term], None] | None = None,
+    watch: Watcher | None = None,
 ) -> Scope:
     """The outermost scope of an evaluation: the user's values, bound.
 
@@ -31,7 +31,7 @@ def open_scope(
         who: the formula, for the messages.
         batch_size: the batch of what is drawn where no value has one.
         sample_dims: for each name, how many sample dims stand before its batch.
-        watch: called with every loss, and the log-density of every factor, and its term.
+        watch: is told of every loss and of the log-density of every factor.
     """
     given = as_dict(values)
     needed = tuple(needed)

@@ -35,6 +35,9 @@ class LogRatio(Loss):
     def formula(self) -> f.Formula:
         return f.Log(f.Ratio(*self._densities))
 
+    def signs(self) -> dict[Loss, int]:
+        return {self._pair[1]: -1}
+
     def evaluate(self, scope: Scope) -> Term:
         top, bottom = self._pair
         x, y, dims = broadcast(scope.evaluate(top), scope.evaluate(bottom), self)

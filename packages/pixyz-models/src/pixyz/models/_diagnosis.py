@@ -16,6 +16,21 @@ def random_state(device: torch.device) -> RandomState:
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
+class _NonFinite:
+    """A watcher that keeps the terms that are not finite, the innermost first."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[object, Term]] = []
+
+    def enter(self, who: object) -> None: ...
+
+    def drew(self, draw: object) -> None: ...
+
+    def leave(self, who: object, term: Term) -> None:
+        if not bool(torch.isfinite(term.tensor).all()):
+            self.found.append((who, term))
+
+
 def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState) -> str:
     """A sentence that names the innermost term that is nan or infinite, and for how many data. The loss is left as it was.
 
@@ -25,12 +40,7 @@ def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, 
         options: those of `Loss.estimate`.
         state: the random state before the evaluation that failed, so that the same samples are drawn.
     """
-    found: list[tuple[object, Term]] = []
-
-    def watch(who: object, term: Term) -> None:
-        if not bool(torch.isfinite(term.tensor).all()):
-            found.append((who, term))
-
+    watch = _NonFinite()
     buffers = [(b, b.clone()) for b in loss.buffers()]
     device = next(loss.parameters()).device
     after = random_state(device)
@@ -44,6 +54,7 @@ def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, 
         _restore(after, device)
         for buffer, kept in buffers:
             buffer.copy_(kept)
+    found = watch.found
     if not found:
         return f"{loss} is not finite; none of its terms was, when it was evaluated again."
     # An impossible value that is weighted with zero is -infinite and does no harm: what is nan is named first.
