@@ -587,6 +587,18 @@ def test_dividing_by_a_marginal_or_a_factor():
         p / Normal("q(z)", loc=0.0, scale=1.0, dim=2)
 
 
+def test_conditioning_on_a_number():
+    """Both are numbers, and the precisions add."""
+    p = Normal("p(x|z)", loc="z", scale=0.5) * Normal("p(z)", loc=1.0, scale=2.0)
+    q = p.condition(x=3.0)
+    variance = 1 / (1 / 0.25 + 1 / 4)
+    mean = torch.tensor([variance * (3.0 / 0.25 + 1.0 / 4)])
+    torch.testing.assert_close(q.mean(), mean)
+    z = torch.randn(4)
+    torch.testing.assert_close(q.log_likelihood({"z": z}), torch.distributions.Normal(mean, variance**0.5).log_prob(z))
+    assert q.sample(batch_size=2, sample_shape=[3])["z"].shape == (3, 2)
+
+
 def test_what_is_hidden_is_no_divisor():
     """p(x) = ∫p(x|z)p(z)dz is not p(z) times something."""
     see, prior = linear_pair()
@@ -656,6 +668,16 @@ def test_conditioning_on_values():
     assert str(Normal("p(x|y)", loc="y", scale=1.0).condition(y=2).formula) == "p(x|y=2)"
     joint = Normal("p(x|z,y)", loc=lambda z, y: z + y, scale=1.0) * Normal("p(z|y)", loc="y", scale=1.0)
     assert str(joint.condition(y=1.5).formula) == "p(x,z|y=1.5) = p(x|z,y=1.5)p(z|y=1.5)"
+
+
+def test_a_posterior_asks_only_for_what_tells_it_something():
+    """What is independent of z, given what is given, may be as intractable as it likes."""
+    see, prior = linear_pair()
+    apart = (Normal("p(v|w)", loc=nn.Linear(2, 2), scale=1.0) * Laplace("p(w)", loc=0.0, scale=1.0, dim=2)).marginalize_var("w")
+    x = torch.randn(4, 3)
+    q = (see * prior * apart).posterior("z")
+    assert q.prob_text == "p(z|x)"
+    torch.testing.assert_close(q.mean({"x": x}), (see * prior).posterior("z").mean({"x": x}))
 
 
 def test_posteriors_that_need_no_elimination():

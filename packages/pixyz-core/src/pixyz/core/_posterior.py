@@ -28,11 +28,27 @@ def posterior(p: Distribution, names: Iterable[str]) -> Distribution:
     smaller = _of_posteriors(p, asked)
     if smaller:
         return posterior(replace(Joint(p.factors, p.hidden_var), smaller), asked)
-    # A variable that is given, with all that it depends on, has no part in the posterior.
-    given = {v for v in (*p.var, *p.cond_var) if v not in asked}
-    factors = [f for f in p.factors if not given.issuperset((*f.var, *f.cond_var))]
-    joint = Joint(factors, p.hidden_var.difference(asked))
+    factors = _connected(p, asked)
+    joint = Joint(factors, p.hidden_var.intersection(v for f in factors for v in f.var).difference(asked))
     return joint if set(joint.var) == set(asked) else Posterior(joint, asked)
+
+
+def _connected(p: Distribution, asked: Iterable[str]) -> list[Factor]:
+    """The factors that are connected with what is asked for through variables that are not given; the others say nothing about it."""
+    given = {v for v in (*p.var, *p.cond_var) if v not in asked}
+    near: dict[str, list[Factor]] = {}
+    for f in p.factors:
+        for v in (*f.var, *f.cond_var):
+            if v not in given:
+                near.setdefault(v, []).append(f)
+    found: set[Factor] = set()
+    waiting = list(asked)
+    while waiting:
+        for f in near.pop(waiting.pop(), ()):
+            if f not in found:
+                found.add(f)
+                waiting += [*f.var, *f.cond_var]
+    return [f for f in p.factors if f in found]
 
 
 def _of_posteriors(p: Distribution, asked: Iterable[str]) -> dict[Factor, Distribution]:
