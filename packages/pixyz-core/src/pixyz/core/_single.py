@@ -43,7 +43,7 @@ class Single(Distribution):
         return None
 
     def without(self, names: Collection[str]) -> Distribution | None:
-        """Its marginal over its other variables, where that is another single conditional; else None."""
+        """Its marginal without some of its variables, under its own names; None where it knows none, or no names are given."""
         return None
 
     @property
