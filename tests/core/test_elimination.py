@@ -1,7 +1,9 @@
 """Likelihoods of marginals, and posteriors, against brute force, dense Gaussians and other libraries."""
 
+import functools
 import itertools
 import math
+import operator
 
 import pytest
 import torch
@@ -9,8 +11,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pixyz.core import FormulaError, IntractableError, LogProb, MissingVariableError, SupportError
-from pixyz.distributions import Affine, Bernoulli, Categorical, Deterministic, Laplace, MultivariateNormal, Normal
+from pixyz.core import FormulaError, IntractableError, LogProb, MissingVariableError, ShapeError, SupportError
+from pixyz.distributions import Affine, Bernoulli, Categorical, Components, Deterministic, Laplace, MultivariateNormal, Normal
 from pixyz.losses import ELBO
 
 
@@ -357,8 +359,10 @@ def test_affine_in_several_variables():
     torch.testing.assert_close(p.marginalize_var("z").posterior("h").mean({"x": x, "u": u}).detach(), mean)
     with pytest.raises(FormulaError, match="name the variables it is linear in"):
         Affine(3)
-    with pytest.raises(FormulaError, match="linear in z; it was called with h"):
+    with pytest.raises(FormulaError, match="linear in z; it was called with h, without z"):
         Affine(3, z=2)(h=x)
+    # What it is not linear in may be another parameter's.
+    assert Normal("p(x|z,u)", loc=Affine(3, z=2), scale=lambda u: u.exp()).linear_var == {"z"}
 
 
 class Switch(Normal):
@@ -494,6 +498,42 @@ def test_samples_and_enumerated_variables_around_a_marginal():
     torch.testing.assert_close(many, torch.stack([moved.log_likelihood({"x": x, "v": one}) for one in drawn["v"]]))
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations("abc")))
+def test_evidence_whose_parts_have_different_enumerated_variables(order):
+    """The potential over z and k has those of y's alone, in the middle of which x's may stand."""
+    torch.manual_seed(11)
+    components = Components([Normal("p(z)", loc=torch.randn(2), scale=s) for s in (0.5, 1.0, 2.0)], "k")
+    x = Normal("p(x|w,a)", loc=Affine(2, w=2, a=3), scale=0.7)
+    y = Normal("p(y|z,b,c)", loc=Affine(2, z=2, b=3, c=3), scale=0.6)
+    p = x * y * Normal("p(w|z)", loc=nn.Linear(2, 2), scale=0.8) * components * Prior("k", 3)
+    p = p.marginalize_var(["z", "w", "k"])
+    qs = {v: Prior(v, 3, "q") for v in "abc"}
+    values = {"x": torch.randn(4, 2), "y": torch.randn(4, 2)}
+    truth = torch.zeros(4)
+    for choice in itertools.product(range(3), repeat=3):
+        weight = sum(qs[v].log_table()[i] for v, i in zip("abc", choice)).exp()
+        truth = truth + weight * p.log_likelihood({**values, **{v: one_hot([i] * 4, 3) for v, i in zip("abc", choice)}})
+    q = functools.reduce(operator.mul, [qs[v] for v in order])
+    torch.testing.assert_close(p.log_prob().expectation(q).estimate(values), truth)
+
+
+@pytest.mark.parametrize("loc", ["z", "network"])
+def test_a_mean_of_one_element_for_all_features(loc):
+    """x and y hang on one number; y is integrated out as well."""
+    torch.manual_seed(12)
+    net = nn.Linear(1, 1)
+    a = torch.ones(3, 1) if loc == "z" else net.weight.detach().expand(3, 1)
+    b = torch.zeros(3) if loc == "z" else net.bias.detach().expand(3)
+    move, c = nn.Linear(3, 2), torch.tensor([0.5, 0.6, 0.7])
+    p = Normal("p(x|y)", loc=move, scale=1.0) * Normal("p(y|z)", loc="z" if loc == "z" else net, scale=c)
+    p = (p * Normal("p(z)", loc=0.0, scale=2.0, dim=1)).marginalize_var(["y", "z"])
+    w = move.weight.detach()
+    cov = w @ (4 * a @ a.T + torch.diag(c.square())) @ w.T + torch.eye(2)
+    x = torch.randn(4, 2)
+    truth = torch.distributions.MultivariateNormal(w @ b + move.bias.detach(), cov).log_prob(x)
+    torch.testing.assert_close(p.log_likelihood({"x": x}).detach(), truth)
+
+
 def net_probs():
     net = nn.Linear(2, 3)
     return lambda u: net(u).softmax(-1)
@@ -547,6 +587,66 @@ def test_dividing_by_a_marginal_or_a_factor():
         p / Normal("q(z)", loc=0.0, scale=1.0, dim=2)
 
 
+def test_conditioning_on_a_number():
+    """Both are numbers, and the precisions add."""
+    p = Normal("p(x|z)", loc="z", scale=0.5) * Normal("p(z)", loc=1.0, scale=2.0)
+    q = p.condition(x=3.0)
+    variance = 1 / (1 / 0.25 + 1 / 4)
+    mean = torch.tensor([variance * (3.0 / 0.25 + 1.0 / 4)])
+    torch.testing.assert_close(q.mean(), mean)
+    z = torch.randn(4)
+    torch.testing.assert_close(q.log_likelihood({"z": z}), torch.distributions.Normal(mean, variance**0.5).log_prob(z))
+    assert q.sample(batch_size=2, sample_shape=[3])["z"].shape == (3, 2)
+
+
+def test_what_is_hidden_is_no_divisor():
+    """p(x) = ∫p(x|z)p(z)dz is not p(z) times something."""
+    see, prior = linear_pair()
+    other = Normal("p(y|z)", loc=nn.Linear(2, 1), scale=1.0)
+    p = (see * other * prior).marginalize_var("z")
+    for q in (prior, see):
+        with pytest.raises(FormulaError, match="is a distribution only where"):
+            p / q
+
+
+def test_a_posterior_of_several_variables_is_taken_apart():
+    """Conditioned twice, marginalised after it was conditioned, a posterior of a posterior, renamed: all as if done at once."""
+    torch.manual_seed(10)
+    see, other = Normal("p(x|z)", loc=nn.Linear(2, 3), scale=0.7), Normal("p(y|z)", loc=nn.Linear(2, 2), scale=1.0)
+    p = see * other * Normal("p(z|k)", loc=nn.Linear(3, 2), scale=0.5) * Prior("k", 3)
+    x, y, z, k = torch.randn(1, 3), torch.randn(1, 2), torch.randn(1, 2), one_hot([1], 3)
+    values = {"x": x, "y": y, "z": z, "k": k}
+    once, twice = p.condition(x=x[0], y=y[0]), p.condition(x=x[0]).condition(y=y[0])
+    assert twice.prob_text == once.prob_text
+    assert twice.var == once.var == ("z", "k")
+    torch.testing.assert_close(twice.log_likelihood(values), once.log_likelihood(values))
+    of_k, of_z = p.posterior("k").mean(values), p.marginalize_var("k").posterior("z").mean(values)
+    torch.testing.assert_close(twice.condition(z=z[0]).mean(), of_k)
+    torch.testing.assert_close(once.posterior("k").mean({"z": z}), of_k)
+    torch.testing.assert_close(twice.marginalize_var("k").mean(), of_z)
+    both = p.posterior(["z", "k"]).replace_var(x="k", k="x", y="z", z="y")
+    renamed = {"k": x, "z": y, "y": z}
+    torch.testing.assert_close(both.marginalize_var("x").mean(renamed), of_z)
+    torch.testing.assert_close(both.posterior("x").mean(renamed), of_k)
+    # What depends on it keeps it whole where it must, and does not where it need not.
+    below = p.posterior(["z", "k"]) * Normal("p(u|z)", loc=nn.Linear(2, 1), scale=1.0)
+    u = {**values, "u": torch.zeros(1, 1)}
+    truth = p.marginalize_var("k").posterior("z").log_likelihood(values) + below.factors[1].dist.log_likelihood(u)
+    torch.testing.assert_close(below.marginalize_var("k").log_likelihood(u), truth)
+    with pytest.raises(IntractableError, match="neither finitely many values"):
+        below.marginalize_var("z").log_prob()
+
+
+def test_a_mixture_posterior_in_a_bound_compiles_to_one_graph():
+    """Its own density is planned when it is made, and not while an evaluation is traced."""
+    p, *_ = switching()
+    q = p.posterior("z") * p.marginalize_var("z").posterior("k")
+    values = {"x": torch.randn(3, 2)}
+    loss = ELBO(p, q).mean()
+    loss.compile(fullgraph=True, backend="eager")
+    torch.testing.assert_close(loss.estimate(values), p.marginalize_var(["z", "k"]).log_likelihood(values).mean())
+
+
 def test_conditioning_on_values():
     see, prior = linear_pair()
     p = see * prior
@@ -568,6 +668,16 @@ def test_conditioning_on_values():
     assert str(Normal("p(x|y)", loc="y", scale=1.0).condition(y=2).formula) == "p(x|y=2)"
     joint = Normal("p(x|z,y)", loc=lambda z, y: z + y, scale=1.0) * Normal("p(z|y)", loc="y", scale=1.0)
     assert str(joint.condition(y=1.5).formula) == "p(x,z|y=1.5) = p(x|z,y=1.5)p(z|y=1.5)"
+
+
+def test_a_posterior_asks_only_for_what_tells_it_something():
+    """What is independent of z, given what is given, may be as intractable as it likes."""
+    see, prior = linear_pair()
+    apart = (Normal("p(v|w)", loc=nn.Linear(2, 2), scale=1.0) * Laplace("p(w)", loc=0.0, scale=1.0, dim=2)).marginalize_var("w")
+    x = torch.randn(4, 3)
+    q = (see * prior * apart).posterior("z")
+    assert q.prob_text == "p(z|x)"
+    torch.testing.assert_close(q.mean({"x": x}), (see * prior).posterior("z").mean({"x": x}))
 
 
 def test_posteriors_that_need_no_elimination():
@@ -614,6 +724,38 @@ def too_dense():
     for v in "abcd":
         p = p * Prior(v, 200)
     return p.marginalize_var(list("abcd"))
+
+
+def two_children(first, second):
+    """x and y of different batches, below one k."""
+    x, y = (Normal(f"p({v}|k)", loc=nn.Linear(3, 2), scale=1.0) for v in "xy")
+    return (x * y * Prior("k", 3)).marginalize_var("k").log_likelihood({"x": torch.zeros(first, 2), "y": torch.zeros(second, 2)})
+
+
+def below_computed():
+    """h = f(k) between k and what is seen."""
+    return (Normal("p(x|h)", loc=nn.Linear(3, 2), scale=1.0) * Deterministic("f(h|k)", h=lambda k: k) * Prior("k", 3)).marginalize_var("k")
+
+
+class Exponential(nn.Linear):
+    """No linear map, whatever it inherits."""
+
+    def forward(self, z):
+        return super().forward(z).exp()
+
+
+def many(count, size):
+    names = [f"k_{i}" for i in range(count)]
+    return names, functools.reduce(operator.mul, [Categorical(f"p({v})", probs=torch.full((size,), 1 / size)) for v in names])
+
+
+def clique(count, size):
+    """Each pair of k_i, k_j has a child."""
+    names, p = many(count, size)
+    for i in range(count):
+        for j in range(i):
+            p = p * Normal(f"p(x_{i}_{j}|k_{i},k_{j})", loc=lambda a, b: (a - b)[:, 0], scale=1.0)
+    return p.marginalize_var(names)
 
 
 def laplace():
@@ -668,7 +810,44 @@ def laplace():
             r"log p\(x\) takes a table over a, b, c, d with 1600000000 entries, more than 67108864.*proposal",
         ),
         (lambda: linear_pair()[0].posterior("z"), FormulaError, r"p\(x\|z\) has no variable z to infer"),
-        (lambda: linear_pair()[0].posterior(), FormulaError, r"hides nothing, so say what to infer"),
+        (lambda: linear_pair()[0].posterior(), FormulaError, r"hides nothing that is drawn, so say what to infer"),
+        (
+            lambda: (linear_pair()[0] * linear_pair()[1]).condition(x=torch.zeros(3)).posterior(),
+            FormulaError,
+            r"hides nothing that is drawn",
+        ),
+        (
+            lambda: (linear_pair()[0] * linear_pair()[1]).condition(x=torch.zeros(3)).posterior("x"),
+            FormulaError,
+            r"has no variable x to infer",
+        ),
+        (
+            lambda: two_children(1, 4),
+            ShapeError,
+            r"log p\(x,y\): p\(y\|k\) has batch 4 and p\(x\|k\) has batch 1; one density needs one batch",
+        ),
+        (lambda: two_children(3, 4), ShapeError, r"has batch 4 and .* has batch 3"),
+        (
+            lambda: below_computed().posterior("h"),
+            IntractableError,
+            r"p\(h\|x\) needs.*h is computed by f\(h\|k\), so it has no density; ask for what it is computed from",
+        ),
+        (lambda: below_computed().posterior(["k", "h"]), IntractableError, r"h is computed by f\(h\|k\)"),
+        (
+            lambda: (Deterministic("f(h|k)", h=lambda k: k) * Prior("k", 3)).marginalize_var("k").mean(),
+            IntractableError,
+            r"h is computed by f\(h\|k\).*Estimate it from draws",
+        ),
+        (
+            lambda: (Normal("p(x|z)", loc=Exponential(2, 3), scale=1.0) * linear_pair()[1]).marginalize_var("z").log_prob(),
+            IntractableError,
+            r"not declared linear in z",
+        ),
+        (
+            lambda: clique(8, 20).log_likelihood({f"x_{i}_{j}": torch.zeros(2) for i in range(8) for j in range(i)}),
+            IntractableError,
+            r"takes a table over k_\d.* with 25600000000 entries, more than 67108864",
+        ),
         (lambda: linear_pair()[0].condition(y=1.0), FormulaError, r"p\(x\|z\) has no variable y to condition on"),
         (lambda: linear_pair()[0].condition(x=1.0), FormulaError, r"with x given, nothing is left"),
         (lambda: linear_pair()[0].condition(), FormulaError, r"nothing is given"),

@@ -147,9 +147,11 @@ def _posterior(self: Distribution, names: str | Iterable[str] = ()) -> Distribut
         >>> print(p.posterior("z").formula)
         p(z|x) = p(x,z)/p(x)
     """
-    if not names and not self.hidden_var:
-        raise FormulaError(f"{self.prob_text} hides nothing, so say what to infer: posterior({self.var[-1]!r}).")
-    return posterior(self, names or sorted(self.hidden_var))
+    drawn = {v for f in self.factors if not f.dist.is_deterministic for v in f.var}
+    hidden = sorted(self.hidden_var & drawn)
+    if not names and not hidden:
+        raise FormulaError(f"{self.prob_text} hides nothing that is drawn, so say what to infer: posterior({self.var[-1]!r}).")
+    return posterior(self, names or hidden)
 
 
 def _condition(self: Distribution, **values: Tensor | float) -> Joint:

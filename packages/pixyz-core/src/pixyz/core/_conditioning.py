@@ -31,8 +31,10 @@ def condition(p: Distribution, values: Mapping[str, Tensor | float]) -> Joint:
 def divide(p: Distribution, q: Distribution) -> Distribution:
     """p/q where that is a conditional of p: for q a product of some of its factors, or a marginal of p."""
     need_distribution(q, f"{p.prob_text}/")
-    if not q.hidden_var and set(q.factors) < set(p.factors):
-        return Joint([f for f in p.factors if f not in q.factors], p.hidden_var.difference(v for f in q.factors for v in f.var))
+    # A dummy that p hides is not the variable of that name which q shows.
+    shows = p.hidden_var.isdisjoint((*q.var, *q.cond_var))
+    if shows and not q.hidden_var and set(q.factors) < set(p.factors):
+        return Joint([f for f in p.factors if f not in q.factors], p.hidden_var)
     rest = [v for v in p.var if v not in q.var]
     if rest and set(q.var).issubset(p.var):
         marginal = marginalize(p, rest)

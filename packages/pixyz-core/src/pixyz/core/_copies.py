@@ -63,6 +63,14 @@ def kinds_of(factors: Iterable[Factor], hidden: frozenset[str]) -> dict[str, str
     return kinds
 
 
+def check_drawn(factors: Iterable[Factor], kinds: Iterable[str], names: Iterable[str]) -> None:
+    """Raises an error unless each of these hidden variables has a density of its own."""
+    owner = {v: f for f in factors for v in f.var}
+    for v in names:
+        if v not in kinds:
+            raise NotClosedError(f"{v} is computed by {owner[v]}, so it has no density; ask for what it is computed from")
+
+
 def computed_first(factors: Iterable[Factor], kinds: Iterable[str], hidden: frozenset[str]) -> tuple[Factor, ...]:
     """The deterministic factors that depend on nothing which is eliminated.
 

@@ -46,6 +46,11 @@ def align(tensor: Tensor, dims: Dims, target: Dims) -> Tensor:
     return tensor
 
 
+def lead(tensor: Tensor, rank: int) -> Tensor:
+    """With axes of size 1 in front, for the leading dims that `align` leaves to broadcasting."""
+    return tensor[(None,) * (rank - tensor.ndim)] if tensor.ndim < rank else tensor
+
+
 def broadcast(a: Term, b: Term, who: object) -> tuple[Tensor, Tensor, Dims]:
     """Two terms without features, ready to broadcast, and the dims of the result.
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ._copies import FINITE, GAUSSIAN, MAX_ENUMERATE, OBSERVED, Copies, NotClosedError, computed_first, group_copies, kinds_of
+from ._copies import FINITE, GAUSSIAN, MAX_ENUMERATE, OBSERVED, Copies, NotClosedError, check_drawn, computed_first, group_copies, kinds_of
 from ._density import compute
-from ._dims import Dims, Term, align, broadcast, spread, union
+from ._dims import BATCH, Dims, Term, align, broadcast, lead, spread, union
 from ._errors import IntractableError, ShapeError
 from ._network import common_sizes
 from ._order import Step, order_steps
@@ -52,8 +52,10 @@ class Elimination:
         self.who = who
         self.instead = instead
         self.hidden = hidden
+        last = tuple(last)
         try:
             kinds = kinds_of(factors, hidden)
+            check_drawn(factors, kinds, last)
             self.computed = computed_first(factors, kinds, hidden)
             self.copies = group_copies([f for f in factors if f not in self.computed], kinds)
         except NotClosedError as reason:
@@ -62,7 +64,6 @@ class Elimination:
             ) from None
         finite = frozenset(v for v, kind in kinds.items() if kind == FINITE)
         stacks = [c.hidden_members for c in self.copies]
-        last = tuple(last)
         self.kinds = kinds
         self.owners = {m[0]: c.factor.dist for c in self.copies for m in c.members if c.kinds[0] != OBSERVED}
         self._orders = {b: order_steps(stacks, finite, last, batched=b) for b in (True, False)}
@@ -82,6 +83,7 @@ class Elimination:
             scope = compute(scope, factor)
         points: dict[Any, Tensor] = {}
         stacks = [self._stack(copies, scope, points) for copies in self.copies]
+        self._check_batches(stacks)
         counts = [len(copies.members) for copies in self.copies]
         total: Term | None = None
 
@@ -99,8 +101,7 @@ class Elimination:
         widest = max([points[owner].shape[0] for c in self.copies for owner, k in zip(c.owners, c.kinds) if k == FINITE], default=0)
         steps, first = self._orders[widest <= _SEQUENTIAL_ABOVE]
         for number, step in enumerate(steps):
-            neighbourhood = (step.variables[0], *step.neighbours[0])
-            self._check_table(neighbourhood[1 - step.is_finite : 1 + step.finite_neighbours], points)
+            self._check_table((*step.variables[: step.is_finite], *step.neighbours[0][: step.finite_neighbours]), points)
             product = multiply(stacks, step)
             stacks.append(eliminate(product, step))
             if number >= first:
@@ -109,12 +110,20 @@ class Elimination:
                 total = add(stacks[-1], len(step.variables))
         return Eliminated(Term(torch.zeros(()), ()) if total is None else total, last, points)
 
-    def _check_table(self, over: Sequence[str], points: Mapping[Any, Tensor]) -> None:
-        size = math.prod([points[self.owners[v]].shape[0] for v in over])
+    def _check_table(self, names: Sequence[str], points: Mapping[Any, Tensor]) -> None:
+        """Before the table over these finite variables is made."""
+        size = math.prod([points[self.owners[v]].shape[0] for v in names])
         if size > _MAX_TABLE:
             raise IntractableError(
-                f"{self.who} takes a table over {', '.join(over)} with {size} entries, more than {_MAX_TABLE}. {self.instead}"
+                f"{self.who} takes a table over {', '.join(names)} with {size} entries, more than {_MAX_TABLE}. {self.instead}"
             )
+
+    def _check_batches(self, stacks: Sequence[Stack]) -> None:
+        """A batch of 1 is no exception, so what follows may broadcast."""
+        sizes = {s.constant.shape[len(s.dims) - 1]: c.factor for c, s in zip(self.copies, stacks) if BATCH in s.dims}
+        if len(sizes) > 1:
+            said = " and ".join(f"{factor} has batch {n}" for n, factor in list(sizes.items())[:2])
+            raise ShapeError(f"{self.who}: {said}; one density needs one batch.")
 
     def _stack(self, copies: Copies, scope: Scope, points: dict[Any, Tensor]) -> Stack:
         """The potentials of all copies, from one call of their leaf."""
@@ -160,12 +169,17 @@ class Elimination:
         if len(features) > 1:
             raise IntractableError(f"{self.who}: exact integrals take vectors, but {factor.var[0]} of {factor} has features {features}.")
         own = dict(zip(factor.cond_var, factor.dist.cond_var))
+        count = math.prod(features)
         columns: list[Tensor] = []
         for i in copies.places:
             if copies.kinds[i] == GAUSSIAN:
-                a = None if i < len(factor.var) else factor.dist.linear_map(own[first[i]])
-                identity = torch.eye(math.prod(features), dtype=conditional.like.dtype, device=conditional.like.device)
-                columns.append(identity if i < len(factor.var) else -identity if a is None else -a)
+                is_parent = i >= len(factor.var)
+                a = factor.dist.linear_map(own[first[i]]) if is_parent else None
+                if a is None:
+                    width = points[copies.owners[i]].numel() if is_parent else count
+                    a = torch.eye(width, dtype=conditional.like.dtype, device=conditional.like.device)
+                # One row for all features, where the mean has one element.
+                columns.append(-a.expand(count, -1) if is_parent else a)
         value = None if is_own else scope.bindings[factor.var[0]]
         residual, matrix, log_det = conditional.whitened(value, factor, torch.cat(columns, -1), scope.shared.validate)
         if is_own:
@@ -176,7 +190,11 @@ class Elimination:
         dims = union(r_dims, m_dims, c_dims)
         r, m, c = align(r, r_dims, dims), align(m, m_dims, dims), align(c, c_dims, dims)
         constant = c - 0.5 * (r.square().sum(-1) + r.shape[-1] * LOG_TWO_PI)
-        return Stack(dims, constant, Form(-(m.mT @ r.unsqueeze(-1)).squeeze(-1), m.mT @ m, tuple(b.shape[-1] for b in columns)))
+        linear, quadratic = -(m.mT @ r.unsqueeze(-1)).squeeze(-1), m.mT @ m
+        rank = len(dims) + 1 + len(roles)
+        return Stack(
+            dims, lead(constant, rank), Form(lead(linear, rank + 1), lead(quadratic, rank + 2), tuple(b.shape[-1] for b in columns))
+        )
 
 
 def _bind_observed(copies: Copies, scope: Scope) -> int | None:

@@ -57,7 +57,8 @@ class GivenNetworks(nn.Module):
     def linear_in(self, name: str) -> frozenset[str]:
         """The variables in which the network of this name is declared affine: an `nn.Linear`, or the keys of its own `linear_maps`."""
         network, taken = self._network(name), self.takes(name)
-        if isinstance(network, nn.Linear) and len(taken) == 1:
+        # A subclass with a forward of its own may compute anything.
+        if isinstance(network, nn.Linear) and type(network).forward is nn.Linear.forward and len(taken) == 1:
             return frozenset(taken)
         maps = getattr(network, "linear_maps", None)
         return frozenset(maps).intersection(taken) if isinstance(maps, Mapping) else frozenset()

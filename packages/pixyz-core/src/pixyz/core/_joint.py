@@ -184,6 +184,23 @@ def marginalize(p: Distribution, names: Iterable[str]) -> Joint:
             unused.add(f)
             uses.subtract(set(f.cond_var))
     factors = [f for f in p.factors if f not in unused]
+    smaller = {f: d for f in factors if (d := f.dist.without([c for c, v in zip(f.dist.var, f.var) if v in hidden and not uses[v]]))}
+    return replace(Joint(factors, hidden.intersection(v for f in factors for v in f.var)), smaller)
+
+
+def replace(p: Joint, others: Mapping[Factor, Distribution]) -> Joint:
+    """p with other distributions in the place of some factors; they are told in those factors' own names."""
+    factors: list[Factor] = []
+    hidden = set(p.hidden_var)
+    for f in p.factors:
+        if f not in others:
+            factors.append(f)
+            continue
+        d = others[f]
+        names = dict(zip((*f.dist.var, *f.dist.cond_var), (*f.var, *f.cond_var)))
+        d = _rename_hidden(rename(d, {v: names[v] for v in (*d.var, *d.cond_var)}), {*p.defined, *p.cond_var, *hidden})
+        factors += d.factors
+        hidden |= d.hidden_var
     return Joint(factors, hidden.intersection(v for f in factors for v in f.var))
 
 

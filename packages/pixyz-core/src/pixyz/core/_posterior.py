@@ -1,6 +1,6 @@
 """Posteriors: the conditionals of a model the other way round, where they are exact."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from ._distribution import Distribution
 from ._elimination import Elimination
 from ._errors import FormulaError, SupportError
 from ._formula import Density, Equation, Formula, Ratio
-from ._joint import Joint
+from ._joint import Joint, marginalize, replace
 from ._leaves import register_leaves
 from ._recovery import Recovered
 from ._scope import Binding, Factor, Scope
@@ -21,15 +21,47 @@ from ._variables import check_names, suggest
 def posterior(p: Distribution, names: Iterable[str]) -> Distribution:
     """p(names | everything else that p shows)."""
     asked = check_names((names,) if isinstance(names, str) else names, "posterior")
-    known = (*p.var, *sorted(p.hidden_var))
+    known = (*p.var, *sorted(p.hidden_var.difference(p.fixed)))
     for v in asked:
         if v not in known:
             raise FormulaError(f"{p.prob_text} has no variable {v} to infer.{suggest(v, known)}")
-    # A variable that is given, with all that it depends on, has no part in the posterior.
-    given = {v for v in (*p.var, *p.cond_var) if v not in asked}
-    factors = [f for f in p.factors if not given.issuperset((*f.var, *f.cond_var))]
-    joint = Joint(factors, p.hidden_var.difference(asked))
+    smaller = _of_posteriors(p, asked)
+    if smaller:
+        return posterior(replace(Joint(p.factors, p.hidden_var), smaller), asked)
+    factors = _connected(p, asked)
+    joint = Joint(factors, p.hidden_var.intersection(v for f in factors for v in f.var).difference(asked))
     return joint if set(joint.var) == set(asked) else Posterior(joint, asked)
+
+
+def _connected(p: Distribution, asked: Iterable[str]) -> list[Factor]:
+    """The factors that are connected with what is asked for through variables that are not given; the others say nothing about it."""
+    given = {v for v in (*p.var, *p.cond_var) if v not in asked}
+    near: dict[str, list[Factor]] = {}
+    for f in p.factors:
+        for v in (*f.var, *f.cond_var):
+            if v not in given:
+                near.setdefault(v, []).append(f)
+    found: set[Factor] = set()
+    waiting = list(asked)
+    while waiting:
+        for f in near.pop(waiting.pop(), ()):
+            if f not in found:
+                found.add(f)
+                waiting += [*f.var, *f.cond_var]
+    return [f for f in p.factors if f in found]
+
+
+def _of_posteriors(p: Distribution, asked: Iterable[str]) -> dict[Factor, Distribution]:
+    """For the factors that are posteriors themselves, of what is asked for and of what is given, those of what is asked for alone."""
+    used = {c for f in p.factors for c in f.cond_var}
+    found: dict[Factor, Distribution] = {}
+    for f in p.factors:
+        inferred = [c for c, v in zip(f.dist.var, f.var) if v in asked]
+        hidden = [c for c, v in zip(f.dist.var, f.var) if v in p.hidden_var and v not in asked]
+        if isinstance(f.dist, Posterior) and inferred and len(inferred) < len(f.var) and used.isdisjoint(f.var):
+            (joint,) = f.dist.joint
+            found[f] = posterior(marginalize(joint, hidden) if hidden else joint, inferred)
+    return found
 
 
 class Posterior(Single):
@@ -55,6 +87,7 @@ class Posterior(Single):
         self.joint = (joint,)  # in a tuple, lest it be registered
         instead = f"Fit a q({','.join(var)}|...) with an ELBO, and draw from it."
         self.elimination = Elimination(joint.ancestral, joint.hidden_var.union(var), last=var, who=self.density, instead=instead)
+        joint.scored_var()  # plans its density now, and not while an evaluation is traced
         kinds = {self.elimination.kinds[v] for v in self.elimination.last_variables}
         self.has_rsample = kinds == {GAUSSIAN}
         self.has_enumerate = len(var) == 1 and kinds == {FINITE}
@@ -69,6 +102,12 @@ class Posterior(Single):
 
     def _architecture(self) -> tuple[str, str]:
         return "", self.joint[0].networks()
+
+    def without(self, names: Collection[str]) -> Distribution | None:
+        if not names:
+            return None
+        (joint,) = self.joint
+        return posterior(marginalize(joint, names), [v for v in self.var if v not in names])
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "PosteriorGiven":
         inner = Scope(scope.shared, dict(zip(self.cond_var, inputs)), scope.batch, scope.samples, scope.group)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._dims import Dims, align, union
+from ._dims import Dims, align, lead, union
 from ._order import Slot, Step
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -67,7 +67,8 @@ def multiply(stacks: Sequence[Stack], step: Step) -> Stack:
             j = _lay_out(align(form.quadratic, own, dims), slot, axes, rank, 2)
             linear.append(h if into is None else h @ into)
             quadratic.append(j if into is None else into.mT @ j @ into)
-    return Stack(dims, _sum(constants), Form(_sum(linear), _sum(quadratic), sizes) if linear else None)
+    constant, width = _sum(constants), len(dims) + 1 + rank
+    return Stack(dims, constant, Form(lead(_sum(linear), width + 1), lead(_sum(quadratic), width + 2), sizes) if linear else None)
 
 
 def eliminate(product: Stack, step: Step) -> Stack:

@@ -1,7 +1,7 @@
 """Single conditionals: what stands as one factor in a joint."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -40,6 +40,10 @@ class Single(Distribution):
 
     def kl_rule(self, other: "Single") -> Any:
         """A function of both conditionals that gives KL[self||other] as a term, or None if no closed form is known."""
+        return None
+
+    def without(self, names: Collection[str]) -> Distribution | None:
+        """Its marginal without some of its variables, under its own names; None where it knows none, or no names are given."""
         return None
 
     @property

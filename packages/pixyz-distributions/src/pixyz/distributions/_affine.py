@@ -19,7 +19,7 @@ class Affine(nn.Module):
         in_features: for each variable, by name, its number of features.
 
     Raises:
-        FormulaError: if no variable is named, or it is called with others than those.
+        FormulaError: if no variable is named, or it is called without one of those; others it leaves alone.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -42,7 +42,11 @@ class Affine(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The sum, `(batch, out_features)`, for `(batch, in_features)` of each variable."""
-        if inputs.keys() != self.maps.keys():
-            raise FormulaError(f"Affine is linear in {', '.join(self.maps)}; it was called with {', '.join(inputs)}.")
+        lacking = [v for v in self.maps if v not in inputs]
+        if lacking:
+            raise FormulaError(
+                f"Affine is linear in {', '.join(self.maps)}; it was called with {', '.join(inputs)}, without {', '.join(lacking)}. "
+                "Name in Affine(...) the variables that stand behind the bar."
+            )
         total = torch.stack([linear(inputs[v]) for v, linear in self.maps.items()]).sum(0)
         return total if self.bias is None else total + self.bias

@@ -97,7 +97,7 @@ class Given:
                     f"{factor}: {name} has batch {batch}, but {', '.join(factor.cond_var)} has batch {self.batch}; "
                     "one density needs one batch."
                 )
-        elif x.ndim == 0:
+        elif x.ndim == 0 and self.features:
             raise ShapeError(f"{factor}: {name} has shape {tuple(x.shape)}; a value is (batch, *features).")
         if x.shape[len(dims) :] != self.features:
             whose = "the network's" if self.family.has_network else "its"
