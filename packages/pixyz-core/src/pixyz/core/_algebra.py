@@ -98,12 +98,12 @@ def _explain(self: Loss, values: Mapping[str, Any] | None = None, *, gradients: 
         >>> p = Normal("p(z)", loc=1.0, scale=2.0)
         >>> loss = (p.log_prob() - 2 * p.log_prob()).mean()
         >>> print(loss.explain({"z": torch.zeros(3)}))
-        term                               value   shape  how
-        mean(log p(z) - 2 * log p(z))    1.73709   ()
-          log p(z) - 2 * log p(z)        1.73709   (3,)
-            log p(z)                    -1.73709   (3,)
-            - 2 * log p(z)              -3.47417   (3,)
-              log p(z)                  -1.73709   (3,)
+        term                              value   shape  how
+        mean(log p(z) - 2 * log p(z))   1.73709   ()
+          log p(z) - 2 * log p(z)       1.73709   (3,)
+            log p(z)                   -1.73709   (3,)
+            - 2 * log p(z)             -3.47417   (3,)
+              log p(z)                 -1.73709   (3,)
     """
     return explain(self, values, gradients=gradients, **options)
 
