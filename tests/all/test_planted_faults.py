@@ -78,14 +78,14 @@ def variance_for_scale_in_kl(monkeypatch):
 
 def kl_summed_over_the_batch(monkeypatch):
     def make(f):
-        def fault(p, q, who):
-            term = f(p, q, who)
+        def fault(what, p, q, who):
+            term = f(what, p, q, who)
             return Term(term.tensor.sum().expand(term.tensor.shape), term.dims)
 
         return fault
 
-    planted(monkeypatch, _given, "same_family_kl", make)
-    monkeypatch.setattr("pixyz.distributions._family.same_family_kl", _given.same_family_kl)
+    planted(monkeypatch, _given, "same_family_divergence", make)
+    monkeypatch.setattr("pixyz.distributions._family.same_family_divergence", _given.same_family_divergence)
 
 
 def lost_normaliser(monkeypatch):

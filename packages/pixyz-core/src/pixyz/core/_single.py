@@ -38,8 +38,13 @@ class Single(Distribution):
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Conditional:
         """This distribution given its inputs, in the order of `cond_var`. A part is asked for through the scope."""
 
-    def kl_rule(self, other: "Single") -> Any:
-        """A function of both conditionals that gives KL[self||other] as a term, or None if no closed form is known."""
+    def divergence_rule(self, what: str, other: "Single") -> Any:
+        """A function of both conditionals that gives a divergence of self from other as a term, or None if no closed form is known.
+
+        Args:
+            what: `"kl"`; `"renyi"`, whose function takes `alpha=` as well; or `"squared_wasserstein"`.
+            other: the right side.
+        """
         return None
 
     def without(self, names: Collection[str]) -> Distribution | None:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._family import Family, Params
-from ._logs import finite_log_both
+from ._logs import finite_log_both, log_both, renyi_of_logs
 from ._supports import binary, real, unit_interval
 
 
@@ -56,6 +56,10 @@ class Bernoulli(Family):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         return _term(p, q, 1) + _term(p, q, -1)
+
+    @staticmethod
+    def renyi(p: Params, q: Params, alpha: float) -> Tensor:
+        return renyi_of_logs(torch.stack(log_both(p), -1), torch.stack(log_both(q), -1), alpha)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

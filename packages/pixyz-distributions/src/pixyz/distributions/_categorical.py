@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._family import Family, Params
+from ._logs import log_weights, renyi_of_logs
 from ._supports import one_hot, real_vectors, simplex
 
 
@@ -57,6 +58,10 @@ class Categorical(Family):
         probs = _probs(p)
         absent = probs == 0
         return (probs * (_log_probs(p, absent) - _log_probs(q, absent))).sum(-1)
+
+    @staticmethod
+    def renyi(p: Params, q: Params, alpha: float) -> Tensor:
+        return renyi_of_logs(log_weights(p), log_weights(q), alpha)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

@@ -41,6 +41,7 @@ class CategoricalIndex(Family):
         return index.to(probs.dtype).reshape(shape)
 
     kl = staticmethod(Categorical.kl)
+    renyi = staticmethod(Categorical.renyi)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

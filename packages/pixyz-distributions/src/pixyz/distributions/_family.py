@@ -1,5 +1,6 @@
 """What all families share: where parameters come from, how they are checked, aligned and handed to the family's functions."""
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest
 
-from ._given import Given, same_family_kl
+from ._given import Given, same_family_divergence
 from ._supports import Support
 
 Params = Mapping[str, Tensor]
@@ -129,6 +130,16 @@ class Family(Leaf):
         raise NotImplementedError
 
     @staticmethod
+    def renyi(p: Params, q: Params, alpha: float) -> Tensor:
+        """The Rényi divergence of order α > 0, α ≠ 1, in nats, as `kl`; infinite where its integral is."""
+        raise NotImplementedError
+
+    @staticmethod
+    def squared_wasserstein(p: Params, q: Params) -> Tensor:
+        """The squared 2-Wasserstein distance, in the squared unit of x, as `kl`."""
+        raise NotImplementedError
+
+    @staticmethod
     def mean_of(params: Params) -> Tensor:
         """E[x], in the shape of x; only where a closed form is known, as the three below."""
         raise NotImplementedError
@@ -202,8 +213,9 @@ class Family(Leaf):
             return None
         return self.given_networks.linear_map("loc", name)
 
-    def kl_rule(self, other: Single) -> Any:
-        return same_family_kl if isinstance(other, Family) and other._declared is self._declared and self.knows("kl") else None
+    def divergence_rule(self, what: str, other: Single) -> Any:
+        known = isinstance(other, Family) and other._declared is self._declared and self.knows(what)
+        return functools.partial(same_family_divergence, what) if known else None
 
     @staticmethod
     def fitting(x: Tensor) -> list[str]:

@@ -55,6 +55,7 @@ class LogNormal(Family):
         return positive_number(Normal.rsample(params, shape).exp())
 
     kl = staticmethod(Normal.kl)
+    renyi = staticmethod(Normal.renyi)  # as kl, it does not change where x is transformed
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

@@ -195,8 +195,8 @@ class Given:
             raise outside(x, support, f"{factor} ({self.family.distribution_name}): {name}", hint)
 
 
-def same_family_kl(p: Given, q: Given, who: object) -> Term:
-    """KL[p||q] in nats, summed over the features, by the family's closed form."""
+def same_family_divergence(what: str, p: Given, q: Given, who: object, **options: float) -> Term:
+    """A divergence that adds up over independent features, by the family's closed form of this name."""
     if p.features != q.features:
         raise ShapeError(f"{who}: {p.factor} has features {p.features}, {q.factor} has {q.features}.")
     if p.batch is not None and q.batch is not None and p.batch != q.batch:
@@ -204,10 +204,10 @@ def same_family_kl(p: Given, q: Given, who: object) -> Term:
     if p.like.dtype != q.like.dtype or p.like.device != q.like.device:
         raise KindError(f"{who}: {p.factor} is {_kind(p.like)}, {q.factor} is {_kind(q.like)}. Convert one with .to().")
     target = union(p.dims, q.dims)
-    kl = p.family.kl(p.aligned(target), q.aligned(target))
+    value = getattr(p.family, what)(p.aligned(target), q.aligned(target), **options)
     sizes = {**q.sizes(), **p.sizes()}
     # Parameters that broadcast count once per feature.
-    return Term(sum_features(kl.expand(tuple([sizes[d] for d in target]) + p.over), len(target)), target)
+    return Term(sum_features(value.expand(tuple([sizes[d] for d in target]) + p.over), len(target)), target)
 
 
 def _as_numbers(terms: Mapping[str, Term], supports: Mapping[str, Support]) -> dict[str, Term]:

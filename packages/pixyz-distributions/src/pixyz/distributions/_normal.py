@@ -54,6 +54,19 @@ class Normal(Symmetric):
         return 0.5 * (ratio.square() + shift.square() - 1.0) - ratio.log()
 
     @staticmethod
+    def renyi(p: Params, q: Params, alpha: float) -> Tensor:
+        variance = alpha * q["scale"].square() + (1 - alpha) * p["scale"].square()
+        infinite = variance <= 0
+        variance = torch.where(infinite, 1.0, variance)
+        log_ratio = (q["scale"] / p["scale"]).log()
+        spread = log_ratio + 0.5 / (alpha - 1) * (q["scale"].square() / variance).log()
+        return (spread + 0.5 * alpha * (p["loc"] - q["loc"]).square() / variance).masked_fill(infinite, torch.inf)
+
+    @staticmethod
+    def squared_wasserstein(p: Params, q: Params) -> Tensor:
+        return (p["loc"] - q["loc"]).square() + (p["scale"] - q["scale"]).square()
+
+    @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
         return 0.5 * torch.erfc((params["loc"] - x) / (params["scale"] * math.sqrt(2)))  # torch's ndtr is 0 below -9
 

@@ -54,6 +54,26 @@ class MultivariateNormal(Family):
         return _log_diagonal(b) - _log_diagonal(a) + 0.5 * (trace + shift - a.shape[-1])
 
     @staticmethod
+    def renyi(p: Params, q: Params, alpha: float) -> Tensor:
+        a, b = _tril(p), _tril(q)
+        # In the coordinates where q has covariance 1, that of p^α q^(1-α) is the inverse of M.
+        ratio = torch.linalg.solve_triangular(b, a, upper=False)
+        identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+        m = alpha * identity + (1 - alpha) * ratio @ ratio.mT
+        infinite = torch.linalg.cholesky_ex(m.detach()).info != 0  # not positive definite
+        root = torch.linalg.cholesky(torch.where(infinite[..., None, None], identity, m))
+        shift = _whitened(root, _whitened(b, p["loc"] - q["loc"])).square().sum(-1)
+        value = 0.5 * alpha * shift + _log_diagonal(b) - _log_diagonal(a) - _log_diagonal(root) / (alpha - 1)
+        return value.masked_fill(infinite, torch.inf)
+
+    @staticmethod
+    def squared_wasserstein(p: Params, q: Params) -> Tensor:
+        a, b = _tril(p), _tril(q)
+        # The trace of (Σ_q^½ Σ_p Σ_q^½)^½ is the sum of the singular values of BᵀA, where Σ_p = AAᵀ and Σ_q = BBᵀ.
+        both = a.square().sum((-2, -1)) + b.square().sum((-2, -1)) - 2 * torch.linalg.svdvals(b.mT @ a).sum(-1)
+        return (p["loc"] - q["loc"]).square().sum(-1) + both.clamp_min(0)
+
+    @staticmethod
     def whitener(params: Params, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         tril = _tril(params)
         return lambda t: torch.linalg.solve_triangular(tril, t, upper=False), -_log_diagonal(tril)
@@ -97,6 +117,14 @@ class LowRankMultivariateNormal(TorchFamily):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         return MultivariateNormal.kl(_dense(p), _dense(q))
+
+    @staticmethod
+    def renyi(p: Params, q: Params, alpha: float) -> Tensor:
+        return MultivariateNormal.renyi(_dense(p), _dense(q), alpha)
+
+    @staticmethod
+    def squared_wasserstein(p: Params, q: Params) -> Tensor:
+        return MultivariateNormal.squared_wasserstein(_dense(p), _dense(q))
 
     @staticmethod
     def whitener(params: Params, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:

@@ -1,11 +1,11 @@
-"""Divergences between two distributions."""
+"""The Kullback–Leibler divergence."""
 
-from typing import Any
-
-from pixyz.core import Distribution, Expectation, FormulaError, Loss, Scope, Term, need_distribution
+from pixyz.core import Distribution, Expectation, Loss, Scope, Term
 from pixyz.core import formula as f
 
+from ._chain_rule import by_chain_rule
 from ._log_ratio import LogRatio
+from ._two_sided import Estimator, need_same_variables
 
 
 class KullbackLeibler(Loss):
@@ -13,19 +13,27 @@ class KullbackLeibler(Loss):
 
     $$D_{\mathrm{KL}}[q\|p] = \mathbb{E}_{q}\left[\log \frac{q}{p}\right]$$
 
-    In closed form where one is known, else by Monte Carlo; then it prints as the expectation that is run.
+    For joints by the chain rule: the factors of one variable are paired, in closed form where one is known, given what both depend on;
+    what is drawn above them is drawn from q. The rest is Monte Carlo with the same draws, unbiased:
+
+    $$D_{\mathrm{KL}}[q(z|y)\,q(y|x)\,\|\,p(z|y)\,p(y)]
+    = D_{\mathrm{KL}}[q(y|x)\|p(y)] + \mathbb{E}_{q}\left[D_{\mathrm{KL}}[q(z|y)\|p(z|y)]\right]$$
+
+    It prints as what is run: one divergence if all of it is a closed form, else the expectations. Where a closed form or a sum over a finite
+    support says that it is infinite, it is `inf`; a Monte Carlo estimate cannot know.
 
     Args:
         q: the distribution on the left, from which Monte Carlo draws.
         p: the distribution on the right, over the same variables.
         num_samples: K, for Monte Carlo.
+        estimator: for Monte Carlo, as in `Expectation`.
         analytic: False for Monte Carlo even where a closed form is known.
 
     Attributes:
-        is_analytic: whether the closed form is used.
+        is_analytic: whether all of it is a closed form.
 
     Raises:
-        FormulaError: if the two are over different variables.
+        FormulaError: if the two are over different variables; for two different distributions with one text.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -36,39 +44,32 @@ class KullbackLeibler(Loss):
         tensor([0.3499])
         >>> print(KullbackLeibler(q, p, analytic=False))
         E_q(z)[log q(z)/p(z)]
+        >>> below = Normal("q(w|z)", loc="z", scale=1.0), Normal("p(w|z)", loc="z", scale=2.0)
+        >>> print(KullbackLeibler(q * below[0], p * below[1]))
+        KL[q(z)||p(z)] + E_q(z,w)[KL[q(w|z)||p(w|z)]]
     """
 
-    def __init__(self, q: Distribution, p: Distribution, *, num_samples: int = 1, analytic: bool = True) -> None:
-        need_distribution(q, "KullbackLeibler")
-        need_distribution(p, "KullbackLeibler")
-        if set(q.var) != set(p.var):
-            raise FormulaError(
-                f"KL[{q.prob_text}||{p.prob_text}]: the left side is over {', '.join(q.var)}, the right side over {', '.join(p.var)}."
-            )
-        rule: Any = None
-        if analytic and len(q.factors) == len(p.factors) == 1 and not q.hidden_var and not p.hidden_var:
-            rule = q.factors[0].dist.kl_rule(p.factors[0].dist)
-        inner = None if rule else Expectation(q, LogRatio(q, p), num_samples=num_samples)
-        if inner is not None:
-            super().__init__(
-                [inner], input_var=inner.input_var, bound_var=inner.bound_var, optional_var=inner.optional_var, stochastic=True
-            )
-        else:
-            super().__init__([q, p], input_var=[*q.cond_var, *p.cond_var], bound_var=q.var)
-        self.is_analytic = inner is None
-        self._rule = rule
+    def __init__(
+        self, q: Distribution, p: Distribution, *, num_samples: int = 1, estimator: Estimator = "auto", analytic: bool = True
+    ) -> None:
+        need_same_variables(q, p, "KL")
+        chain = by_chain_rule(q, p, num_samples=num_samples, estimator=estimator) if analytic else None
+        inner = chain.loss if chain else Expectation(q, LogRatio(q, p), num_samples=num_samples, estimator=estimator)
+        super().__init__(
+            [q, p],
+            input_var=inner.input_var,
+            bound_var=q.var,
+            optional_var=inner.optional_var - q.hidden_var - p.hidden_var,
+            stochastic=not (chain and chain.is_analytic),
+        )
+        self.is_analytic = bool(chain and chain.is_analytic)
         self._inner = (inner,)
         self._pair = (q, p)
 
     @property
     def formula(self) -> f.Formula:
         q, p = self._pair
-        inner = self._inner[0]
-        return inner.formula if inner is not None else f.Divergence("KL", q.density, p.density)
+        return f.Divergence("KL", q.density, p.density) if self.is_analytic else self._inner[0].formula
 
     def evaluate(self, scope: Scope) -> Term:
-        inner = self._inner[0]
-        if inner is not None:
-            return scope.evaluate(inner)
-        q, p = self._pair
-        return self._rule(scope.conditional(q.factors[0]), scope.conditional(p.factors[0]), self)
+        return scope.evaluate(self._inner[0])

@@ -1,4 +1,9 @@
-"""The logarithm of a ratio of two densities."""
+"""The logarithm of a ratio of two densities, and functions of it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
 
 from pixyz.core import Distribution, FormulaError, LogProb, Loss, Scope, Term, broadcast
 from pixyz.core import formula as f
@@ -28,7 +33,7 @@ class LogRatio(Loss):
                     "the ratio of a density and a point mass is not finite."
                 )
         super().__init__([top, bottom], input_var=[*top.input_var, *bottom.input_var], optional_var=top.optional_var | bottom.optional_var)
-        self._pair = (top, bottom)
+        self.sides = (top, bottom)
         self._densities = (p.density, q.density)
 
     @property
@@ -39,6 +44,32 @@ class LogRatio(Loss):
         return {self._pair[1]: -1}
 
     def evaluate(self, scope: Scope) -> Term:
-        top, bottom = self._pair
-        x, y, dims = broadcast(scope.evaluate(top), scope.evaluate(bottom), self)
+        x, y, dims = broadcast(*[scope.evaluate(side) for side in self.sides], self)
         return Term(x - y, dims)
+
+
+class OfLogRatio(Loss):
+    """f(log p/q), for a function that is the integrand of a divergence.
+
+    Args:
+        ratio: log p/q.
+        function: f, of tensors; also of ±inf, where one of the two densities is 0.
+    """
+
+    def __init__(self, ratio: LogRatio, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__([ratio], input_var=ratio.input_var, optional_var=ratio.optional_var)
+        self._ratio = (ratio,)
+        self._function = function
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Call("f", self._ratio[0].formula)
+
+    def evaluate(self, scope: Scope) -> Term:
+        value, dims = self.log_ratio(scope)
+        return Term(self._function(value), dims)
+
+    def log_ratio(self, scope: Scope) -> Term:
+        """log p/q, and 0 where neither can be: such points of a finite support have no weight, but must not make it nan."""
+        x, y, dims = broadcast(*[scope.evaluate(side) for side in self._ratio[0].sides], self)
+        return Term(torch.where(x.isneginf() & y.isneginf(), 0.0, x - y), dims)

@@ -1,0 +1,74 @@
+"""What the divergences share that are estimated from draws of both sides."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+from pixyz.core import Distribution, Expectation, FormulaError, Loss, Scope, Term, broadcast, need_distribution
+from pixyz.core import formula as f
+
+Estimator: TypeAlias = str | Mapping[str, str]
+
+
+class TwoSided(Loss):
+    """A divergence of p from q: by a closed form, else from E_m[...], where m = (p+q)/2 is drawn by halves, K from each side.
+
+    Where p or q alone is small, m is not: weights by 1/m are at most twice those by 1/p or 1/q, whichever is better.
+
+    Args:
+        p: the left side.
+        q: the right side, over the same variables.
+        body: what stands in the expectation.
+        rule: the closed form, a function of both conditionals; or None.
+        num_samples: K.
+        estimator: as in `Expectation`.
+
+    Attributes:
+        is_analytic: whether the closed form is used.
+        is_biased: whether the value differs from the truth on average, because the estimate stands in a nonlinear function.
+    """
+
+    symbol: ClassVar[str]
+    is_biased: bool = False
+
+    def __init__(self, p: Distribution, q: Distribution, body: Loss, rule: Any, num_samples: int, estimator: Estimator) -> None:
+        sides = [Expectation(side, body, num_samples=num_samples, estimator=estimator) for side in (p, q)]
+        parts = (p, q) if rule else sides
+        inputs = [v for part in parts for v in (part.cond_var if isinstance(part, Distribution) else part.input_var)]
+        optional = frozenset() if rule else sides[0].optional_var | sides[1].optional_var
+        super().__init__(parts, input_var=inputs, bound_var=p.var, optional_var=optional, stochastic=not rule)
+        self.is_analytic = bool(rule)
+        self._rule = rule
+        self._sides = tuple(sides)
+        self._pair = (p, q)
+
+    @property
+    def formula(self) -> f.Formula:
+        p, q = self._pair
+        return f.Divergence(self.symbol, p.density, q.density)
+
+    def by_rule(self, scope: Scope, **options: float) -> Term:
+        """What the closed form gives."""
+        p, q = self._pair
+        return self._rule(scope.conditional(p.factors[0]), scope.conditional(q.factors[0]), self, **options)
+
+    def under_mixture(self, scope: Scope) -> Term:
+        """E_m[body]: half the expectations on both sides."""
+        x, y, dims = broadcast(*[scope.evaluate(side) for side in self._sides], self)
+        return Term(0.5 * (x + y), dims)
+
+
+def need_same_variables(p: Distribution, q: Distribution, name: str) -> None:
+    """An error unless both are distributions over the same variables."""
+    need_distribution(p, name)
+    need_distribution(q, name)
+    if set(p.var) != set(q.var):
+        raise FormulaError(
+            f"{name}[{p.prob_text}||{q.prob_text}]: the left side is over {', '.join(p.var)}, the right side over {', '.join(q.var)}."
+        )
+
+
+def closed_form(what: str, p: Distribution, q: Distribution) -> Any:
+    """The rule by which two single conditionals know a divergence, or None."""
+    if len(p.factors) == len(q.factors) == 1 and not p.hidden_var and not q.hidden_var and p.var == q.var:
+        return p.factors[0].dist.divergence_rule(what, q.factors[0].dist)
+    return None
