@@ -9,6 +9,8 @@ from distributions import test_experts as experts
 from distributions import test_families as families
 from distributions import test_laws as laws
 from distributions import test_mixtures as mixtures
+from losses import test_divergences as divergences
+from losses import test_set_losses as set_losses
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
 
@@ -30,6 +32,7 @@ from pixyz.distributions import (
     _mixtures,
     _vectors,
 )
+from pixyz.losses import _chain_rule, _kernels, _two_sided
 
 
 def planted(monkeypatch, owner, name, make):
@@ -253,6 +256,42 @@ def the_next_component(monkeypatch):
     planted(monkeypatch, _components, "_along", make)
 
 
+def a_forgotten_half(monkeypatch):
+    """The mean over the mixture as the sum over both sides."""
+
+    def make(f):
+        return lambda self, scope: Term(2 * f(self, scope).tensor, f(self, scope).dims)
+
+    planted(monkeypatch, _two_sided.TwoSided, "under_mixture", make)
+
+
+def reversed_sides(monkeypatch):
+    planted(monkeypatch, _two_sided.TwoSided, "by_rule", lambda f: lambda self, *a, **o: f(_Reversed(self), *a, **o))
+
+
+class _Reversed:
+    def __init__(self, loss):
+        self._rule, self._pair = loss._rule, loss._pair[::-1]
+
+
+def alpha_on_the_wrong_side(monkeypatch):
+    planted(monkeypatch, Normal, "renyi", lambda f: lambda p, q, alpha: f(p, q, 1 / alpha))
+
+
+def a_draw_compared_with_itself(monkeypatch):
+    """The V-statistic: biased, and never negative."""
+    planted(monkeypatch, _kernels, "_others", lambda f: lambda kernel, x, who: kernel(x, x).mean())
+
+
+def divided_by_the_number_of_features(monkeypatch):
+    planted(monkeypatch, _kernels, "distances", lambda f: lambda x, y: f(x, y) / x.shape[-1] ** 0.5)
+
+
+def an_ancestor_below(monkeypatch):
+    """The chain rule where the right side depends on what is paired."""
+    planted(monkeypatch, _chain_rule, "_reached", lambda f: lambda p, names: frozenset())
+
+
 def vae():
     return Decoder(), Encoder(), prior()
 
@@ -299,6 +338,15 @@ def in_float64(test, *arguments):
     return run
 
 
+def in_double(test, *arguments):
+    torch.set_default_dtype(torch.float64)
+    test(*arguments)
+
+
+def figure(name):
+    in_double(divergences.test_the_figures_of_two_normals, name)
+
+
 FAULTS = [
     (lost_constant, density("Normal")),
     (lost_log_scale, lambda: laws.test_mass("Normal")),
@@ -341,6 +389,14 @@ FAULTS = [
     (the_first_copy_for_all, in_float64(elimination.test_hidden_markov_against_the_forward_algorithm, 7, 2)),
     (draws_that_ignore_their_neighbours, in_float64(elimination.test_hidden_markov_against_enumeration)),
     (draws_that_ignore_their_neighbours, in_float64(elimination.test_paths_of_a_linear_dynamical_system_are_drawn_from_its_posterior)),
+    (a_forgotten_half, lambda: figure("JS")),
+    (a_forgotten_half, lambda: in_double(divergences.test_over_a_finite_support_it_is_exact, "TV", "Bernoulli")),
+    (reversed_sides, lambda: figure("chi2")),
+    (alpha_on_the_wrong_side, lambda: figure("Renyi 2")),
+    (a_draw_compared_with_itself, lambda: in_double(set_losses.test_between_equals_its_mean_is_zero, "gaussian")),
+    (a_draw_compared_with_itself, lambda: in_double(set_losses.test_it_is_unbiased_at_every_batch, "gaussian", 3)),
+    (divided_by_the_number_of_features, lambda: in_double(set_losses.test_distances_are_not_divided_by_the_number_of_features)),
+    (an_ancestor_below, lambda: in_double(divergences.test_where_the_right_side_runs_the_other_way_it_is_monte_carlo)),
     (flipped_sign_of_a_difference, truth.test_arithmetic_is_arithmetic),
     (shared_draws_in_a_product, truth.test_a_product_of_expectations_draws_anew),
     (shared_draws_inside_an_expectation, lambda: truth.test_several_samples_equal_a_loop_over_single_ones(5)),

@@ -25,6 +25,7 @@ from ._location_scale import Cauchy, Gumbel, Laplace, Logistic, StudentT
 from ._mixtures import MixtureModel, MixtureOfNormal, MixtureOfProducts
 from ._normal import Normal
 from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
+from ._vector_quantizer import VectorQuantizer
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
 from ._von_mises import VonMises
 
@@ -75,6 +76,7 @@ __all__ = [
     "TorchFamily",
     "Truncated",
     "Uniform",
+    "VectorQuantizer",
     "VonMises",
     "Weibull",
     "ZeroInflated",

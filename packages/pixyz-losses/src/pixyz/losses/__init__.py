@@ -6,17 +6,26 @@ from ._bounds import ELBO, IWAE, RenyiBound
 from ._divergences import KullbackLeibler
 from ._gradients import DReG, ReweightedWakeSleep, StickingTheLanding, StoppedLogProb
 from ._f_divergences import ChiSquared, JensenShannon, SquaredHellinger, TotalVariation
+from ._info_nce import InfoNCE
 from ._likelihood import NLL
 from ._log_ratio import LogRatio
+from ._mmd import MMD, EnergyDistance
+from ._quantization import Commitment
 from ._renyi import Renyi
+from ._total_correlation import TotalCorrelation
+from ._transport import Sinkhorn, Wasserstein
 
 __all__ = [
     "ELBO",
     "IWAE",
+    "MMD",
     "NLL",
     "ChiSquared",
+    "Commitment",
     "DReG",
+    "EnergyDistance",
     "Expectation",
+    "InfoNCE",
     "JensenShannon",
     "KullbackLeibler",
     "LogProb",
@@ -26,8 +35,11 @@ __all__ = [
     "Renyi",
     "RenyiBound",
     "ReweightedWakeSleep",
+    "Sinkhorn",
     "SquaredHellinger",
     "StickingTheLanding",
     "StoppedLogProb",
+    "TotalCorrelation",
     "TotalVariation",
+    "Wasserstein",
 ]

@@ -19,8 +19,8 @@ class KullbackLeibler(Loss):
     $$D_{\mathrm{KL}}[q(z|y)\,q(y|x)\,\|\,p(z|y)\,p(y)]
     = D_{\mathrm{KL}}[q(y|x)\|p(y)] + \mathbb{E}_{q}\left[D_{\mathrm{KL}}[q(z|y)\|p(z|y)]\right]$$
 
-    It prints as what is run: one divergence if all of it is a closed form, else the expectations. Where a closed form or a sum over a finite
-    support says that it is infinite, it is `inf`; a Monte Carlo estimate cannot know.
+    It prints as what is run: one divergence if all of it is a closed form, else the expectations. Where a closed form or a sum over a
+    finite support says that it is infinite, it is `inf`; a Monte Carlo estimate cannot know.
 
     Args:
         q: the distribution on the left, from which Monte Carlo draws.

@@ -22,8 +22,8 @@ class Renyi(TwoSided):
     $$D_\alpha[p\|q] = \frac{1}{\alpha - 1} \log \int p(x)^\alpha\, q(x)^{1-\alpha}\,dx$$
 
     In closed form for normal distributions, Bernoulli and categorical ones, exact over a finite support, and then `inf` where it is
-    infinite. Else from draws of both sides, with weights under their mixture: the integral is estimated without bias, its logarithm is not, by
-    about the variance of the estimate over twice its square, which falls as 1/K. For α < 1 the weights are bounded. For α > 1 draws
+    infinite. Else from draws of both sides, with weights under their mixture: the integral is estimated without bias, its logarithm with
+    one of about the estimate's variance over twice its square, which falls as 1/K. For α < 1 the weights are bounded. For α > 1 draws
     cannot know that the integral diverges; the estimate is then a finite number that grows with K without end.
 
     Args:

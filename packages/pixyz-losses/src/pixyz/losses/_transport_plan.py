@@ -1,0 +1,43 @@
+"""Optimal plans between two sets, by the library POT, as one operation that compilers leave whole."""
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+
+def need_transport(who: str) -> None:
+    """An error unless the library is here.
+
+    Raises:
+        ImportError: without it; `pip install pixyz-losses[transport]` brings it.
+    """
+    if importlib.util.find_spec("ot") is None:
+        raise ImportError(
+            f"{who} finds its plans with POT (Python Optimal Transport), which is not here: pip install pixyz-losses[transport]."
+        )
+
+
+@torch.library.custom_op("pixyz::transport_plan", mutates_args=())
+def transport_plan(cost: Tensor, epsilon: float) -> Tensor:
+    """The cheapest plan from N equal masses to M, `(N, M)`, of sum 1; without gradient.
+
+    Args:
+        cost: `(N, M)`.
+        epsilon: the weight of the plan's divergence from the independent one; 0 for the exact plan.
+    """
+    import ot
+
+    n, m = cost.shape
+    masses = torch.full((n,), 1 / n, dtype=torch.float64), torch.full((m,), 1 / m, dtype=torch.float64)
+    if epsilon == 0:
+        plan = torch.from_numpy(ot.emd(masses[0].numpy(), masses[1].numpy(), cost.detach().double().cpu().numpy()))
+    else:
+        on_device = cost.detach().double()
+        plan = ot.bregman.sinkhorn_log(*[t.to(cost.device) for t in masses], on_device, epsilon, numItermax=2000, warn=False)
+    return plan.to(cost).contiguous()
+
+
+@transport_plan.register_fake
+def _(cost: Tensor, epsilon: float) -> Tensor:
+    return torch.empty(cost.shape, dtype=cost.dtype, device=cost.device)

@@ -1,0 +1,496 @@
+"""Divergences against quadrature, brute force and closed forms of one's own, in float64."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+import torch.distributions as td
+from torch import nn
+from zoo import Encoder, binary, prior
+
+from pixyz.core import FormulaError, KindError, SupportError, testing
+from pixyz.distributions import (
+    Bernoulli,
+    Categorical,
+    Deterministic,
+    LogNormal,
+    LowRankMultivariateNormal,
+    MixtureModel,
+    MultivariateNormal,
+    Normal,
+)
+from pixyz.losses import (
+    ChiSquared,
+    Expectation,
+    JensenShannon,
+    KullbackLeibler,
+    LogProb,
+    Renyi,
+    SquaredHellinger,
+    TotalVariation,
+    Wasserstein,
+)
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+
+
+def f64(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def normals(loc=1.0, scale=1.5):
+    return Normal("p(x)", loc=f64(0.0), scale=f64(1.0)), Normal("q(x)", loc=f64(loc), scale=f64(scale))
+
+
+def integral(p, q, integrand):
+    """∫ integrand(p(x), q(x)) dx on a wide, fine grid."""
+    x = torch.linspace(-40, 40, 400_001)
+    values = integrand(*(side.log_likelihood({"x": x}).exp() for side in (p, q)))
+    return torch.trapezoid(values, x).item()
+
+
+def log_ratio(p, q):
+    return torch.where(p > 0, p * (p.clamp_min(1e-300) / q.clamp_min(1e-300)).log(), 0.0)
+
+
+# the divergence, the figure of the literature, and its integral
+TRUTH = {
+    "KL": (KullbackLeibler, 0.349910, lambda p, q: integral(p, q, log_ratio)),
+    "KL reversed": (lambda p, q, **o: KullbackLeibler(q, p, **o), 0.719535, lambda p, q: integral(q, p, log_ratio)),
+    "JS": (
+        JensenShannon,
+        0.099290,
+        lambda p, q: integral(p, q, lambda a, b: 0.5 * log_ratio(a, (a + b) / 2) + 0.5 * log_ratio(b, (a + b) / 2)),
+    ),
+    "Renyi 0.5": (
+        lambda p, q, **o: Renyi(p, q, 0.5, **o),
+        0.233889,
+        lambda p, q: -2 * math.log(integral(p, q, lambda a, b: (a * b).sqrt())),
+    ),
+    "Renyi 2": (lambda p, q, **o: Renyi(p, q, 2, **o), 0.470263, lambda p, q: math.log(integral(p, q, square_over))),
+    "TV": (TotalVariation, 0.346123, lambda p, q: 0.5 * integral(p, q, lambda a, b: (a - b).abs())),
+    "H2": (SquaredHellinger, 0.110365, lambda p, q: 1 - integral(p, q, lambda a, b: (a * b).sqrt())),
+    "chi2": (ChiSquared, 0.600415, lambda p, q: integral(p, q, square_over) - 1),
+}
+CLOSED = ["KL", "KL reversed", "Renyi 0.5", "Renyi 2", "H2", "chi2"]
+
+
+def square_over(a, b):
+    return torch.where(b > 0, a.square() / b.clamp_min(1e-300), 0.0)
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_the_figures_of_two_normals(name):
+    make, figure, quadrature = TRUTH[name]
+    p, q = normals()
+    truth = quadrature(p, q)
+    assert truth == pytest.approx(figure, abs=6e-7)
+    loss = make(p, q)
+    assert loss.is_analytic == (name in CLOSED)
+    if loss.is_analytic:
+        assert loss.estimate().item() == pytest.approx(truth, abs=1e-9)
+    sampled = make(p, q, **({"analytic": False} if name in CLOSED else {}), num_samples=200)
+    assert not sampled.is_analytic
+    draws = sampled.estimate(batch_size=4000)
+    # the logarithm of a mean of K weights is off by about var/2K
+    bias = 0.005 if isinstance(sampled, Renyi) else 0.0
+    assert sampled.is_biased if isinstance(sampled, Renyi) else not getattr(sampled, "is_biased", False)
+    assert abs(draws.mean().item() - truth) < 4 * draws.std().item() / math.sqrt(len(draws)) + bias
+
+
+@pytest.mark.parametrize("name", [n for n in TRUTH if n != "KL reversed"])
+def test_no_divergence_between_equals(name):
+    """Exactly, for every draw: each integrand is 0 where the densities are equal."""
+    p, q = normals(0.0, 1.0)
+    make = TRUTH[name][0]
+    for options in [{"num_samples": 3}, *([{"num_samples": 3, "analytic": False}] if name in CLOSED else [])]:
+        torch.testing.assert_close(make(p, q, **options).estimate(batch_size=5), torch.zeros(5), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_gradients_of_draws_are_those_of_the_integral(name):
+    make, _, quadrature = TRUTH[name]
+    loc, scale = nn.Parameter(f64(0.7)), nn.Parameter(f64(1.4))
+    p, q = Normal("p(x)", loc=f64(0.0), scale=f64(1.0)), Normal("q(x)", loc=loc, scale=scale)
+    h = 1e-4
+    by_parts = []
+    for a, b in ((h, 0.0), (0.0, h)):
+        up, down = (quadrature(p, Normal("q(x)", loc=f64(0.7 + s * a), scale=f64(1.4 + s * b))) for s in (1, -1))
+        by_parts.append((up - down) / (2 * h))
+    wanted = f64(by_parts)
+    loss = make(p, q, **({"analytic": False} if name in CLOSED else {}), num_samples=2000)
+    rows = [torch.stack(torch.autograd.grad(v, [loc, scale], retain_graph=True)) for v in loss.estimate(batch_size=100)]
+    seen = torch.stack(rows)
+    assert ((seen.mean(0) - wanted).abs() < 4.5 * seen.std(0) / 10 + 2e-3).all(), (seen.mean(0), wanted)
+    assert (seen.std(0) / 10 < 0.05).all()
+    if name in CLOSED:
+        torch.testing.assert_close(torch.stack(torch.autograd.grad(make(p, q).estimate().sum(), [loc, scale])), wanted, rtol=0, atol=1e-5)
+
+
+# two distributions over few values, their probabilities, with a value that only one of them has
+FINITE = {
+    "Categorical": (Categorical("p(x)", probs=f64([0.5, 0.3, 0.2])), Categorical("q(x)", probs=f64([0.2, 0.2, 0.6]))),
+    "Categorical, p lacks a value": (Categorical("p(x)", probs=f64([0.6, 0.4, 0.0])), Categorical("q(x)", probs=f64([0.2, 0.2, 0.6]))),
+    "Categorical, q lacks a value": (Categorical("p(x)", probs=f64([0.5, 0.3, 0.2])), Categorical("q(x)", probs=f64([0.6, 0.4, 0.0]))),
+    "Categorical, nothing in common": (Categorical("p(x)", probs=f64([1.0, 0.0])), Categorical("q(x)", probs=f64([0.0, 1.0]))),
+    "Bernoulli": (Bernoulli("p(x)", probs=f64([0.2, 0.7])), Bernoulli("q(x)", logits=f64([1.0, -0.3]))),
+}
+
+
+def brute_force(name, a, b):
+    log = lambda x, y: (x[x > 0] * (x[x > 0] / y[x > 0]).log()).sum()  # noqa: E731
+    common = a > 0
+    return {
+        "KL": log(a, b),
+        "KL reversed": log(b, a),
+        "JS": 0.5 * log(a, (a + b) / 2) + 0.5 * log(b, (a + b) / 2),
+        "Renyi 0.5": -2 * (a[common] * b[common]).sqrt().sum().log(),
+        "Renyi 2": (a[common].square() / b[common]).sum().log(),
+        "TV": 0.5 * (a - b).abs().sum(),
+        "H2": 1 - (a[common] * b[common]).sqrt().sum(),
+        "chi2": (a[common].square() / b[common]).sum() - 1,
+    }[name]
+
+
+@pytest.mark.parametrize("case", FINITE)
+@pytest.mark.parametrize("name", TRUTH)
+def test_over_a_finite_support_it_is_exact(name, case):
+    p, q = FINITE[case]
+    x = p.factors[0].dist.enumerate_support((2,) if case.endswith("common") or case == "Bernoulli" else (3,)).double()
+    truth = brute_force(name, *(side.log_likelihood({"x": x}).exp() for side in (p, q)))
+    options = [{}, {"analytic": False}] if name in CLOSED else [{}]
+    for option in options:
+        torch.testing.assert_close(TRUTH[name][0](p, q, **option).estimate(), truth.reshape(1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [n for n in TRUTH if not n.startswith("KL")])
+def test_gradients_are_finite_where_a_value_is_impossible(name):
+    logits = nn.Parameter(f64([0.1, 0.5, -0.2]))
+    p, q = Categorical("p(x)", probs=f64([0.6, 0.4, 0.0])), Categorical("q(x)", logits=logits)
+    for option in [{}, {"analytic": False}] if name in CLOSED else [{}]:
+        (seen,) = torch.autograd.grad(TRUTH[name][0](p, q, **option).estimate().sum(), logits)
+        b = logits.softmax(-1)
+        (wanted,) = torch.autograd.grad(brute_force(name, f64([0.6, 0.4, 0.0]), b), logits)
+        torch.testing.assert_close(seen, wanted)
+
+
+def rows(*values):
+    return f64(list(values))
+
+
+TRIL = rows([1.2, 0.0], [0.5, 0.8])
+OTHER = rows([1.4, 0.0], [-0.3, 1.6])
+PAIRS = {
+    "Normal of 2 features": (Normal("p(x)", loc=rows(0.0, 0.5), scale=rows(1.0, 0.7)), Normal("q(x)", loc=rows(1.0, 0.0), scale=f64(1.5))),
+    "MultivariateNormal": (
+        MultivariateNormal("p(x)", loc=rows(0.0, 0.5), scale_tril=TRIL),
+        MultivariateNormal("q(x)", loc=rows(1.0, 0.0), covariance_matrix=OTHER @ OTHER.T),
+    ),
+    "LowRankMultivariateNormal": (
+        LowRankMultivariateNormal("p(x)", loc=rows(0.0, 0.5), cov_factor=rows([0.3], [0.4]), cov_diag=rows(1.0, 0.5)),
+        LowRankMultivariateNormal("q(x)", loc=rows(1.0, 0.0), cov_factor=rows([-0.5], [0.2]), cov_diag=rows(1.0, 1.2)),
+    ),
+    "LogNormal": (LogNormal("p(x)", loc=rows(0.0, 0.1), scale=f64(0.5)), LogNormal("q(x)", loc=rows(0.3, 0.0), scale=f64(0.6))),
+}
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 1.2, 2.0])
+@pytest.mark.parametrize("case", PAIRS)
+def test_renyi_in_closed_form_by_quadrature(case, alpha):
+    p, q = PAIRS[case]
+    line = torch.linspace(-25, 25, 1001)
+    x = torch.cartesian_prod(line, line)
+    weights = 0.05**2
+    if case == "LogNormal":
+        x = x.exp()
+        weights = weights * x.prod(-1)
+    a, b = (side.log_likelihood({"x": x}) for side in (p, q))
+    truth = (weights * (alpha * a + (1 - alpha) * b).exp()).sum().log() / (alpha - 1)
+    loss = Renyi(p, q, alpha)
+    assert loss.is_analytic
+    torch.testing.assert_close(loss.estimate(), truth.reshape(1), rtol=1e-7, atol=1e-9)
+
+
+def test_an_infinite_divergence_is_inf():
+    p, q = normals()
+    wide = MultivariateNormal("p(x)", loc=rows(0.0, 0.0), scale_tril=1.5 * torch.eye(2))
+    narrow = MultivariateNormal("q(x)", loc=rows(0.0, 0.0), scale_tril=torch.eye(2))
+    for loss in (Renyi(q, p, 2), ChiSquared(q, p), Renyi(wide, narrow, 2), ChiSquared(wide, narrow)):
+        assert loss.estimate().item() == math.inf
+    assert Renyi(q, p, 1.79).estimate().isfinite().all()  # 1.79 · 1 - 0.79 · 2.25 > 0
+    assert Renyi(q, p, 1.81).estimate().item() == math.inf
+
+
+def test_renyi_tends_to_kl_and_far_apart_to_its_bounds():
+    p, q = normals()
+    kl = KullbackLeibler(p, q).estimate()
+    for alpha in (1 - 1e-6, 1 + 1e-6):
+        torch.testing.assert_close(Renyi(p, q, alpha).estimate(), kl, rtol=0, atol=1e-5)
+    far = Normal("q(x)", loc=f64(60.0), scale=f64(1.0))
+    # weights of e^1800 and e^-1800: the logarithms are kept
+    assert Renyi(p, far, 0.5, analytic=False, num_samples=100).estimate(batch_size=50).isfinite().all()
+    assert Renyi(p, far, 3, analytic=False, num_samples=100).estimate(batch_size=50).isfinite().all()
+    torch.testing.assert_close(JensenShannon(p, far).estimate(), f64([math.log(2)]))
+    torch.testing.assert_close(TotalVariation(p, far).estimate(), f64([1.0]))
+    torch.testing.assert_close(SquaredHellinger(p, far, analytic=False).estimate(), f64([1.0]))
+
+
+class Steps(Normal):
+    """Normal with a linear mean."""
+
+    def __init__(self, text, weight, scale=1.0):
+        super().__init__(text)
+        self.weight, self.sd = nn.Parameter(f64(weight)), scale
+
+    def forward(self, **given):
+        (x,) = given.values()
+        return {"loc": self.weight * x, "scale": torch.full_like(x, self.sd)}
+
+
+def chain_normal(mean, scale, weight, below):
+    """The joint of z ~ N(mean, scale²) and w ~ N(weight·z, below²)."""
+    a = f64([[scale, 0.0], [weight * scale, below]])
+    return td.MultivariateNormal(f64([mean, weight * mean]), scale_tril=a)
+
+
+def chains():
+    q = Steps("q(w|z)", 0.8, 0.5) * Normal("q(z)", loc=f64(1.0), scale=f64(0.7))
+    p = Steps("p(w|z)", -0.3, 1.2) * Normal("p(z)", loc=f64(0.0), scale=f64(1.0))
+    truth = td.kl_divergence(chain_normal(1.0, 0.7, 0.8, 0.5), chain_normal(0.0, 1.0, -0.3, 1.2)).item()
+    return q, p, truth
+
+
+def test_a_joint_by_the_chain_rule():
+    q, p, truth = chains()
+    loss = KullbackLeibler(q, p)
+    assert str(loss) == "KL[q(z)||p(z)] + E_q(w,z)[KL[q(w|z)||p(w|z)]]"
+    assert not loss.is_analytic
+    draws = loss.estimate(batch_size=100_000)
+    assert abs(draws.mean().item() - truth) < 4 * draws.std().item() / math.sqrt(len(draws))
+    # less noise than by Monte Carlo alone
+    assert draws.std() < 0.7 * KullbackLeibler(q, p, analytic=False).estimate(batch_size=100_000).std()
+
+
+def test_factors_that_are_independent_are_a_closed_form():
+    q = Normal("q(z)", loc=f64(1.0), scale=f64(0.7)) * Normal("q(w)", loc=f64(0.3), scale=f64(1.3))
+    p = Normal("p(w)", loc=f64(0.0), scale=f64(1.0)) * Normal("p(z)", loc=f64(0.0), scale=f64(1.0))
+    loss = KullbackLeibler(q, p)
+    assert loss.is_analytic
+    assert str(loss) == "KL[q(z,w)||p(w,z)]"
+    truth = sum(td.kl_divergence(td.Normal(*map(f64, a)), td.Normal(f64(0.0), f64(1.0))) for a in ((1.0, 0.7), (0.3, 1.3)))
+    torch.testing.assert_close(loss.estimate(), truth.reshape(1))
+
+
+def test_where_the_right_side_runs_the_other_way_it_is_monte_carlo():
+    """q(w|z)q(z) against p(z|w)p(w): no factor has what it depends on above it, so only p(w), whose q depends on z, is left to draws."""
+    q, _, _ = chains()
+    p = Steps("p(z|w)", 0.4, 0.9) * Normal("p(w)", loc=f64(0.0), scale=f64(1.0))
+    loss = KullbackLeibler(q, p, num_samples=50)
+    a = f64([[0.9, 0.4], [0.0, 1.0]])
+    truth = td.kl_divergence(chain_normal(1.0, 0.7, 0.8, 0.5), td.MultivariateNormal(torch.zeros(2), covariance_matrix=a @ a.T)).item()
+    draws = loss.estimate(batch_size=4000)
+    assert "log" in str(loss)
+    assert abs(draws.mean().item() - truth) < 4 * draws.std().item() / math.sqrt(len(draws))
+
+
+def test_a_label_above_is_summed_out_exactly():
+    """KL of q(z|y)q(y|x) from p(z|y)p(y): nothing is left to chance."""
+    weights = nn.Parameter(f64([0.2, -0.5, 0.4]))
+
+    class Of(Normal):
+        def __init__(self, text, means, scale):
+            super().__init__(text)
+            self.means, self.sd = f64(means), scale
+
+        def forward(self, y):
+            loc = y @ self.means
+            return {"loc": loc, "scale": torch.full_like(loc, self.sd)}
+
+    qy = Categorical("q(y)", logits=weights)
+    q, p = Of("q(z|y)", [0.0, 1.0, 2.0], 0.5) * qy, Of("p(z|y)", [0.5, 0.5, -1.0], 1.0) * Categorical("p(y)", probs=f64([0.2, 0.3, 0.5]))
+    loss = KullbackLeibler(q, p)
+    assert str(loss) == "KL[q(y)||p(y)] + E_q(z,y)[KL[q(z|y)||p(z|y)]]"
+    pi = weights.softmax(-1)
+    inner = td.kl_divergence(td.Normal(f64([0.0, 1.0, 2.0]), f64(0.5)), td.Normal(f64([0.5, 0.5, -1.0]), f64(1.0)))
+    truth = (pi * ((pi / f64([0.2, 0.3, 0.5])).log() + inner)).sum()
+    value = loss.estimate()
+    torch.testing.assert_close(value, truth.reshape(1))
+    torch.testing.assert_close(torch.autograd.grad(value.sum(), weights), torch.autograd.grad(truth, weights))
+
+
+def test_what_is_computed_above_is_known():
+    """A hidden layer that is shared, marginalised out, and conditioning on a value."""
+    f = Deterministic("f(h|x)", h=nn.Linear(3, 2))
+    q = (Normal("q(z|h)", loc=nn.Linear(2, 2), scale=f64(0.5)) * f).marginalize_var("h")
+    p = Normal("p(z)", loc=f64([0.0, 0.0]), scale=f64(1.0))
+    loss = KullbackLeibler(q, p)
+    assert loss.is_analytic
+    assert str(loss) == "KL[q(z|x)||p(z)]" or str(loss) == f"KL[{q.prob_text}||p(z)]"
+    x = torch.randn(4, 3)
+    loc = q.mean({"x": x})
+    truth = td.kl_divergence(td.Normal(loc, f64(0.5)), td.Normal(f64(0.0), f64(1.0))).sum(-1)
+    torch.testing.assert_close(loss.estimate({"x": x}), truth)
+    at = Normal("q(z|y)", loc="y", scale=f64(1.0)).condition(y=f64([1.0, 2.0]))
+    to = Normal("p(z|y)", loc="y", scale=f64(2.0)).condition(y=f64([0.0, 0.0]))
+    both = KullbackLeibler(at, to)
+    assert both.is_analytic
+    truth = td.kl_divergence(td.Normal(f64([1.0, 2.0]), f64(1.0)), td.Normal(f64(0.0), f64(2.0))).sum()
+    torch.testing.assert_close(both.estimate(), truth.reshape(1))
+
+
+def test_the_terms_of_a_joint_share_the_draws_of_other_expectations():
+    """Reconstruction minus KL at q = p(z|x): the same number for every draw."""
+    q, p, _ = chains()
+    difference = Expectation(q, LogProb(p)) + KullbackLeibler(q, p, analytic=False) - Expectation(q, LogProb(q))
+    torch.testing.assert_close(difference.estimate(batch_size=7), torch.zeros(7), rtol=0, atol=1e-12)
+
+
+def test_an_encoder_runs_once_for_a_hierarchical_divergence():
+    runs = []
+
+    class Encoder2(Normal):
+        def forward(self, x):
+            runs.append(len(x))
+            return {"loc": x, "scale": torch.ones_like(x)}
+
+    q = Steps("q(w|z)", 0.8) * Encoder2("q(z|x)")
+    p = Steps("p(w|z)", -0.3) * Normal("p(z)", loc=f64(0.0), scale=f64(1.0))
+    seen = Normal("p(x|w)", loc="w", scale=f64(1.0))
+    loss = Expectation(q, LogProb(seen)) - KullbackLeibler(q, p)
+    loss.estimate({"x": torch.randn(5)})
+    assert runs == [5]
+
+
+def test_mixtures_are_estimated():
+    k = Categorical("q(k)", probs=f64([0.3, 0.7]))
+    q = MixtureModel([Normal("a(z)", loc=f64(-1.0), scale=f64(0.5)), Normal("b(z)", loc=f64(1.0), scale=f64(1.0))], k, name="q")
+    p = Normal("p(z)", loc=f64(0.0), scale=f64(1.0))
+    loss = KullbackLeibler(q, p, num_samples=100)
+    assert not loss.is_analytic
+    nodes = testing.line(n=4001)
+    a, b = (side.log_likelihood({"z": nodes.points}) for side in (q, p))
+    truth = (nodes.weights * a.exp() * (a - b)).sum().item()
+    draws = loss.estimate(batch_size=2000)
+    assert abs(draws.mean().item() - truth) < 4 * draws.std().item() / math.sqrt(len(draws))
+
+
+def test_renamed_distributions_keep_their_closed_form():
+    p, q = normals()
+    loss = KullbackLeibler(p.replace_var(x="w"), q.replace_var(x="w"))
+    assert loss.is_analytic
+    assert loss.estimate().item() == pytest.approx(0.349910, abs=1e-6)
+    assert Renyi(p.replace_var(x="w"), q.replace_var(x="w"), 2).estimate().item() == pytest.approx(0.470263, abs=1e-6)
+
+
+def test_terms_of_one_name_do_not_cancel():
+    """The published library cancelled terms because two distributions had the same name."""
+    left, right = Normal("p(z|x)", loc="x", scale=f64(1.0)), Normal("p(z)", loc=f64(0.0), scale=f64(1.0))
+    x = f64([0.0, 1.0, 2.0])
+    torch.testing.assert_close(KullbackLeibler(left, right).estimate({"x": x}), 0.5 * x.square())
+    torch.testing.assert_close((LogProb(left) - LogProb(right)).estimate({"x": x, "z": x}), 0.5 * x.square())
+    same = Normal("p(z)", loc=f64(1.0), scale=f64(2.0))
+    for name in ("KullbackLeibler", "JensenShannon", "TotalVariation"):
+        with pytest.raises(FormulaError, match=r"Two different distributions are both written p\(z\)"):
+            globals()[name](right, same)
+
+
+def test_an_analytic_divergence_has_a_value_for_each_datum():
+    """The published library summed its analytic KL divergence over the batch."""
+    p, q = Encoder(), prior()
+    for loss in (
+        KullbackLeibler(p, q),
+        Renyi(p, q, 0.5),
+        SquaredHellinger(p, q),
+        ChiSquared(p, q),
+        JensenShannon(p, q),
+        TotalVariation(p, q),
+    ):
+        assert loss.estimate({"x": binary(5).double()}).shape == (5,)
+    values = {"x": binary(5).double()}
+    terms = KullbackLeibler(p, q).estimate(values)
+    torch.testing.assert_close(terms[2:3], KullbackLeibler(p, q).estimate({"x": values["x"][2:3]}))
+
+
+def losses():
+    p, q = Encoder(), prior()
+    return {
+        "JS": JensenShannon(p, q, num_samples=3),
+        "TV": TotalVariation(p, q),
+        "H2": SquaredHellinger(p, q),
+        "chi2 sampled": ChiSquared(p, q, analytic=False),
+        "Renyi": Renyi(p, q, 0.5),
+        "Renyi sampled": Renyi(p, q, 2, analytic=False, num_samples=4),
+        "KL of joints": KullbackLeibler(*chains()[:2]),
+        "W2": Wasserstein(p, q, conditional=True),
+    }
+
+
+@pytest.mark.parametrize("name", losses())
+def test_compiled_copied_and_pickled(name):
+    loss = losses()[name]
+    values = {"x": binary(5).double()} if loss.input_var else {}
+    options = {} if values else {"batch_size": 5}
+    torch.manual_seed(1)
+    eager = loss.estimate(values, **options)
+    for same in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)) if "joints" not in name else loss):
+        torch.manual_seed(1)
+        torch.testing.assert_close(same.estimate(values, **options), eager)
+    loss.compile(fullgraph=True, backend="eager")
+    torch.manual_seed(1)
+    torch.testing.assert_close(loss.estimate(values, **options), eager)
+
+
+P, Q = normals()
+PRINTED = {
+    "JS": (JensenShannon(P, Q), "JS[p(x)||q(x)]"),
+    "TV": (TotalVariation(P, Q), "TV[p(x)||q(x)]"),
+    "H2": (SquaredHellinger(P, Q), "H^2[p(x)||q(x)]"),
+    "chi2": (ChiSquared(P, Q), "chi^2[p(x)||q(x)]"),
+    "Renyi": (Renyi(P, Q, 2), "Renyi_2[p(x)||q(x)]"),
+    "Renyi of a half": (Renyi(P, Q, 0.5), "Renyi_{0.5}[p(x)||q(x)]"),
+    "W2": (Wasserstein(P, Q), "W_2[p(x)||q(x)]"),
+    "empirical": (Wasserstein(P, Q, analytic=False), "empirical(W_2[p(x)||q(x)])"),
+    "KL": (KullbackLeibler(P, Q), "KL[p(x)||q(x)]"),
+    "KL sampled": (KullbackLeibler(P, Q, analytic=False), "E_p(x)[log p(x)/q(x)]"),
+}
+
+
+@pytest.mark.parametrize(("loss", "text"), PRINTED.values(), ids=PRINTED)
+def test_printed(loss, text):
+    assert str(loss) == text
+    assert loss.latex()
+
+
+def other():
+    return Normal("q(z)", loc=f64(0.0), scale=f64(1.0))
+
+
+BAD = {
+    "alpha of 0": (lambda: Renyi(P, Q, 0), FormulaError, "alpha must be positive, finite and not 1; got 0"),
+    "alpha below 0": (lambda: Renyi(P, Q, -0.5), FormulaError, "alpha must be positive"),
+    "alpha of 1": (lambda: Renyi(P, Q, 1), FormulaError, "At 1 it is the Kullback–Leibler divergence: KullbackLeibler"),
+    "alpha without end": (lambda: Renyi(P, Q, math.inf), FormulaError, "finite"),
+    "alpha that is nan": (lambda: Renyi(P, Q, math.nan), FormulaError, "alpha must be positive"),
+    "alpha that is no number": (lambda: Renyi(P, Q, "2"), KindError, "alpha is a number; got a str"),
+    "different variables": (lambda: JensenShannon(P, other()), FormulaError, "left side is over x, the right side over z"),
+    "different variables of KL": (lambda: KullbackLeibler(P, other()), FormulaError, "left side is over x, the right side over z"),
+    "a loss": (lambda: TotalVariation(P, LogProb(Q)), KindError, "takes a distribution; got the loss log q"),
+    "no samples": (lambda: ChiSquared(P, Q, analytic=False, num_samples=0), KindError, "num_samples must be a whole number"),
+    "a point mass": (lambda: JensenShannon(P, Deterministic("q(x)", x=f64(0.0))), FormulaError, "a point mass is not finite"),
+    "another support": (
+        lambda: KullbackLeibler(P, LogNormal("q(x)", loc=f64(0.0), scale=f64(1.0))).estimate(batch_size=99),
+        SupportError,
+        "must be",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "error", "words"), BAD.values(), ids=BAD)
+def test_bad_input(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
