@@ -4,8 +4,8 @@ from pixyz.core import Expectation, LogProb, Loss, Parameter
 
 from ._bounds import ELBO, IWAE, RenyiBound
 from ._divergences import KullbackLeibler
-from ._gradients import DReG, ReweightedWakeSleep, StickingTheLanding, StoppedLogProb
 from ._f_divergences import ChiSquared, JensenShannon, SquaredHellinger, TotalVariation
+from ._gradients import DReG, ReweightedWakeSleep, StickingTheLanding, StoppedLogProb
 from ._info_nce import InfoNCE
 from ._likelihood import NLL
 from ._log_ratio import LogRatio
