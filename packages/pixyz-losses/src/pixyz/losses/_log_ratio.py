@@ -41,7 +41,7 @@ class LogRatio(Loss):
         return f.Log(f.Ratio(*self._densities))
 
     def signs(self) -> dict[Loss, int]:
-        return {self._pair[1]: -1}
+        return {self.sides[1]: -1}
 
     def evaluate(self, scope: Scope) -> Term:
         x, y, dims = broadcast(*[scope.evaluate(side) for side in self.sides], self)
