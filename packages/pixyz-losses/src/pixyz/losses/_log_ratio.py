@@ -44,7 +44,8 @@ class LogRatio(Loss):
         return {self.sides[1]: -1}
 
     def evaluate(self, scope: Scope) -> Term:
-        x, y, dims = broadcast(*[scope.evaluate(side) for side in self.sides], self)
+        top, bottom = self.sides
+        x, y, dims = broadcast(scope.evaluate(top), scope.evaluate(bottom), self)
         return Term(x - y, dims)
 
 
@@ -71,5 +72,6 @@ class OfLogRatio(Loss):
 
     def log_ratio(self, scope: Scope) -> Term:
         """log p/q, and 0 where neither can be: such points of a finite support have no weight, but must not make it nan."""
-        x, y, dims = broadcast(*[scope.evaluate(side) for side in self._ratio[0].sides], self)
+        top, bottom = self._ratio[0].sides
+        x, y, dims = broadcast(scope.evaluate(top), scope.evaluate(bottom), self)
         return Term(torch.where(x.isneginf() & y.isneginf(), 0.0, x - y), dims)

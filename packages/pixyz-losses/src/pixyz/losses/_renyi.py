@@ -87,7 +87,8 @@ class Renyi(TwoSided):
         outside = union((BATCH,), scope.samples, *[scope.bindings[v].dims for v in self.input_var])
         inner.bind(_OUTSIDE, torch.empty(()), outside)
         # The draws of both passes are the same ones, found in the memo.
-        x, y, dims = broadcast(*[inner.evaluate(side) for side in self._sides], self)
+        left, right = self._sides
+        x, y, dims = broadcast(inner.evaluate(left), inner.evaluate(right), self)
         peak = torch.maximum(x, y)
         peak = torch.where(peak.isfinite(), peak, 0.0)
         inner.bind(_PEAK, peak, dims)

@@ -82,7 +82,8 @@ class TotalCorrelation(Loss):
         if scores is None:
             raise IntractableError(f"{self}: {factor} ({factor.dist.distribution_name}) has no density for each feature.")
         # (x_j, z_i, feature)
-        each = spread(*scores((z,), factor, scope.shared.validate), (other, BATCH), [m, m]).flatten(2)
+        found, dims = scores((z,), factor, scope.shared.validate)
+        each = spread(found, dims, (other, BATCH), [m, m]).flatten(2)
         weights = self._log_weights(m, each)
         joint = (each.sum(-1) + weights).logsumexp(0)
         product = (each + weights.unsqueeze(-1)).logsumexp(0).sum(-1)

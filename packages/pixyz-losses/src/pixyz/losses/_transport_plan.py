@@ -29,12 +29,12 @@ def transport_plan(cost: Tensor, epsilon: float) -> Tensor:
     import ot
 
     n, m = cost.shape
-    masses = torch.full((n,), 1 / n, dtype=torch.float64), torch.full((m,), 1 / m, dtype=torch.float64)
+    given = cost.detach().double()
+    a, b = given.new_full((n,), 1 / n), given.new_full((m,), 1 / m)
     if epsilon == 0:
-        plan = torch.from_numpy(ot.emd(masses[0].numpy(), masses[1].numpy(), cost.detach().double().cpu().numpy()))
+        plan = torch.from_numpy(ot.emd(a.cpu().numpy(), b.cpu().numpy(), given.cpu().numpy()))
     else:
-        on_device = cost.detach().double()
-        plan = ot.bregman.sinkhorn_log(*[t.to(cost.device) for t in masses], on_device, epsilon, numItermax=2000, warn=False)
+        plan = ot.bregman.sinkhorn_log(a, b, given, epsilon, numItermax=2000, warn=False)
     return plan.to(cost).contiguous()
 
 

@@ -38,7 +38,7 @@ class TwoSided(Loss):
         super().__init__(parts, input_var=inputs, bound_var=p.var, optional_var=optional, stochastic=not rule)
         self.is_analytic = bool(rule)
         self._rule = rule
-        self._sides = tuple(sides)
+        self._sides = (sides[0], sides[1])
         self._pair = (p, q)
 
     @property
@@ -53,7 +53,8 @@ class TwoSided(Loss):
 
     def under_mixture(self, scope: Scope) -> Term:
         """E_m[body]: half the expectations on both sides."""
-        x, y, dims = broadcast(*[scope.evaluate(side) for side in self._sides], self)
+        left, right = self._sides
+        x, y, dims = broadcast(scope.evaluate(left), scope.evaluate(right), self)
         return Term(0.5 * (x + y), dims)
 
 
