@@ -9,12 +9,13 @@ from distributions import test_experts as experts
 from distributions import test_families as families
 from distributions import test_laws as laws
 from distributions import test_mixtures as mixtures
+from losses import test_bounds as bounds
 from losses import test_divergences as divergences
 from losses import test_set_losses as set_losses
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
 
-from pixyz.core import Term, _estimators, _operators, _potentials, _recovery, _scope
+from pixyz.core import Term, _estimators, _expectation, _operators, _potentials, _recovery, _scope
 from pixyz.distributions import (
     Bernoulli,
     Categorical,
@@ -32,7 +33,7 @@ from pixyz.distributions import (
     _mixtures,
     _vectors,
 )
-from pixyz.losses import _chain_rule, _kernels, _two_sided
+from pixyz.losses import _chain_rule, _gradients, _kernels, _two_sided
 
 
 def planted(monkeypatch, owner, name, make):
@@ -172,14 +173,30 @@ def no_shared_draws(monkeypatch):
 
 
 def missing_score(monkeypatch):
-    planted(monkeypatch, _estimators, "_score", lambda f: lambda term, log_q, d: Term(f(term, log_q, d).tensor * 0, f(term, log_q, d).dims))
+    planted(monkeypatch, _estimators, "_score", lambda f: lambda *args: Term(f(*args).tensor * 0, f(*args).dims))
 
 
 def baseline_with_the_own_draw(monkeypatch):
-    def make(f):
-        return lambda cost, sample_dim: cost.tensor.mean(cost.dims.index(sample_dim), keepdim=True)
+    planted(monkeypatch, _estimators, "without_each", lambda f: lambda t, axis, order: t.mean(axis, keepdim=True).expand_as(t))
 
-    planted(monkeypatch, _estimators, "_leave_one_out", make)
+
+def score_inside_the_aggregate(monkeypatch):
+    def make(f):
+        def reduced(body, d, order=1.0):
+            inside = [t - t.detach() for t, _ in d.scored]
+            return f(Term(body.tensor + sum(inside), body.dims), d._replace(scored=()), order)
+
+        return reduced
+
+    planted(monkeypatch, _expectation, "reduce", make)
+
+
+def a_lost_number_of_draws(monkeypatch):
+    planted(monkeypatch, _estimators, "power_mean", lambda f: lambda t, axis, order: t.logsumexp(axis))
+
+
+def path_gradients_not_squared(monkeypatch):
+    planted(monkeypatch, _gradients, "_slowed", lambda f: lambda b, weights: Term(b.tensor, b.dims))
 
 
 def unweighted_enumeration(monkeypatch):
@@ -404,6 +421,9 @@ FAULTS = [
     (missing_score, truth.test_score_gradients_of_a_joint_with_a_conditional_below),
     (missing_score, lambda: truth.test_gradient_through_a_bernoulli("score")),
     (baseline_with_the_own_draw, truth.test_score_gradients_of_a_joint_with_a_conditional_below),
+    (score_inside_the_aggregate, in_float64(bounds.test_score_gradients_of_an_aggregate, 0.0, 3)),
+    (a_lost_number_of_draws, in_float64(bounds.test_renyi_bounds, 0.5)),
+    (path_gradients_not_squared, in_float64(bounds.test_doubly_reparametrised_gradients_by_hand)),
     (unweighted_enumeration, lambda: truth.test_gradient_through_a_bernoulli("enumerate")),
     (stale_memo, lambda: evaluation.test_same_tensor_object_twice_in_training(vae())),
     (stale_memo, lambda: evaluation.test_value_changed_in_place_between_evaluations(vae())),
