@@ -1,6 +1,7 @@
 """Optimal plans between two sets, by the library POT, as one operation that compilers leave whole."""
 
 import importlib.util
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ def transport_plan(cost: Tensor, epsilon: float) -> Tensor:
     n, m = cost.shape
     given = cost.detach().double()
     a, b = given.new_full((n,), 1 / n), given.new_full((m,), 1 / m)
+    plan: Any
     if epsilon == 0:
         plan = torch.from_numpy(ot.emd(a.cpu().numpy(), b.cpu().numpy(), given.cpu().numpy()))
     else:
