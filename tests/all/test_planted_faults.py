@@ -28,6 +28,7 @@ from pixyz.distributions import (
     RelaxedCategorical,
     VonMises,
     _components,
+    _eventwise,
     _experts,
     _given,
     _mixtures,
@@ -61,7 +62,7 @@ def unnormalised_logits(monkeypatch):
 
 
 def mean_over_features(monkeypatch):
-    planted(monkeypatch, _given, "sum_features", lambda f: lambda t, rank: t.mean(-1) if t.ndim > rank else t)
+    planted(monkeypatch, _eventwise, "sum_features", lambda f: lambda t, rank: t.mean(-1) if t.ndim > rank else t)
 
 
 def variance_times_three(monkeypatch):

@@ -2,8 +2,10 @@
 
 from . import _algebra, _installation
 from . import _formula as formula
+from ._constant_var import ConstantVar
 from ._dims import BATCH, Dims, Term, align, broadcast, fold, spread, unfold, union
 from ._distribution import Distribution, need_distribution
+from ._elementwise import log_mean_exp, logsumexp, maximum, minimum
 from ._errors import (
     BoundVariableError,
     FormulaError,
@@ -19,6 +21,7 @@ from ._errors import (
 from ._estimators import Draw
 from ._expectation import Expectation
 from ._explanation import Explanation, Recorder
+from ._from_function import FromFunction
 from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
 from ._joint import Joint
@@ -30,7 +33,7 @@ from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
-from ._scope import Binding, Conditional, Factor, GaussianConditional, Scope, ScoredConditional, Watcher
+from ._scope import Binding, Conditional, Factor, GaussianConditional, MaskableConditional, Scope, ScoredConditional, Watcher
 from ._seeded import seeded
 from ._single import Single
 from ._variables import suggest
@@ -44,6 +47,7 @@ __all__ = [
     "BoundVariableError",
     "Conditional",
     "Constant",
+    "ConstantVar",
     "Dims",
     "Distribution",
     "Draw",
@@ -51,6 +55,7 @@ __all__ = [
     "Explanation",
     "Factor",
     "FormulaError",
+    "FromFunction",
     "GaussianConditional",
     "GivenNetworks",
     "Graph",
@@ -60,6 +65,7 @@ __all__ = [
     "Leaf",
     "LogProb",
     "Loss",
+    "MaskableConditional",
     "MissingVariableError",
     "Node",
     "NonFiniteLossError",
@@ -84,6 +90,10 @@ __all__ = [
     "fold",
     "formula",
     "leaves_of",
+    "log_mean_exp",
+    "logsumexp",
+    "maximum",
+    "minimum",
     "need_distribution",
     "need_scalar",
     "parse_density",

@@ -9,10 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from ._conditioning import condition, divide
+from ._constant_var import ConstantVar
 from ._distribution import Distribution
+from ._elementwise import Elementwise, clamp, power
 from ._errors import FormulaError, KindError
 from ._expectation import Expectation
 from ._explanation import Explanation, explain
+from ._from_function import FromFunction
 from ._graph import Graph, graph_of
 from ._joint import Joint, marginalize, multiply, rename
 from ._log_prob import LogProb
@@ -69,6 +72,47 @@ def _rtruediv(self: Loss, other: Operand) -> Loss:
     return Quotient(as_loss(other), self)
 
 
+def _pow(self: Loss, other: Operand) -> Loss:
+    return power(self, as_loss(other))
+
+
+def _rpow(self: Loss, other: Operand) -> Loss:
+    return power(as_loss(other), self)
+
+
+def _abs(self: Loss) -> Loss:
+    """|a|; the same as Python's `abs(a)`."""
+    return Elementwise("abs", [self])
+
+
+def _exp(self: Loss) -> Loss:
+    """exp(a); of a log-density the density."""
+    return Elementwise("exp", [self])
+
+
+def _log(self: Loss) -> Loss:
+    """log(a); of a mean over draws it is biased, for the mean of logarithms is below the logarithm of the mean."""
+    return Elementwise("log", [self])
+
+
+def _detach(self: Loss) -> Loss:
+    """stop(a): the value of a, a constant to every gradient; a score term of an expectation in it stops as well."""
+    return Elementwise("detach", [self])
+
+
+def _clamp(self: Loss, min: "Operand | None" = None, max: "Operand | None" = None) -> Loss:
+    """min(max(a, low), high), with the gradient of `torch.clamp`: that of a on the bounds, none beyond them.
+
+    Args:
+        min: the least value; a number, a tensor or a loss.
+        max: the greatest.
+
+    Raises:
+        KindError: if neither is given.
+    """
+    return clamp(self, min, max)
+
+
 def _mean(self: Loss) -> Loss:
     """mean(a): the mean over the batch, `()`."""
     return Mean(self)
@@ -108,9 +152,14 @@ def _explain(self: Loss, values: Mapping[str, Any] | None = None, *, gradients: 
     return explain(self, values, gradients=gradients, **options)
 
 
-def _log_prob(self: Distribution) -> Loss:
-    """log p(var|cond_var) as a loss."""
-    return LogProb(self)
+def _constant_var(self: Loss, values: Mapping[str, Tensor | float]) -> Loss:
+    """The loss at these values of some of its variables; arguments and errors are those of `ConstantVar`."""
+    return ConstantVar(self, values)
+
+
+def _log_prob(self: Distribution, *, mask: str | None = None) -> Loss:
+    """log p(var|cond_var) as a loss; `mask` is that of `LogProb`."""
+    return LogProb(self, mask=mask)
 
 
 def _multiply(self: Distribution, other: Distribution) -> Joint:
@@ -207,10 +256,20 @@ def bind() -> None:
         "__rmul__": _rmul,
         "__truediv__": _truediv,
         "__rtruediv__": _rtruediv,
+        "__pow__": _pow,
+        "__rpow__": _rpow,
+        "__abs__": _abs,
+        "abs": _abs,
+        "exp": _exp,
+        "log": _log,
+        "detach": _detach,
+        "clamp": _clamp,
         "mean": _mean,
         "sum": _sum,
         "expectation": _expectation,
         "explain": _explain,
+        "constant_var": _constant_var,
+        "from_function": staticmethod(FromFunction),
     }
     distribution: dict[str, Any] = {
         "__mul__": _multiply,

@@ -70,6 +70,19 @@ def broadcast(a: Term, b: Term, who: object) -> tuple[Tensor, Tensor, Dims]:
     return align(a.tensor, a.dims, dims), align(b.tensor, b.dims, dims), dims
 
 
+def broadcast_all(terms: Sequence[Term], who: object) -> tuple[list[Tensor], Dims]:
+    """Any number of terms, as `broadcast` does two."""
+    first = terms[0]
+    for term in terms[1:]:
+        if BATCH in term.dims:
+            if BATCH in first.dims:
+                broadcast(first, term, who)  # says what does not fit
+            else:
+                first = term
+    dims = union(*[t.dims for t in terms])
+    return [align(t.tensor, t.dims, dims) for t in terms], dims
+
+
 def spread(tensor: Tensor, dims: Dims, target: Dims, sizes: Sequence[int]) -> Tensor:
     """The tensor expanded to all of `target`, `(*sizes, *features)`."""
     if dims == target:

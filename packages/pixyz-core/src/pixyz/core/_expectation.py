@@ -66,6 +66,7 @@ class Expectation(Loss):
             per_datum=f.per_datum,
             stochastic=True,
             mixes_batch=f.mixes_batch,
+            biased=f.is_biased,
         )
         self.num_samples = num_samples
         self.estimator = estimator

@@ -27,12 +27,13 @@ class Symbol(Formula):
 
 @dataclass(frozen=True)
 class Density(Formula):
-    """`p(x|z,y=1)`: what is given by name, and what has a value, with the value's text."""
+    """`p(x|z,y=1)`: what is given by name, and what has a value, with the value's text; `p(x[m]|z)`, of what the mask m selects."""
 
     name: str
     var: tuple[str, ...]
     cond_var: tuple[str, ...] = ()
     given: tuple[tuple[str, str], ...] = ()
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,33 @@ class Product(Formula):
 
 
 @dataclass(frozen=True)
+class Power(Formula):
+    """`a^2`."""
+
+    base: Formula
+    exponent: Formula
+
+
+@dataclass(frozen=True)
 class Call(Formula):
-    """`mean(a)`."""
+    """`mean(a)`, and with further arguments `max(a, b)`."""
+
+    name: str
+    body: Formula
+    others: tuple[Formula, ...] = ()
+
+
+@dataclass(frozen=True)
+class At(Formula):
+    """`[a]_{x=2}`: where variables have a value, each with the value's text."""
+
+    body: Formula
+    given: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Functional(Formula):
+    """`H[p(x)]`: a number that a distribution has."""
 
     name: str
     body: Formula

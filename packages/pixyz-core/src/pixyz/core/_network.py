@@ -66,7 +66,7 @@ class Outputs:
         return {name: self._unfold(t) for name, t in self.tensors.items()}
 
     def _unfold(self, t: Tensor) -> Term:
-        return Term(t if self.dims == _BATCH_ONLY else unfold(t, self.dims, self._sizes), self.dims)
+        return unfold_output(t, self.dims, self._sizes)
 
     def _refuse(self, more: str) -> None:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in self.tensors.items())
@@ -84,17 +84,7 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
         ShapeError: for inputs of different batches, outputs of a wrong batch or rank, or a failing matrix product.
         KindError: for outputs that are no dict of tensors, and for mixed devices or dtypes.
     """
-    names = factor.dist.cond_var
-    sizes: list[int] = []
-    if all([b.dims == _BATCH_ONLY for b in inputs]):
-        dims: Dims = _BATCH_ONLY if inputs else ()
-        arguments = {name: b.tensor for name, b in zip(names, inputs)}
-        if len(inputs) > 1:
-            common_sizes(dims, inputs, factor.cond_var, factor)
-    else:
-        dims = union(*[b.dims for b in inputs])
-        sizes = common_sizes(dims, inputs, factor.cond_var, factor)
-        arguments = {name: fold(b.tensor, b.dims, dims, sizes) for name, b in zip(names, inputs)}
+    arguments, dims, sizes = fold_inputs(factor.dist.cond_var, inputs, factor.cond_var, factor)
     if validate:
         first = inputs[0].tensor if inputs else None
         for name, b in zip(factor.cond_var[1:], inputs[1:]):
@@ -118,6 +108,38 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
     tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in returned.items()}
     count = next(iter(arguments.values())).shape[0] if inputs else None
     return Outputs(tensors, factor, dims, sizes, count)
+
+
+def fold_inputs(
+    names: tuple[str, ...], inputs: tuple[Binding, ...], outer: tuple[str, ...], who: object
+) -> tuple[dict[str, Tensor], Dims, list[int]]:
+    """The inputs as one batch each, `(N, *features)`.
+
+    Args:
+        names: what the function calls them.
+        inputs: the bindings.
+        outer: what the formula calls them, for the messages.
+        who: the formula.
+
+    Returns:
+        The inputs by name, the dims that were folded into N, and the sizes of these; no sizes where nothing but the batch was there.
+
+    Raises:
+        ShapeError: for inputs of different batches.
+    """
+    if all([b.dims == _BATCH_ONLY for b in inputs]):
+        dims: Dims = _BATCH_ONLY if inputs else ()
+        if len(inputs) > 1:
+            common_sizes(dims, inputs, outer, who)
+        return {name: b.tensor for name, b in zip(names, inputs)}, dims, []
+    dims = union(*[b.dims for b in inputs])
+    sizes = common_sizes(dims, inputs, outer, who)
+    return {name: fold(b.tensor, b.dims, dims, sizes) for name, b in zip(names, inputs)}, dims, sizes
+
+
+def unfold_output(t: Tensor, dims: Dims, sizes: list[int]) -> Term:
+    """`(N, *features)` as `(*dims, *features)`, after `fold_inputs`."""
+    return Term(t if dims == _BATCH_ONLY else unfold(t, dims, sizes), dims)
 
 
 def _real(a: Tensor, b: Tensor) -> bool:

@@ -160,7 +160,8 @@ class Quotient(Loss):
     """a / b. What stands below draws samples of its own."""
 
     def __init__(self, top: Loss, bottom: Loss) -> None:
-        super().__init__([top, bottom], **names_of([top, bottom]))
+        names = names_of([top, bottom])
+        super().__init__([top, bottom], **{**names, "biased": names["biased"] or bottom.stochastic})
         self._pair = (top, bottom)
 
     @property
@@ -234,6 +235,7 @@ def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
         "per_datum": any(x.per_datum for x in losses),
         "stochastic": any(x.stochastic for x in losses),
         "mixes_batch": any(x.mixes_batch for x in losses),
+        "biased": any(x.is_biased for x in losses),
     }
 
 

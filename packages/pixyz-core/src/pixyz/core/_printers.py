@@ -1,7 +1,7 @@
 """From a formula tree to plain text, Unicode and LaTeX, with brackets only where they are needed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from . import _formula as f
 from ._variables import latex_name, unicode_name
@@ -28,12 +28,16 @@ class Style:
     plus: str
     minus: str
     negative: str
+    power: Callable[[str, str], str]
     call: str
+    at: str
     expected: str
-    power: str
+    functional: str
     divergence: str
     brackets: str
+    calls: Mapping[str, str] = field(default_factory=dict)
     ratio_is_atom: bool = False
+    braces: bool = False
 
 
 def _number(value: float) -> str:
@@ -44,6 +48,21 @@ def _latex_number(value: float) -> str:
     text = {"inf": r"\infty", "-inf": r"-\infty", "nan": r"\mathrm{nan}"}.get(_number(value), _number(value))
     mantissa, e, exponent = text.partition("e")
     return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else text
+
+
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _text_power(base: str, exponent: str) -> str:
+    return f"{base}^{exponent}"
+
+
+def _unicode_power(base: str, exponent: str) -> str:
+    return base + exponent.translate(_SUPERSCRIPTS) if exponent.isdigit() else f"{base}^{exponent}"
+
+
+def _latex_power(base: str, exponent: str) -> str:
+    return f"{base}^{{{exponent}}}"
 
 
 TEXT = Style(
@@ -62,9 +81,11 @@ TEXT = Style(
     plus=" + ",
     minus=" - ",
     negative="-{body}",
+    power=_text_power,
     call="{name}({body})",
+    at="[{body}]_{{{given}}}",
     expected="E_{under}[{body}]",
-    power="{base}^{exponent}",
+    functional="{name}[{body}]",
     divergence="{name}[{left}||{right}]",
     brackets="({body})",
 )
@@ -85,9 +106,11 @@ UNICODE = Style(
     plus=" + ",
     minus=" − ",
     negative="−{body}",
+    power=_unicode_power,
     call="{name}({body})",
+    at="[{body}]_{{{given}}}",
     expected="𝔼_{under}[{body}]",
-    power="{base}^{exponent}",
+    functional="{name}[{body}]",
     divergence="{name}[{left} ‖ {right}]",
     brackets="({body})",
 )
@@ -108,12 +131,22 @@ LATEX = Style(
     plus=" + ",
     minus=" - ",
     negative="-{body}",
+    power=_latex_power,
     call=r"\mathrm{{{name}}}\left({body}\right)",
+    at=r"\left.{body}\right|_{{{given}}}",
     expected=r"\mathbb{{E}}_{{{under}}}\left[{body}\right]",
-    power="{{{base}}}^{{{exponent}}}",
+    functional=r"\mathrm{{{name}}}\left[{body}\right]",
     divergence=r"D_{{\mathrm{{{name}}}}}\left[{left} \,\middle\|\, {right}\right]",
     brackets=r"\left({body}\right)",
+    calls={
+        "abs": r"\left|{body}\right|",
+        "exp": r"\exp\left({body}\right)",
+        "max": r"\max\left({body}\right)",
+        "min": r"\min\left({body}\right)",
+        "stop": r"\mathrm{{sg}}\left[{body}\right]",
+    },
     ratio_is_atom=True,
+    braces=True,
 )
 
 
@@ -135,14 +168,23 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
     def names(group: tuple[str, ...]) -> str:
         return s.comma.join(map(s.name, group))
 
+    def values(given: tuple[tuple[str, str], ...]) -> list[str]:
+        return [f"{s.name(v)}={text}" for v, text in given]
+
+    def raised(child: f.Formula) -> str:
+        """What has an exponent: in brackets if it has a stroke, or an exponent of its own."""
+        text, own = _write(child, s)
+        loose = own < _ATOM or isinstance(child, f.Ratio) or (isinstance(child, f.Number) and "^" in text)
+        return s.brackets.format(body=text) if loose else text
+
     match node:
         case f.Number(value):
             return s.number(value), _ATOM if value >= 0 else _SUM
         case f.Symbol(name):
             return s.name(name), _ATOM
-        case f.Density(name, var, cond_var, given):
-            behind = [*map(s.name, cond_var), *[f"{s.name(v)}={text}" for v, text in given]]
-            args = names(var) + ("|" + s.comma.join(behind) if behind else "")
+        case f.Density(name, var, cond_var, given, mask):
+            behind = [*map(s.name, cond_var), *values(given)]
+            args = names(var) + (f"[{s.name(mask)}]" if mask else "") + ("|" + s.comma.join(behind) if behind else "")
             return s.density.format(name=s.name(name), args=args), _ATOM
         case f.StandardNormal(var):
             return s.standard_normal.format(args=names(var)), _ATOM
@@ -169,11 +211,17 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             return _write_sum(terms, s), _SUM
         case f.Product(factors):
             return s.times.join(at_least(_PRODUCT, x) for x in factors), _PRODUCT
-        case f.Call(name, body):
-            return s.call.format(name=name, body=whole(body)), _ATOM
+        case f.Power(base, exponent):
+            return s.power(raised(base), at_least(_SUM if s.braces else _ATOM, exponent)), _PRODUCT
+        case f.Call(name, body, others):
+            return s.calls.get(name, s.call).format(name=name, body=", ".join(map(whole, (body, *others)))), _ATOM
+        case f.At(body, given):
+            return s.at.format(body=whole(body), given=s.comma.join(values(given))), _ATOM
+        case f.Functional(name, body):
+            return s.functional.format(name=name, body=whole(body)), _ATOM
         case f.Expected(under, body, draws):
             over = at_least(_ATOM, under)
-            over = over if draws is None else s.power.format(base=over, exponent=draws)
+            over = over if draws is None else s.power(over, str(draws))
             return s.expected.format(under=over, body=whole(body)), _ATOM
         case f.PowerMean(body, order):
             # The exponential of a logarithm is not written.
@@ -181,7 +229,7 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             if order == 0:
                 return s.log.format(body=s.call.format(name="mean", body=inner)), _PRODUCT
             scale = s.number(1 - order)
-            powered = s.power.format(base=s.brackets.format(body=inner), exponent=scale)
+            powered = s.power(s.brackets.format(body=inner), scale)
             mean = s.log.format(body=s.call.format(name="mean", body=powered))
             return s.times.join((s.ratio.format(top=s.number(1), bottom=scale), mean)), _PRODUCT
         case f.Divergence(name, left, right):

@@ -6,7 +6,7 @@ Nothing outlives the evaluation: the memo goes with it.
 """
 
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -83,6 +83,14 @@ class ScoredConditional(Conditional, Protocol):
 
     def enumerate_support(self) -> list[Tensor]:
         """All values it can take, for each variable, `(support_size, *features)`."""
+        ...
+
+
+class MaskableConditional(ScoredConditional, Protocol):
+    """What the `conditional` of a leaf that `has_scores` returns."""
+
+    def masked_log_prob(self, value: Binding, mask: Binding, name: str, factor: Factor, validate: bool) -> Term:
+        """log p of the events where the mask, the variable `name`, is 1; whatever the value is elsewhere."""
         ...
 
 
@@ -200,15 +208,25 @@ class Scope:
             found = memo[key] = factor.dist.conditional(self, factor, inputs)
         return found
 
-    def log_prob(self, factor: Factor) -> Term:
-        """log p(var|cond_var) of a factor, `(*dims)`, in nats."""
+    def log_prob(self, factor: Factor, mask: str | None = None) -> Term:
+        """log p(var|cond_var) of a factor, `(*dims)`, in nats; of what the variable `mask` selects, if there is one."""
         bindings = self.bindings
         values = tuple([bindings[name] for name in factor.var])
         key = (factor.dist, "log_prob", *[bindings[n].number for n in factor.cond_var], *[b.number for b in values])
         memo = self.shared.memo
+        if mask is not None:
+            return self._masked(factor, values, mask, (*key, "mask", bindings[mask].number))
         found = memo.get(key)
         if found is None:
             found = memo[key] = self.conditional(factor).log_prob(values, factor, self.shared.validate)
+        return found
+
+    def _masked(self, factor: Factor, values: tuple[Binding, ...], mask: str, key: Hashable) -> Term:
+        memo = self.shared.memo
+        found = memo.get(key)
+        if found is None:
+            conditional = cast(MaskableConditional, self.conditional(factor))
+            found = memo[key] = conditional.masked_log_prob(values[0], self.bindings[mask], mask, factor, self.shared.validate)
         return found
 
     def draw_dims(self, factor: Factor, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:

@@ -21,6 +21,8 @@ class Single(Distribution):
     Attributes:
         has_rsample: whether its draws have gradients.
         has_enumerate: whether it takes finitely many values.
+        has_scores: whether it is independent over the features, and its conditional writes `masked_log_prob`.
+        has_entropy: whether its conditional knows its entropy in closed form.
         is_deterministic: whether it computes its variables.
         is_gaussian: whether it is normal, and its conditional writes `whitened`.
         linear_var: the conditioning variables in which it is declared linear: its mean is, and nothing else depends on them.
@@ -29,6 +31,8 @@ class Single(Distribution):
     distribution_name: ClassVar[str] = ""
     has_rsample: bool = False
     has_enumerate: bool = False
+    has_scores: bool = False
+    has_entropy: bool = False
     is_deterministic: bool = False
     is_gaussian: bool = False
     hidden_var = frozenset()

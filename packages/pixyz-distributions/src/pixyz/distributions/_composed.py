@@ -8,8 +8,9 @@ from torch import Tensor
 
 from pixyz.core import BATCH, Binding, Dims, Factor, KindError, Leaf, ParameterError, Scope, ShapeError, SupportError, Term, align, union
 
+from ._eventwise import Eventwise
 from ._family import Family, uniform_draw
-from ._given import Given, broadcast_shapes, sum_features
+from ._given import Given, broadcast_shapes
 from ._logs import log_complement, safe_log
 from ._rounding import between_zero_and_one
 from ._supports import unit_interval
@@ -17,6 +18,8 @@ from ._supports import unit_interval
 
 class Composed(Leaf):
     """A leaf over the variables of another, its `base`, for which it asks the scope."""
+
+    has_scores = True
 
     def __init__(self, base: Family, name: str | None, **given: Any) -> None:
         if not isinstance(base, Family):
@@ -77,7 +80,7 @@ class Truncated(Composed):
         return TruncatedGiven(base, bounds.get("lower"), bounds.get("upper"), factor, scope.shared.validate)
 
 
-class TruncatedGiven:
+class TruncatedGiven(Eventwise):
     """A truncated family, in one evaluation.
 
     Where the interval lies above the median, probabilities are counted from above: there 1 - F is precise, and F is nearly 1.
@@ -109,14 +112,17 @@ class TruncatedGiven:
                 f"as far as {self.mass.dtype} can tell; bound it nearer to where it lies, or use float64."
             )
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
-        """log p(value), in nats, summed over the features."""
+    @property
+    def plain(self) -> Given:
+        return self.base
+
+    def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
         scores, dims = self.base.scores(values, factor, validate)
         x = align(values[0].tensor, values[0].dims, dims)
         scores = scores - align(self.mass.log(), self.dims, dims)
         for outside in ([] if self.lower is None else [x < self.lower]) + ([] if self.upper is None else [x > self.upper]):
             scores = scores.masked_fill(outside, -torch.inf)
-        return Term(sum_features(scores, len(dims)), dims)
+        return scores, dims
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw through the inverse of the distribution function, with its gradient."""
@@ -193,7 +199,7 @@ class ZeroInflated(Composed):
         return ZeroInflatedGiven(base, _fitting(gate, base, "gate", self.prob_text))
 
 
-class ZeroInflatedGiven:
+class ZeroInflatedGiven(Eventwise):
     """A zero-inflated family, in one evaluation."""
 
     def __init__(self, base: Given, gate: Term) -> None:
@@ -202,14 +208,17 @@ class ZeroInflatedGiven:
         self.dims: Dims = union(base.dims, gate.dims)
         self.batch = base.batch if base.batch is not None or BATCH not in gate.dims else gate.tensor.shape[len(gate.dims) - 1]
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
-        """log p(value), in nats, summed over the features."""
+    @property
+    def plain(self) -> Given:
+        return self.base
+
+    def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
         scores, dims = self.base.scores(values, factor, validate)
         target = union(dims, self.dims)
         scores, x = align(scores, dims, target), align(values[0].tensor, values[0].dims, target)
         gate = align(self.gate.tensor, self.gate.dims, target)
         own = log_complement(gate) + scores
-        return Term(sum_features(torch.where(x == 0, torch.logaddexp(safe_log(gate), own), own), len(target)), target)
+        return torch.where(x == 0, torch.logaddexp(safe_log(gate), own), own), target
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, without gradient."""

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, align, union
 
+from ._eventwise import Eventwise, sum_features
 from ._supports import Support
 
 Shape = tuple[int, ...]
 
 
-class Given:
+class Given(Eventwise):
     """The conditional of a family.
 
     Attributes:
@@ -52,13 +53,11 @@ class Given:
                     bad = inside.numel() - int(inside.sum())
                     raise SupportError(f"{factor}: it must be that {words}, but for {bad} of {inside.numel()} it is not.")
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
-        """log p(value), in nats, summed over the features."""
-        scores, target = self.scores(values, factor, validate)
-        return Term(sum_features(scores, len(target)), target)
+    @property
+    def plain(self) -> "Given":
+        return self
 
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
-        """log p of every event, `(*dims, *features)` without those of the event, and the dims."""
         x, dims = self._checked(values[0], factor, validate)
         target = union(dims, self.dims)
         return self.family.log_density(self.aligned(target), align(x, dims, target)), target
@@ -88,6 +87,13 @@ class Given:
 
     def _checked(self, value: Binding, factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
         """The value, if its batch, features, kind and support fit."""
+        x, dims = self.fitted(value, factor)
+        if validate:
+            self._check_value(x, factor.var[0], factor)
+        return x, dims
+
+    def fitted(self, value: Binding, factor: Factor) -> tuple[Tensor, Dims]:
+        """The value, if its batch and features fit; whole numbers as numbers."""
         x, dims, _ = value
         name = factor.var[0]
         if BATCH in dims:
@@ -107,8 +113,6 @@ class Given:
             )
         if not x.is_floating_point() and self.family.value_support.whole:
             x = x.to(self.like.dtype)
-        if validate:
-            self._check_value(x, name, factor)
         return x, dims
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
@@ -243,13 +247,6 @@ def outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportErr
 def constant(t: Tensor) -> Tensor:
     """The tensor without its graph."""
     return t.detach() if t.requires_grad else t
-
-
-def sum_features(t: Tensor, rank: int) -> Tensor:
-    """The sum over all but the first `rank` axes."""
-    if t.ndim == rank:
-        return t
-    return t.sum(-1) if t.ndim == rank + 1 else t.flatten(rank).sum(-1)
 
 
 def broadcast_shapes(shapes: list[Shape]) -> Shape | None:

@@ -30,6 +30,10 @@ class Support(ABC):
     def contains(self, t: Tensor) -> Tensor:
         """For each element, whether it lies inside; for error messages."""
 
+    @abstractmethod
+    def member(self, like: Tensor) -> Tensor:
+        """Elements of it, of the shape and kind of `like`, where densities are finite; in place of what is missing."""
+
 
 @dataclass(frozen=True)
 class Interval(Support):
@@ -61,6 +65,15 @@ class Interval(Support):
         below = t < self.upper if self.open_above else t <= self.upper
         return above & below & (t == t.floor()) if self.whole else above & below
 
+    def member(self, like: Tensor) -> Tensor:
+        if math.isinf(self.lower):
+            inside = 0.0 if math.isinf(self.upper) else self.upper - 1.0
+        elif self.whole:
+            inside = self.lower
+        else:
+            inside = self.lower + 1.0 if math.isinf(self.upper) else 0.5 * (self.lower + self.upper)
+        return torch.full_like(like, inside)
+
 
 @dataclass(frozen=True)
 class Binary(Support):
@@ -73,6 +86,9 @@ class Binary(Support):
 
     def contains(self, t: Tensor) -> Tensor:
         return (t == 0) | (t == 1)
+
+    def member(self, like: Tensor) -> Tensor:
+        return torch.zeros_like(like)
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,13 @@ class Vectors(Support):
             return inside
         return inside & ((t.sum(-1) - self.total).abs() < _slack(t))
 
+    def member(self, like: Tensor) -> Tensor:
+        if self.total is None:
+            return self.element.member(like)
+        if isinstance(self.element, Binary):
+            return _first_axis(like)
+        return torch.full_like(like, self.total / like.shape[-1])
+
 
 @dataclass(frozen=True)
 class Sphere(Support):
@@ -112,6 +135,9 @@ class Sphere(Support):
 
     def contains(self, t: Tensor) -> Tensor:
         return (t.square().sum(-1) - 1).abs() < 8 * _slack(t)
+
+    def member(self, like: Tensor) -> Tensor:
+        return _first_axis(like)
 
 
 @dataclass(frozen=True)
@@ -134,6 +160,17 @@ class Constrained(Support):
 
     def contains(self, t: Tensor) -> Tensor:
         return self.constraint.check(t)
+
+    def member(self, like: Tensor) -> Tensor:
+        try:
+            return torch.distributions.transform_to(self.constraint)(torch.zeros_like(like))
+        except NotImplementedError:  # whole numbers
+            return torch.full_like(like, max(0, getattr(self.constraint, "lower_bound", 0)))
+
+
+def _first_axis(like: Tensor) -> Tensor:
+    """(1, 0, ..., 0)."""
+    return (torch.arange(like.shape[-1], device=like.device) == 0).to(like.dtype).expand_as(like)
 
 
 def _slack(t: Tensor) -> float:

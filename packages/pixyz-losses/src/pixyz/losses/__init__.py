@@ -1,13 +1,13 @@
 """Objectives: likelihoods, bounds and divergences, to be combined by arithmetic."""
 
-from pixyz.core import Expectation, LogProb, Loss, Parameter
+from pixyz.core import Expectation, LogProb, Loss, Parameter, log_mean_exp, logsumexp, maximum, minimum
 
 from ._bounds import ELBO, IWAE, RenyiBound
 from ._divergences import KullbackLeibler
 from ._f_divergences import ChiSquared, JensenShannon, SquaredHellinger, TotalVariation
 from ._gradients import DReG, ReweightedWakeSleep, StickingTheLanding, StoppedLogProb
 from ._info_nce import InfoNCE
-from ._likelihood import NLL
+from ._likelihood import NLL, CrossEntropy, Entropy, Prob
 from ._log_ratio import LogRatio
 from ._mmd import MMD, EnergyDistance
 from ._quantization import Commitment
@@ -22,8 +22,10 @@ __all__ = [
     "NLL",
     "ChiSquared",
     "Commitment",
+    "CrossEntropy",
     "DReG",
     "EnergyDistance",
+    "Entropy",
     "Expectation",
     "InfoNCE",
     "JensenShannon",
@@ -32,6 +34,7 @@ __all__ = [
     "LogRatio",
     "Loss",
     "Parameter",
+    "Prob",
     "Renyi",
     "RenyiBound",
     "ReweightedWakeSleep",
@@ -42,4 +45,8 @@ __all__ = [
     "TotalCorrelation",
     "TotalVariation",
     "Wasserstein",
+    "log_mean_exp",
+    "logsumexp",
+    "maximum",
+    "minimum",
 ]

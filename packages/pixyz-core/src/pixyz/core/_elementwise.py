@@ -1,0 +1,185 @@
+"""Functions of losses, datum by datum: |a|, exp(a), max(a, b); and powers.
+
+What stands inside shares its draws with what stands outside, and the arguments theirs with one another: nothing would make a nonlinear
+function of an estimate unbiased, and so |a - a| is 0 and max(a, a) is a. Only a whole power of an estimate can be unbiased: it is a
+product, and its factors draw anew.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _formula as f
+from ._dims import Term, broadcast_all
+from ._errors import KindError
+from ._loss import Loss, Operand
+from ._operators import Constant, Product, as_loss, names_of
+from ._scope import Scope
+
+
+class Function(NamedTuple):
+    """A row of the table of functions.
+
+    Attributes:
+        compute: the value, of tensors that broadcast against one another.
+        write: the formula, of those of the arguments.
+        is_linear: whether its mean over the draws is that of the argument.
+    """
+
+    compute: Callable[..., Tensor]
+    write: Callable[..., f.Formula]
+    is_linear: bool = False
+
+
+def _stack(*values: Tensor) -> Tensor:
+    return torch.stack(torch.broadcast_tensors(*values))
+
+
+def _called(name: str) -> Callable[..., f.Formula]:
+    return lambda first, *others: f.Call(name, first, others)
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "abs": Function(torch.abs, _called("abs")),
+    "exp": Function(torch.exp, lambda a: a.body if isinstance(a, f.Log) else f.Call("exp", a)),
+    "log": Function(torch.log, f.Log),
+    "detach": Function(torch.Tensor.detach, _called("stop"), is_linear=True),
+    "power": Function(torch.pow, f.Power),
+    # These two have torch.clamp's gradient where both arguments are equal: that of the first.
+    "at_least": Function(lambda a, low: torch.clamp(a, min=low), _called("max")),
+    "at_most": Function(lambda a, high: torch.clamp(a, max=high), _called("min")),
+    "minimum": Function(lambda *a: _stack(*a).amin(0), _called("min")),
+    "maximum": Function(lambda *a: _stack(*a).amax(0), _called("max")),
+    "logsumexp": Function(lambda *a: _stack(*a).logsumexp(0), _called("logsumexp")),
+    "log_mean_exp": Function(lambda *a: _stack(*a).logsumexp(0) - math.log(len(a)), _called("logmeanexp")),
+}
+"""By name; to add a function of losses, add a row."""
+
+
+class Elementwise(Loss):
+    """A function of losses, datum by datum.
+
+    Args:
+        function: its name in `FUNCTIONS`.
+        arguments: the losses.
+    """
+
+    def __init__(self, function: str, arguments: Sequence[Loss]) -> None:
+        names = names_of(arguments)
+        bends = names["stochastic"] and not FUNCTIONS[function].is_linear
+        super().__init__(arguments, **{**names, "biased": names["biased"] or bends})
+        self._function = function
+        self._arguments = tuple(arguments)
+
+    @property
+    def formula(self) -> f.Formula:
+        return FUNCTIONS[self._function].write(*[x.formula for x in self._arguments])
+
+    def evaluate(self, scope: Scope) -> Term:
+        terms = [None if isinstance(x, Constant) and x.number is not None else scope.evaluate(x) for x in self._arguments]
+        like = next((t.tensor for t in terms if t is not None and t.tensor.is_floating_point()), torch.empty(()))
+        # A Python number takes the dtype of what it meets.
+        numbers = [Term(like.new_full((), getattr(x, "number", 0.0)), ()) if t is None else t for x, t in zip(self._arguments, terms)]
+        tensors, dims = broadcast_all(numbers, self)
+        return Term(FUNCTIONS[self._function].compute(*tensors), dims)
+
+
+class WholePower(Loss):
+    """a^n of an estimate, n = 2, 3, ...: the product of n estimates of a, each with draws of its own, so unbiased."""
+
+    def __init__(self, base: Loss, exponent: int) -> None:
+        super().__init__([base], **names_of([base]))
+        self._power = (base, exponent)
+        self._product = (Product([base] * exponent, [base]),)  # in a tuple, lest it be registered
+
+    @property
+    def formula(self) -> f.Formula:
+        base, exponent = self._power
+        return f.Power(base.formula, f.Number(exponent))
+
+    def evaluate(self, scope: Scope) -> Term:
+        return self._product[0].evaluate(scope)
+
+
+def power(base: Loss, exponent: Loss) -> Loss:
+    """a^b; by draws of their own for each factor if a is an estimate and b a whole number from 2 on."""
+    n = exponent.number if isinstance(exponent, Constant) else None
+    if base.stochastic and n is not None and n >= 2 and n.is_integer():
+        return WholePower(base, int(n))
+    return Elementwise("power", [base, exponent])
+
+
+def clamp(a: Loss, low: "Operand | None", high: "Operand | None") -> Loss:
+    """min(max(a, low), high)."""
+    if low is None and high is None:
+        raise KindError(f"({a}).clamp() takes min=, max= or both; got neither.")
+    above = a if low is None else Elementwise("at_least", [a, as_loss(low)])
+    return above if high is None else Elementwise("at_most", [above, as_loss(high)])
+
+
+def minimum(*losses: Operand) -> Loss:
+    """min(a, b, ...), `(batch,)`: for each datum the least. Where several are, they share the gradient.
+
+    Args:
+        losses: losses, numbers and tensors.
+
+    Raises:
+        KindError: for none, or for anything else.
+
+    Examples:
+        >>> from pixyz.core import Parameter
+        >>> a, b = Parameter("a"), Parameter("b")
+        >>> print(minimum(a, b, 0.5), minimum(a, b, 0.5).estimate({"a": 1.0, "b": 2.0}))
+        min(a, b, 0.5) tensor(0.5000)
+    """
+    return _of_several("minimum", losses)
+
+
+def maximum(*losses: Operand) -> Loss:
+    """max(a, b, ...), `(batch,)`: for each datum the greatest. Arguments and errors are those of `minimum`.
+
+    Examples:
+        >>> from pixyz.core import Parameter
+        >>> print(maximum(Parameter("a"), 0.5))
+        max(a, 0.5)
+    """
+    return _of_several("maximum", losses)
+
+
+def logsumexp(*losses: Operand) -> Loss:
+    r"""log(exp(a) + exp(b) + ...), `(batch,)`, without overflow. Arguments and errors are those of `minimum`.
+
+    $$\log \sum_{i=1}^{n} \exp(a_i)$$
+
+    Examples:
+        >>> from pixyz.core import Parameter
+        >>> loss = logsumexp(Parameter("a"), Parameter("b"))
+        >>> print(loss, loss.estimate({"a": 1000.0, "b": 1000.0}))
+        logsumexp(a, b) tensor(1000.6932)
+    """
+    return _of_several("logsumexp", losses)
+
+
+def log_mean_exp(*losses: Operand) -> Loss:
+    r"""log((exp(a) + exp(b) + ...)/n), `(batch,)`, without overflow: the log-density of an even mixture, of log-densities.
+
+    $$\log \frac{1}{n} \sum_{i=1}^{n} \exp(a_i)$$
+
+    Arguments and errors are those of `minimum`.
+
+    Examples:
+        >>> from pixyz.core import Parameter
+        >>> loss = log_mean_exp(Parameter("a"), Parameter("b"))
+        >>> print(loss, loss.estimate({"a": 1000.0, "b": 1000.0}))
+        logmeanexp(a, b) tensor(1000.)
+    """
+    return _of_several("log_mean_exp", losses)
+
+
+def _of_several(function: str, losses: Sequence[Operand]) -> Loss:
+    if not losses:
+        raise KindError(f"{function} takes losses, like {function}(a, b); got none.")
+    return Elementwise(function, [as_loss(x) for x in losses])

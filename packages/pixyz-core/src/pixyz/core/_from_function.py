@@ -1,0 +1,76 @@
+"""A loss that is no formula over distributions: a function of the variables."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from ._dims import Term
+from ._errors import FormulaError, KindError, ShapeError
+from ._formula import Density, Formula
+from ._loss import Loss
+from ._network import fold_inputs, unfold_output
+from ._scope import Scope
+from ._variables import check_names
+
+
+class FromFunction(Loss):
+    """What a function says of each datum, printed as `name(x,z)`; made by `Loss.from_function`.
+
+    Args:
+        function: called with the variables by keyword, each `(N, *features)`, where N is the batch and whatever an expectation
+            draws; returns one value for each, `(N,)`, each of which depends on its own datum only. A module is registered.
+        name: what it is called.
+        var: the variables.
+
+    Raises:
+        KindError: if `function` cannot be called, or returns no tensor of real numbers.
+        FormulaError: for names that are none, or for no variable.
+        ShapeError: at an evaluation, if `function` returns another shape.
+
+    Examples:
+        >>> import torch
+        >>> from pixyz.distributions import Normal
+        >>> from pixyz.core import Loss
+        >>> error = Loss.from_function(lambda x, z: (x - z).square().sum(-1), "error", var=["x", "z"])
+        >>> print(error.expectation(Normal("q(z|x)", loc="x", scale=1.0)))
+        E_q(z|x)[error(x,z)]
+        >>> error.estimate({"x": torch.zeros(3, 2), "z": torch.ones(3, 2)})
+        tensor([2., 2., 2.])
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, *, var: Iterable[str]) -> None:
+        (self._name,) = check_names((name,), "name")
+        names = check_names(var, "var")
+        if not callable(function) or isinstance(function, Loss):
+            raise KindError(f"{name}: a loss is made from a function or a module that computes tensors; got a {type(function).__name__}.")
+        if not names:
+            raise FormulaError(f"{name}: var is empty; name the variables of the function.")
+        super().__init__(input_var=names)
+        self.leaf_text = str(self) if isinstance(function, nn.Module) else None
+        self.function = function
+
+    @property
+    def formula(self) -> Formula:
+        return Density(self._name, self.input_var)
+
+    def evaluate(self, scope: Scope) -> Term:
+        inputs = tuple([scope.bindings[v] for v in self.input_var])
+        memo, key = scope.shared.memo, (self, *[b.number for b in inputs])
+        found = memo.get(key)
+        if found is None:
+            found = memo[key] = self._run(scope, inputs)
+        return found
+
+    def _run(self, scope: Scope, inputs: tuple[Any, ...]) -> Term:
+        arguments, dims, sizes = fold_inputs(self.input_var, inputs, self.input_var, self)
+        value = self.function(**arguments)
+        count = arguments[self.input_var[0]].shape[0]
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise KindError(f"{self}: the function must return a tensor of real numbers, ({count},); it returned {got}.")
+        if value.shape != (count,):
+            raise ShapeError(
+                f"{self}: for {count} inputs the function must return one value for each, ({count},); it returned {tuple(value.shape)}."
+            )
+        return unfold_output(value, dims, sizes)
