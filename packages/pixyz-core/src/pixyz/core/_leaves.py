@@ -27,13 +27,12 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
         FormulaError: for two different modules with one text.
     """
     found: dict[str, nn.Module] = {}
-    constants: list[nn.Module] = []
+    constants: dict[int, nn.Module] = {}
     for part in parts:
         for leaf in leaves_of(part):
             text: str = leaf.leaf_text  # type: ignore[union-attr, assignment]
             if text == CONSTANT:
-                if not any(leaf is c for c in constants):
-                    constants.append(leaf)
+                constants[id(leaf)] = leaf
             elif found.setdefault(text, leaf) is not leaf:
                 raise FormulaError(
                     f"Two different distributions are both written {text}: a {type(found[text]).__name__} and a {type(leaf).__name__}. "
@@ -43,5 +42,5 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     modules = owner._modules
     for text in sorted(found):
         modules[text] = found[text]
-    for i, leaf in enumerate(constants):
+    for i, leaf in enumerate(constants.values()):
         modules[f"{CONSTANT}_{i}"] = leaf

@@ -73,13 +73,11 @@ class Entropy(Loss):
         self, p: Distribution, *, num_samples: int = 1, estimator: str | Mapping[str, str] = "auto", analytic: bool = True
     ) -> None:
         need_distribution(p, "Entropy")
-        _, computed = p.scored_var()
-        if computed:
-            raise FormulaError(f"H[{p.prob_text}]: {computed[0]} is computed, so it has no density, and the entropy is -inf.")
+        _need_density(p, f"H[{p.prob_text}]")
         single = [factor for factor in p.ancestral if not p.hidden_var.issuperset(factor.var)]
         hidden = [factor for factor in p.ancestral if factor not in single]
-        self_contained = len(single) == 1 and all(factor.dist.is_deterministic for factor in hidden)
-        known = analytic and self_contained and single[0].dist.has_entropy
+        alone = len(single) == 1 and all(factor.dist.is_deterministic for factor in hidden)
+        known = analytic and alone and single[0].dist.has_entropy
         # Built in either case, for its checks.
         inner = -Expectation(p, LogProb(p), num_samples=num_samples, estimator=estimator)
         super().__init__([p], input_var=p.cond_var, bound_var=p.var, stochastic=not known)
@@ -109,10 +107,9 @@ def CrossEntropy(q: Distribution, p: Distribution, *, num_samples: int = 1, esti
         estimator: as in `Expectation`.
 
     Raises:
-        FormulaError: if the two are over different variables.
+        FormulaError: if the two are over different variables, or p computes one of them, which has no density.
 
     Examples:
-        >>> import torch
         >>> from pixyz.distributions import Bernoulli
         >>> q, p = Bernoulli("q(y)", probs=0.5), Bernoulli("p(y)", probs=0.2)
         >>> print(CrossEntropy(q, p), CrossEntropy(q, p).estimate())
@@ -124,4 +121,11 @@ def CrossEntropy(q: Distribution, p: Distribution, *, num_samples: int = 1, esti
         raise FormulaError(
             f"CrossEntropy({q.prob_text}, {p.prob_text}): the left side is over {', '.join(q.var)}, the right side over {', '.join(p.var)}."
         )
+    _need_density(p, f"CrossEntropy({q.prob_text}, {p.prob_text})")
     return -Expectation(q, LogProb(p), num_samples=num_samples, estimator=estimator)
+
+
+def _need_density(p: Distribution, who: str) -> None:
+    _, computed = p.scored_var()
+    if computed:
+        raise FormulaError(f"{who}: {computed[0]} is computed, so it has no density, and the value is not finite.")
