@@ -10,7 +10,7 @@ import pixyz.distributions as d
 from pixyz.core import testing
 from pixyz.core.testing import counts, line, product, simplex, sphere
 from pixyz.distributions import Family
-from pixyz.losses import KullbackLeibler
+from pixyz.losses import Entropy, KullbackLeibler
 
 stats = pytest.importorskip("scipy.stats", reason="the densities are held against scipy's")
 
@@ -196,6 +196,20 @@ def test_shapes_kinds_and_copies(name):
 @pytest.mark.parametrize("name", CASES)
 def test_one_graph(name):
     testing.check_graph(make(name), CASES[name][2], what=NOT_TRACED.get(name, ("density", "draw")))
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case[0].knows("entropy_of")])
+def test_the_entropy_as_a_loss(name):
+    p = make(name)
+    entropy = Entropy(p, num_samples=2)
+    assert entropy.is_analytic is (not p.counts_to_parameters)
+    if entropy.is_analytic:
+        torch.testing.assert_close(entropy.estimate(), p.entropy())
+    torch._dynamo.reset()
+    entropy.compile(fullgraph=True, backend="eager")
+    value = entropy.estimate()
+    if entropy.is_analytic:
+        torch.testing.assert_close(value, p.entropy())
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case[3] is not None])

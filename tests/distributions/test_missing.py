@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from distributions.test_laws import CASES
+from distributions.test_laws import CASES, NOT_TRACED
 from torch import nn
 from zoo import Encoder, Label, prior
 
@@ -78,6 +78,22 @@ def test_what_was_seen_is_scored_and_what_was_not_is_never_felt(name):
         for a, b in zip(gradients(value, params), gradients(truth, params)):
             assert (a is None) == (b is None)
             assert a is None or torch.allclose(a, b)
+
+
+@pytest.mark.parametrize("name", [n for n in [*CASES, *composed()] if n not in NOT_TRACED and n != "from_torch"])
+def test_a_masked_density_is_one_graph(name):
+    params, _, p = both(name)
+    with torch.no_grad():
+        x = p.sample(batch_size=BATCH)["x"]
+    values = {
+        "x": torch.where(torch.arange(BATCH).reshape(-1, *[1] * (x.ndim - 1)) < 2, x, torch.nan),
+        "m": (torch.arange(BATCH) < 2).double(),
+    }
+    loss = p.log_prob(mask="m")
+    expected = loss.estimate(values)
+    torch._dynamo.reset()
+    loss.compile(fullgraph=True, backend="eager")
+    torch.testing.assert_close(loss.estimate(values), expected)
 
 
 @pytest.mark.parametrize("name", ["Normal", "Bernoulli(logits)", "Categorical(probs)", "MultivariateNormal(covariance)"])

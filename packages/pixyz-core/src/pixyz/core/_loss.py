@@ -3,6 +3,7 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -185,6 +186,14 @@ class Loss(nn.Module):
 
     def _repr_latex_(self) -> str:
         return f"$${self.latex()}$$"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Loss":
+        """A copy, as of every `nn.Module`. Written out, for a long formula is mostly empty dicts: those of hooks, of each of its nodes."""
+        new = self.__new__(type(self))
+        memo[id(self)] = new
+        state = self.__getstate__()
+        new.__dict__.update({k: type(v)() if isinstance(v, dict) and not v else deepcopy(v, memo) for k, v in state.items()})
+        return new
 
     def __str__(self) -> str:
         return render(self.formula, TEXT)

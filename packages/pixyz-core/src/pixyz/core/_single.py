@@ -22,7 +22,7 @@ class Single(Distribution):
         has_rsample: whether its draws have gradients.
         has_enumerate: whether it takes finitely many values.
         has_scores: whether it is independent over the features, and its conditional writes `masked_log_prob`.
-        has_entropy: whether its conditional knows its entropy in closed form.
+        has_entropy: whether its conditional knows its entropy in closed form, one that can be traced.
         is_deterministic: whether it computes its variables.
         is_gaussian: whether it is normal, and its conditional writes `whitened`.
         linear_var: the conditioning variables in which it is declared linear: its mean is, and nothing else depends on them.

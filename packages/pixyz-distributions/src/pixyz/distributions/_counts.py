@@ -124,6 +124,7 @@ class Binomial(TorchFamily):
     supports = {"total_count": counts, "probs": unit_interval, "logits": real}
     value_support = counts
     torch_class = td.Binomial
+    counts_to_parameters = True
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from ._supports import levels, positive, positive_vectors, real, real_vectors, s
 class _OnLevels(Family):
     """What both share: exact sums over the levels."""
 
+    counts_to_parameters = True
+
     @classmethod
     def at_levels(cls, params: Params) -> tuple[Tensor, Tensor]:
         """The levels, `(L,)`, and the log-probability of each, `(*features, L)`."""

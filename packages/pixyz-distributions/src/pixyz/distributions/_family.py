@@ -66,6 +66,8 @@ class Family(Leaf):
     relations: ClassVar[tuple[Relation, ...]] = ()
     """What must hold between parameters: words, and a function that says where it does."""
     has_scores = True
+    counts_to_parameters: ClassVar[bool] = False
+    """Whether statistics are sums of as many terms as a parameter says, which no one graph has."""
     _declared: ClassVar[type["Family"]]
     _complete: ClassVar[set[frozenset[str]]]
     _event_ranks: ClassVar[dict[str, int]]
@@ -247,7 +249,7 @@ class Family(Leaf):
                 cls.sf = staticmethod(lambda params, x: 1 - cls.cdf(params, x))
                 cls.isf = staticmethod(lambda params, u: cls.icdf(params, 1 - u))
             cls.has_rsample, cls.has_enumerate = cls.knows("rsample"), cls.knows("enumerate_support")
-            cls.is_gaussian, cls.has_entropy = cls.knows("whitener"), cls.knows("entropy_of")
+            cls.is_gaussian, cls.has_entropy = cls.knows("whitener"), cls.knows("entropy_of") and not cls.counts_to_parameters
 
     def _features_shape(self, dim: int | None, features_shape: Iterable[int] | None) -> Shape | None:
         if dim is not None and features_shape is not None:

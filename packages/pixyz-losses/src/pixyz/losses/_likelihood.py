@@ -45,8 +45,8 @@ class Entropy(Loss):
 
     $$\mathrm{H}[p] = -\mathbb{E}_{p}\left[\log p\right]$$
 
-    In closed form where the family knows one; else the expectation is run, and is what is printed: exact where all variables are finite
-    and enumerated, Monte Carlo otherwise.
+    In closed form where the family knows one that compiles; else the expectation is run, and is what is printed: exact where all
+    variables are finite and enumerated, Monte Carlo otherwise.
 
     Args:
         p: the distribution.
