@@ -8,14 +8,16 @@ from distributions import test_composed as composed
 from distributions import test_experts as experts
 from distributions import test_families as families
 from distributions import test_laws as laws
+from distributions import test_missing as missing
 from distributions import test_mixtures as mixtures
 from losses import test_bounds as bounds
 from losses import test_divergences as divergences
+from losses import test_expressions as expressions
 from losses import test_set_losses as set_losses
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
 
-from pixyz.core import Term, _estimators, _expectation, _operators, _potentials, _recovery, _scope
+from pixyz.core import Term, _elementwise, _estimators, _expectation, _operators, _potentials, _recovery, _scope
 from pixyz.distributions import (
     Bernoulli,
     Categorical,
@@ -32,6 +34,7 @@ from pixyz.distributions import (
     _experts,
     _given,
     _mixtures,
+    _supports,
     _vectors,
 )
 from pixyz.losses import _chain_rule, _gradients, _kernels, _two_sided
@@ -171,6 +174,46 @@ def no_shared_draws(monkeypatch):
         "_draw",
         lambda f: lambda self, scope, q, batch: _estimators.draw(scope, self._factors, self.num_samples, self.estimator, batch, self),
     )
+
+
+def one_draw_for_a_square(monkeypatch):
+    def fault(self, scope):
+        base, exponent = self._power
+        term = scope.evaluate(base)
+        return Term(term.tensor**exponent, term.dims)
+
+    monkeypatch.setattr(_elementwise.WholePower, "evaluate", fault)
+
+
+def functions_draw_anew(monkeypatch):
+    planted(monkeypatch, _elementwise.Elementwise, "evaluate", lambda f: lambda self, scope: f(self, scope.apart()))
+
+
+def a_function_loses_the_score(monkeypatch):
+    def make(f):
+        def fault(self, scope):
+            term = f(self, scope)
+            return Term(term.tensor.detach() if self._function == "log" else term.tensor, term.dims)
+
+        return fault
+
+    planted(monkeypatch, _elementwise.Elementwise, "evaluate", make)
+
+
+def a_sum_for_a_mean_of_exponentials(monkeypatch):
+    table = dict(_elementwise.FUNCTIONS)
+    table["log_mean_exp"] = table["log_mean_exp"]._replace(compute=table["logsumexp"].compute)
+    monkeypatch.setattr(_elementwise, "FUNCTIONS", table)
+
+
+def missing_values_infinite(monkeypatch):
+    """What is missing scores -inf before it is dropped, so that a nan comes through the gradient."""
+    planted(monkeypatch, _supports.Interval, "member", lambda f: lambda self, like: torch.full_like(like, torch.inf))
+
+
+def missing_values_scored(monkeypatch):
+    """What is missing is replaced, and the replacement counts."""
+    planted(monkeypatch, _eventwise.torch, "where", lambda f: lambda mask, a, b: a if isinstance(b, float) else f(mask, a, b))
 
 
 def missing_score(monkeypatch):
@@ -419,6 +462,14 @@ FAULTS = [
     (shared_draws_in_a_product, truth.test_a_product_of_expectations_draws_anew),
     (shared_draws_inside_an_expectation, lambda: truth.test_several_samples_equal_a_loop_over_single_ones(5)),
     (no_shared_draws, truth.test_shared_draws_cancel),
+    (one_draw_for_a_square, lambda: expressions.test_products_and_whole_powers_draw_anew_and_are_unbiased("E ** 2")),
+    (shared_draws_in_a_product, lambda: expressions.test_products_and_whole_powers_draw_anew_and_are_unbiased("E ** 3")),
+    (functions_draw_anew, lambda: expressions.test_expectations_that_meet_under_sums_and_functions_share_their_draws("difference of exps")),
+    (a_function_loses_the_score, lambda: expressions.test_the_score_function_goes_through_a_function_by_the_chain_rule("log")),
+    (missing_score, lambda: expressions.test_the_score_function_goes_through_a_function_by_the_chain_rule("exp")),
+    (a_sum_for_a_mean_of_exponentials, lambda: expressions.test_an_expression_is_arithmetic_on_its_parts("log_mean_exp")),
+    (missing_values_infinite, lambda: missing.test_what_was_seen_is_scored_and_what_was_not_is_never_felt("Gamma(rate)")),
+    (missing_values_scored, lambda: missing.test_what_was_seen_is_scored_and_what_was_not_is_never_felt("Normal")),
     (missing_score, truth.test_score_gradients_of_a_joint_with_a_conditional_below),
     (missing_score, lambda: truth.test_gradient_through_a_bernoulli("score")),
     (baseline_with_the_own_draw, truth.test_score_gradients_of_a_joint_with_a_conditional_below),
