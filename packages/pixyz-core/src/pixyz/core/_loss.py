@@ -41,6 +41,8 @@ class Loss(nn.Module):
         is_biased: as `biased` says; the bias vanishes as `num_samples` grows.
     """
 
+    is_biased: bool = False
+
     def __init__(
         self,
         parts: Iterable[nn.Module] = (),
@@ -60,7 +62,8 @@ class Loss(nn.Module):
         self.per_datum = per_datum
         self.stochastic = stochastic
         self.mixes_batch = mixes_batch
-        self.is_biased = biased
+        if biased:
+            self.is_biased = True
         register_leaves(self, parts)
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
