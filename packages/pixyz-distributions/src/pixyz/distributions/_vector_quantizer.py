@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term
 
 from ._deterministic import Computed, Deterministic
-from ._given import sum_features
+from ._eventwise import sum_features
 
 
 class VectorQuantizer(Deterministic):
