@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from pixyz.core import Expectation, FormulaError, IntractableError, KindError, LogProb, Parameter, seeded
+from pixyz.core import Expectation, FormulaError, IntractableError, KindError, LogProb, Parameter, SupportError, seeded
 from pixyz.distributions import Bernoulli, Categorical, Laplace, Normal
-from pixyz.losses import ELBO, IWAE, DReG, LogRatio, RenyiBound, ReweightedWakeSleep, StickingTheLanding
+from pixyz.losses import ELBO, IWAE, DReG, KullbackLeibler, LogRatio, RenyiBound, ReweightedWakeSleep, StickingTheLanding
 
 
 @pytest.fixture(autouse=True)
@@ -317,6 +317,18 @@ def test_bounds_compile_to_one_graph(make):
             torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("free", [0.01, 1.0, 50.0])
+def test_free_bits(free):
+    p, q, x, _ = linear_model()
+    values = {"x": torch.cat([x, 3 * x])}
+    with seeded(9):
+        ours = ELBO(p, q, kl="analytic", free_bits=free).estimate(values)
+    with seeded(9):
+        plain = ELBO(p, q, kl="analytic").estimate(values)
+    kl = KullbackLeibler(q, p.marginalize_var("x")).estimate(values)
+    torch.testing.assert_close(ours, plain - (free - kl).clamp(min=0))
+
+
 def laplace():
     return Laplace("q(z|x)", loc=nn.Linear(3, 2), scale=1.0)
 
@@ -330,6 +342,7 @@ def laplace():
         (lambda p, q: Expectation(q, LogProb(p), aggregate="median"), KindError, "aggregate must be 'mean', 'log_mean_exp'"),
         (lambda p, q: ELBO(p, q, kl="exact"), FormulaError, "kl must be one of 'sample', 'analytic', 'auto'"),
         (lambda p, q: ELBO(p, laplace(), kl="analytic"), IntractableError, "has no closed form here"),
+        (lambda p, q: ELBO(p, q, kl="analytic", free_bits=-1.0), SupportError, "free_bits must be 0 or more nats"),
         (lambda p, q: ReweightedWakeSleep(p, q, num_samples=1), FormulaError, "needs num_samples=2"),
         (
             lambda p, q: StickingTheLanding(p, Bernoulli("q(z|x)", logits=nn.Linear(3, 2))),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from pixyz.core import Distribution, Expectation, FormulaError, IntractableError, Joint, LogProb, Loss, need_distribution
+from pixyz.core import Distribution, Expectation, FormulaError, IntractableError, Joint, LogProb, Loss, SupportError, need_distribution
 
 from ._divergences import KullbackLeibler
 from ._log_ratio import LogRatio
@@ -20,6 +20,7 @@ def ELBO(
     estimator: str | Mapping[str, str] = "auto",
     kl: str = "sample",
     beta: Loss | Tensor | float = 1.0,
+    free_bits: float = 0.0,
 ) -> Loss:
     r"""The evidence lower bound, in nats, `(batch,)`, one lower bound for each datum:
 
@@ -38,14 +39,17 @@ def ELBO(
             has one, else the first.
         beta: β, what the divergence in the second form is multiplied with: a number, a tensor or a `Parameter`. For β other than 1, a
             divergence without closed form is sampled.
+        free_bits: λ, in nats: the divergence in the second form counts as λ where it is less, so that nothing is gained by less of it.
 
     Raises:
-        FormulaError: if q draws something that p does not have, or all that it has and depends on, or β needs a prior that p does not have.
+        FormulaError: if q draws something that p does not have, or all that it has and depends on, or if β or λ needs a prior that p
+            does not have.
+        SupportError: for a negative λ.
         IntractableError: for `kl="analytic"`, if the divergence has no closed form.
 
     Source:
         Kingma and Welling (2014), eq. 2 and 3, https://arxiv.org/abs/1312.6114; for β, Higgins et al. (2017),
-        https://openreview.net/forum?id=Sy2fzU9gl
+        https://openreview.net/forum?id=Sy2fzU9gl; for λ, Kingma et al. (2016), eq. 15, https://arxiv.org/abs/1606.04934
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -58,7 +62,9 @@ def ELBO(
     check_bound(p, q, "ELBO")
     if kl not in KINDS_OF_KL:
         raise FormulaError(f"ELBO: kl must be one of {', '.join(map(repr, KINDS_OF_KL))}; got {kl!r}.")
-    plain = isinstance(beta, (int, float)) and beta == 1
+    if free_bits < 0:
+        raise SupportError(f"ELBO: free_bits must be 0 or more nats; got {free_bits!r}.")
+    plain = isinstance(beta, (int, float)) and beta == 1 and free_bits == 0
     if kl == "sample" and plain:
         return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)
     likelihood, prior = split_prior(p, q)
@@ -68,7 +74,8 @@ def ELBO(
     if plain and not divergence.is_analytic:
         return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)
     reconstruction = Expectation(q, LogProb(likelihood), num_samples=num_samples, estimator=estimator)
-    return reconstruction - (divergence if plain else beta * divergence)
+    counted = divergence.clamp(min=free_bits) if free_bits else divergence
+    return reconstruction - (counted if isinstance(beta, (int, float)) and beta == 1 else beta * counted)
 
 
 def IWAE(p: Distribution, q: Distribution, *, num_samples: int, estimator: str | Mapping[str, str] = "auto") -> Loss:
