@@ -1,6 +1,8 @@
 """Training: against hand-written loops, modes, clipping, printing, and losses that are not finite."""
 
 import copy
+import math
+import re
 
 import pytest
 import torch
@@ -206,9 +208,13 @@ def test_a_nan_of_the_users_own_names_its_term():
     q, p = Encoder(), Decoder()
     model = Model((Parameter("beta") * KullbackLeibler(q, prior()) + NLL(p).expectation(q)).mean())
     before = weights(model)
-    with pytest.raises(NonFiniteLossError, match="^beta is nan, so mean"):
+    with pytest.raises(NonFiniteLossError, match="^beta is nan, so mean") as caught:
         model.train({"x": binary(), "beta": float("nan")})
     assert_not_stepped(model, before)
+    values = caught.value.explanation.as_dict()
+    assert math.isnan(values["beta"])
+    assert math.isfinite(values["KL[q(z|x)||p(z)]"])
+    assert re.search(r"\n +beta +nan", str(caught.value))
 
 
 def test_a_nan_in_the_weights_stops_before_the_step():

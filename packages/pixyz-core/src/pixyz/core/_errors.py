@@ -40,7 +40,13 @@ class IntractableError(PixyzError, ValueError):
 
 
 class NonFiniteLossError(PixyzError, ValueError):
-    """A loss that is nan or infinite; the message names the term."""
+    """A loss that is nan or infinite; the message names the term, and shows the value of every other.
+
+    Attributes:
+        explanation: what `loss.explain` gives; None where the loss could not be evaluated.
+    """
+
+    explanation: object = None
 
 
 class KindError(PixyzError, TypeError):

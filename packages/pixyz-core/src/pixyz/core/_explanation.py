@@ -105,6 +105,10 @@ class Recorder:
     def leave(self, who: object, term: Term) -> None:
         self._open.pop().term = Term(term.tensor.detach(), term.dims)
 
+    def explained(self, gradient_norms: Mapping[str, float] | None = None) -> Explanation:
+        """What was recorded."""
+        return _explained(self.root.parts[0], 1, (), gradient_norms or {})
+
 
 def explain(loss: Loss, values: Mapping[str, Any] | None, *, gradients: bool, **options: Any) -> Explanation:
     """One evaluation of the loss, recorded."""
@@ -117,7 +121,7 @@ def explain(loss: Loss, values: Mapping[str, Any] | None, *, gradients: bool, **
             parameters = [p for p in leaf.parameters() if p.requires_grad]
             found = torch.autograd.grad(value.sum(), parameters, retain_graph=True, allow_unused=True) if parameters else ()
             norms[name] = sum(float(g.square().sum()) for g in found if g is not None) ** 0.5
-    return _explained(recorder.root.parts[0], 1, (), norms)
+    return recorder.explained(norms)
 
 
 def _explained(node: _Node, sign: int, draws: tuple[Draw, ...], norms: Mapping[str, float]) -> Explanation:

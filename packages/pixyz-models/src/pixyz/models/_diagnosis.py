@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Loss, SupportError, Term
+from pixyz.core import BATCH, Explanation, Loss, Recorder, SupportError, Term
 
 RandomState = tuple[Tensor, Tensor | None]
 
@@ -16,23 +16,21 @@ def random_state(device: torch.device) -> RandomState:
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
-class _NonFinite:
-    """A watcher that keeps the terms that are not finite, the innermost first."""
+class _NonFinite(Recorder):
+    """Keeps the terms that are not finite, the innermost first."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.found: list[tuple[object, Term]] = []
 
-    def enter(self, who: object) -> None: ...
-
-    def drew(self, draw: object) -> None: ...
-
     def leave(self, who: object, term: Term) -> None:
+        super().leave(who, term)
         if not bool(torch.isfinite(term.tensor).all()):
             self.found.append((who, term))
 
 
-def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState) -> str:
-    """A sentence that names the innermost term that is nan or infinite, and for how many data. The loss is left as it was.
+def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState) -> tuple[str, Explanation | None]:
+    """A sentence that names the innermost term that is nan or infinite, and for how many data, and all terms. The loss is left as it was.
 
     Args:
         loss: the loss.
@@ -49,18 +47,18 @@ def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, 
         with torch.no_grad():
             Loss.forward(loss, values, **options, watch=watch)
     except SupportError as error:
-        return str(error)
+        return str(error), None
     finally:
         _restore(after, device)
         for buffer, kept in buffers:
             buffer.copy_(kept)
     found = watch.found
     if not found:
-        return f"{loss} is not finite; none of its terms was, when it was evaluated again."
+        return f"{loss} is not finite; none of its terms was, when it was evaluated again.", watch.explained()
     # An impossible value that is weighted with zero is -infinite and does no harm: what is nan is named first.
     who, term = next(((w, t) for w, t in found if bool(t.tensor.isnan().any())), found[0])
     said = _describe(who, term)
-    return f"{said}." if str(who) == str(loss) else f"{said}, so {loss} is not finite."
+    return f"{said}." if str(who) == str(loss) else f"{said}, so {loss} is not finite.", watch.explained()
 
 
 def _restore(state: RandomState, device: torch.device) -> None:

@@ -98,8 +98,10 @@ class Model:
                 raise
             raise NonFiniteLossError(f"{error} So {self.loss} is not finite. The optimiser has not stepped.") from error
         if not math.isfinite(loss.item()):
-            said = name_nonfinite(self.loss, values, options, before)
-            raise NonFiniteLossError(f"{said} The optimiser has not stepped.")
+            said, explanation = name_nonfinite(self.loss, values, options, before)
+            error = NonFiniteLossError(f"{said} The optimiser has not stepped." + (f"\n\n{explanation}" if explanation else ""))
+            error.explanation = explanation
+            raise error
         self.optimizer.zero_grad()
         loss.backward()
         if self.clip_grad_norm is not None:
