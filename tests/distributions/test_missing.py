@@ -29,8 +29,8 @@ def composed():
         "ZeroInflated": (lambda dim, **p: d.ZeroInflated(c(dim, **p), gate=0.3), {"rate": 2.0}),
         "ProductOfNormal": (lambda dim, **p: d.ProductOfNormal([n(dim, **p)]), {"loc": 0.3, "scale": 1.0}),
         "from_torch": (
-            lambda dim, **p: d.from_torch(torch.distributions.FisherSnedecor)(var=["x"], dim=dim, **p),
-            {"df1": 5.0, "df2": 4.0},
+            lambda dim, **p: d.from_torch(torch.distributions.Gamma)(var=["x"], dim=dim, **p),
+            {"concentration": 5.0, "rate": 4.0},
         ),
         "from_torch, counts": (
             lambda dim, **p: d.from_torch(torch.distributions.Poisson)(var=["x"], dim=dim, **p),
