@@ -383,6 +383,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*does not use")
 @pytest.mark.parametrize(("misuse", "error", "words"), CASES.values(), ids=CASES)
 def test_bad_input_has_one_clear_error(misuse, error, words):
     with pytest.raises(error, match=re.escape(words)) as caught:

@@ -37,7 +37,7 @@ def losses():
         "deterministic": (Decoder(z=3).replace_var(z="h") * Hidden() * z).log_prob().expectation(q),
         "arithmetic": (Parameter("beta") * kl.mean() - 0.5 * (kl / (kl + 1)).sum() + torch.tensor(2.0)),
         "product of expectations": Expectation(q, p.log_prob()) * Expectation(q, p.log_prob()),
-        "nested": f.log_prob().expectation(f).expectation(q, num_samples=2),
+        "nested": (p.log_prob() + f.log_prob().expectation(f)).expectation(q, num_samples=2),
     }
 
 

@@ -313,6 +313,7 @@ BIASED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*does not use")
 @pytest.mark.parametrize(("make", "biased"), BIASED.values(), ids=BIASED)
 def test_a_loss_knows_whether_it_is_biased(make, biased):
     _, e = linear()

@@ -86,6 +86,7 @@ def test_what_mixes_the_batch_is_refused_where_it_would_be_wrong(chain):
     torch.testing.assert_close(seen, wanted, rtol=0, atol=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not use")
 def test_the_sum_of_an_expectation_without_a_batch_counts_its_own_data():
     kl = KullbackLeibler(Normal(var=["w"], loc=0.0, scale=1.0, name="a"), Normal(var=["w"], loc=1.0, scale=1.0, name="b"))
     q = Encoder()

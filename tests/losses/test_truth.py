@@ -353,3 +353,9 @@ def test_labelled_and_unlabelled_batches_differ(model):
     loss = elbo.sum() + elbo_u.mean()
     value = loss.estimate({"x": torch.randn(4, D), "x_u": torch.randn(9, D)})
     assert value.shape == ()
+
+
+def test_an_expectation_over_what_its_body_does_not_use_warns():
+    q, p = Normal("q(z)", loc=0.0, scale=1.0), Normal("p(x)", loc=0.0, scale=1.0)
+    with pytest.warns(UserWarning, match=r"E_q\(z\)\[log p\(x\)\]: log p\(x\) does not use z, so the expectation is log p\(x\) itself"):
+        p.log_prob().expectation(q)

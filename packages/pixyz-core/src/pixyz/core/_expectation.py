@@ -1,5 +1,6 @@
 """The expectation of a loss under a distribution, as a loss."""
 
+import warnings
 from collections.abc import Mapping
 
 from ._aggregates import order_of
@@ -58,6 +59,8 @@ class Expectation(Loss):
         if not is_whole(num_samples) or num_samples < 1:
             raise KindError(f"E_{q.prob_text}: num_samples must be a whole number of at least 1; got {num_samples!r}.")
         check_estimator(estimator, q.ancestral, f"E_{q.prob_text}")
+        if not {*f.input_var, *f.optional_var}.intersection(q.var):
+            warnings.warn(f"E_{q.prob_text}[{f}]: {f} does not use {', '.join(q.var)}, so the expectation is {f} itself.", stacklevel=2)
         super().__init__(
             [q, f],
             input_var=[*q.cond_var, *(v for v in f.input_var if v not in q.var)],
