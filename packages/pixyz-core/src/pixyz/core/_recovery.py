@@ -7,7 +7,7 @@ from ._copies import FINITE
 from ._dims import Dims, Term, align
 from ._elimination import Elimination
 from ._order import Step
-from ._potentials import LOG_TWO_PI, Form, Stack, root
+from ._potentials import LOG_TWO_PI, Form, root
 from ._scope import Scope
 
 
@@ -37,8 +37,10 @@ class Recovered:
         drawn: dict[str, Tensor] = {}
         with torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
             for step, product in reversed(self.eliminated.last):
-                draw = _draw_table if product.form is None else _draw_form
-                found = draw(step, product, drawn, dims, sizes)
+                if product.form is None:
+                    found = _draw_table(step, product.constant, product.dims, drawn, dims, sizes)
+                else:
+                    found = _draw_form(step, product.form, product.dims, drawn, dims, sizes)
                 drawn.update(zip(step.variables, found.unbind(len(dims))))
             return [Term(self._value(v, drawn[v]), dims) for v in self.var]
 
@@ -83,22 +85,21 @@ class Recovered:
         return drawn if points.ndim else drawn.squeeze(-1)
 
 
-def _draw_table(step: Step, product: Stack, drawn: dict[str, Tensor], dims: Dims, sizes: list[int]) -> Tensor:
+def _draw_table(step: Step, table: Tensor, own: Dims, drawn: dict[str, Tensor], dims: Dims, sizes: list[int]) -> Tensor:
     """The numbers of the points that are drawn, `(*dims, m)`."""
     shape = (*sizes, len(step.variables))
-    log_weights = _at_neighbours(product.constant, product.dims, step, drawn, dims, shape, 1, 0)
+    log_weights = _at_neighbours(table, own, step, drawn, dims, shape, 1, 0)
     count = log_weights.shape[-1]
     weights = log_weights.softmax(-1).expand(*shape, count).reshape(-1, count)
     return torch.multinomial(weights, 1, replacement=True).reshape(shape)
 
 
-def _draw_form(step: Step, product: Stack, drawn: dict[str, Tensor], dims: Dims, sizes: list[int]) -> Tensor:
+def _draw_form(step: Step, form: Form, own: Dims, drawn: dict[str, Tensor], dims: Dims, sizes: list[int]) -> Tensor:
     """The vectors that are drawn, `(*dims, m, D)`, with their gradients."""
-    assert product.form is not None
     shape = (*sizes, len(step.variables))
-    linear, quadratic, lengths = product.form
-    linear = _at_neighbours(linear, product.dims, step, drawn, dims, shape, 0, 1)
-    quadratic = _at_neighbours(quadratic, product.dims, step, drawn, dims, shape, 0, 2)
+    linear, quadratic, lengths = form
+    linear = _at_neighbours(linear, own, step, drawn, dims, shape, 0, 1)
+    quadratic = _at_neighbours(quadratic, own, step, drawn, dims, shape, 0, 2)
     d = lengths[0]
     white, _ = root(quadratic[..., :d, :d])
     linear = linear[..., :d]

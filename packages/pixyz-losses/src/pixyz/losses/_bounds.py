@@ -64,7 +64,8 @@ def ELBO(
         raise FormulaError(f"ELBO: kl must be one of {', '.join(map(repr, KINDS_OF_KL))}; got {kl!r}.")
     if free_bits < 0:
         raise SupportError(f"ELBO: free_bits must be 0 or more nats; got {free_bits!r}.")
-    plain = isinstance(beta, (int, float)) and beta == 1 and free_bits == 0
+    unweighted = isinstance(beta, (int, float)) and beta == 1
+    plain = unweighted and free_bits == 0
     if kl == "sample" and plain:
         return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)
     likelihood, prior = split_prior(p, q)
@@ -75,7 +76,7 @@ def ELBO(
         return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)
     reconstruction = Expectation(q, LogProb(likelihood), num_samples=num_samples, estimator=estimator)
     counted = divergence.clamp(min=free_bits) if free_bits else divergence
-    return reconstruction - (counted if isinstance(beta, (int, float)) and beta == 1 else beta * counted)
+    return reconstruction - (counted if unweighted else beta * counted)
 
 
 def IWAE(p: Distribution, q: Distribution, *, num_samples: int, estimator: str | Mapping[str, str] = "auto") -> Loss:
