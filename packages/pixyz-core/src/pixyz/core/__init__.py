@@ -3,7 +3,8 @@
 from . import _algebra, _installation
 from . import _formula as formula
 from ._constant_var import ConstantVar
-from ._dims import BATCH, Dims, Term, align, broadcast, fold, spread, unfold, union
+from ._copies import MAX_ENUMERATE
+from ._dims import BATCH, Dims, Term, align, broadcast, fold, spread, stack_terms, unfold, union
 from ._distribution import Distribution, need_distribution
 from ._elementwise import log_mean_exp, logsumexp, maximum, minimum
 from ._errors import (
@@ -18,7 +19,7 @@ from ._errors import (
     ShapeError,
     SupportError,
 )
-from ._estimators import Draw
+from ._estimators import Draw, draw, reduce
 from ._expectation import Expectation
 from ._explanation import Explanation, Recorder
 from ._from_function import FromFunction
@@ -43,6 +44,7 @@ _algebra.bind()
 
 __all__ = [
     "BATCH",
+    "MAX_ENUMERATE",
     "Binding",
     "BoundVariableError",
     "Conditional",
@@ -87,6 +89,7 @@ __all__ = [
     "as_loss",
     "broadcast",
     "common_sizes",
+    "draw",
     "fold",
     "formula",
     "leaves_of",
@@ -97,9 +100,11 @@ __all__ = [
     "need_distribution",
     "need_scalar",
     "parse_density",
+    "reduce",
     "register_leaves",
     "seeded",
     "spread",
+    "stack_terms",
     "suggest",
     "unfold",
     "union",

@@ -8,6 +8,7 @@ is the last of them, and two tensors are aligned by identifier, never by positio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ._errors import KindError, ShapeError
@@ -103,3 +104,12 @@ def fold(tensor: Tensor, dims: Dims, target: Dims, sizes: Sequence[int]) -> Tens
 def unfold(tensor: Tensor, target: Dims, sizes: Sequence[int]) -> Tensor:
     """`(N, *features)` as `(*target, *features)`: the inverse of `fold`."""
     return tensor.reshape(*sizes, *tensor.shape[1:]) if target else tensor.squeeze(0)
+
+
+def stack_terms(terms: Sequence[Term], dim: int) -> Term:
+    """Terms that are one another's continuation along a new dim, newer than theirs; one term as it is, if it is the same everywhere."""
+    if all([t.tensor is terms[0].tensor for t in terms]):
+        return terms[0]
+    dims = union(*[t.dims for t in terms])
+    sizes = {d: n for t in terms for d, n in zip(t.dims, t.tensor.shape)}
+    return Term(torch.stack([spread(t.tensor, t.dims, dims, [sizes[d] for d in dims]) for t in terms]), (dim, *dims))

@@ -40,6 +40,7 @@ class Draw(NamedTuple):
         scored: the log-density of each scored factor.
         number: what nothing else in the evaluation has.
         methods: for each variable: enumerate, pathwise, score, or compute.
+        steps: of a sequence, the dim of time, one of the enumerated ones: what is scored at a step pays for that step and those after it.
     """
 
     bindings: dict[str, Binding]
@@ -49,6 +50,7 @@ class Draw(NamedTuple):
     scored: tuple[Term, ...]
     number: int
     methods: dict[str, str]
+    steps: int | None = None
 
 
 def check_estimator(estimator: str | Mapping[str, str], factors: tuple[Factor, ...], who: str) -> None:
@@ -73,13 +75,20 @@ def check_estimator(estimator: str | Mapping[str, str], factors: tuple[Factor, .
             raise FormulaError(f"{who}: {factor} ({factor.dist.distribution_name}) has no pathwise gradient; use 'enumerate' or 'score'.")
 
 
-def draw(scope: Scope, factors: tuple[Factor, ...], num_samples: int, estimator: str | Mapping[str, str], batch: int, who: object) -> Draw:
-    """Draws or enumerates every factor, parents first."""
+def draw(
+    scope: Scope,
+    factors: tuple[Factor, ...],
+    num_samples: int,
+    estimator: str | Mapping[str, str],
+    batch: int,
+    who: object,
+    sample_dim: int | None = None,
+) -> Draw:
+    """Draws or enumerates every factor, parents first; into `sample_dim`, if one of the scope's Monte Carlo dims is to be it."""
     shared = scope.shared
     number = shared.number()
     inner = scope.inside({}, batch, scope.samples, number)
     bindings: dict[str, Binding] = {}
-    sample_dim: int | None = None
     points = 1
     enumerated: Dims = ()
     weights: list[Term] = []
@@ -127,6 +136,9 @@ def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:
         order: of the power mean that stands for the mean over the samples; see `_aggregates`.
     """
     # A draw that neither the body nor a weight depends on has dims that the term lacks.
+    if d.steps is not None and order != 1:  # the mean is of whole sequences, and each step stands above it
+        body = _sum_over(_weighted(body, d.weights), d.enumerated)
+        d = d._replace(enumerated=(), weights=(), scored=tuple(_sum_over(log_q, d.enumerated) for log_q in d.scored), steps=None)
     if order == 1 or d.sample_dim is None or d.sample_dim not in body.dims:
         term = _weighted(body, d.weights) if set(d.enumerated).intersection(body.dims) else body
         advantages = [(log_q, _own_advantage(term, log_q, d)) for log_q in _scored_by(term, d)]
@@ -176,6 +188,8 @@ def _choose(asked: str, factor: Factor, conditional: ScoredConditional, points: 
 
 def _weighted(body: Term, weights: tuple[Term, ...]) -> Term:
     """The body times the probability of the enumerated values."""
+    if not weights:
+        return body
     dims = union(body.dims, *[w.dims for w in weights])
     log_weight = sum([align(w.tensor, w.dims, dims) for w in weights[1:]], align(weights[0].tensor, weights[0].dims, dims))
     value, weight = align(body.tensor, body.dims, dims), log_weight.exp()
@@ -209,6 +223,9 @@ def _not_above(log_q: Term, d: Draw) -> Dims:
 def _own_advantage(term: Term, log_q: Term, d: Draw) -> Term:
     """The cost of each sample, without the mean of the others'."""
     cost = _sum_over(Term(term.tensor.detach(), term.dims), _not_above(log_q, d))
+    if d.steps is not None:
+        axis = cost.dims.index(d.steps)
+        cost = Term(cost.tensor.flip(axis).cumsum(axis).flip(axis), cost.dims)
     if d.sample_dim is None or d.sample_dim not in cost.dims or cost.tensor.shape[cost.dims.index(d.sample_dim)] == 1:
         return cost
     return Term(cost.tensor - without_each(cost.tensor, cost.dims.index(d.sample_dim), 1.0), cost.dims)

@@ -75,7 +75,7 @@ class Expectation(Loss):
         self.estimator = estimator
         self.order = order_of(aggregate, f"E_{q.prob_text}")
         self.share = share
-        self._parts = (q, f)
+        self.parts = (q, f)
         self._factors = q.ancestral
         # Where its draw stands in the memo: the factors, and later the numbers of their inputs.
         self._key = tuple(x for factor in self._factors for x in factor)
@@ -83,14 +83,14 @@ class Expectation(Loss):
 
     @property
     def formula(self) -> Formula:
-        q, f = self._parts
+        q, f = self.parts
         if self.order == 1:
             return Expected(q.density, f.formula)
         return Expected(q.density, PowerMean(f.formula, self.order), self.num_samples)
 
     def evaluate(self, scope: Scope) -> Term:
-        q, f = self._parts
-        batch = self._batch(scope)
+        q, f = self.parts
+        batch = scope.batch_of(self.input_var, self)
         d = self._draw(scope, q, batch)
         if scope.shared.watch is not None:
             scope.shared.watch.drew(d)
@@ -110,19 +110,7 @@ class Expectation(Loss):
 
     def body(self, scope: Scope, d: Draw) -> Term:
         """The value of f in the scope in which the draw is bound; another estimator of the same expectation may write another one."""
-        return scope.evaluate(self._parts[1])
-
-    def _batch(self, scope: Scope) -> int:
-        """That of the values which this expectation needs, else the scope's."""
-        sizes: dict[int, str] = {}
-        for name in self.input_var:
-            b = scope.bindings[name]
-            if BATCH in b.dims:
-                sizes[b.tensor.shape[len(b.dims) - 1]] = name
-        if len(sizes) > 1:
-            said = " and ".join(f"{name} has batch {n}" for n, name in sizes.items())
-            raise ShapeError(f"{self}: {said}; inside one expectation all values have one batch.")
-        return next(iter(sizes)) if sizes else scope.batch
+        return scope.evaluate(self.parts[1])
 
     def _draw(self, scope: Scope, q: Distribution, batch: int) -> Draw:
         if not self.share:

@@ -67,6 +67,15 @@ class Summation(Formula):
 
 
 @dataclass(frozen=True)
+class Series(Formula):
+    """`Σ_{t=0}^{T-1} a`: a term for each step."""
+
+    body: Formula
+    index: str
+    last: str
+
+
+@dataclass(frozen=True)
 class Equation(Formula):
     """`p(x,z) = p(x|z)p(z)`."""
 

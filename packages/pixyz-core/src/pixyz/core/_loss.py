@@ -151,6 +151,10 @@ class Loss(nn.Module):
             tensor = spread(tensor, dims, target, scope.sizes(target))
         return tensor
 
+    def each_term(self, change: Callable[["Loss"], "Loss"]) -> "Loss":
+        """The loss with `change` applied to the terms that it is a sum of, where their coefficients are numbers or parameters."""
+        return change(self)
+
     def signs(self) -> Mapping["Loss", int]:
         """The parts that are subtracted, with -1."""
         return {}

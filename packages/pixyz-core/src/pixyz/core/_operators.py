@@ -1,6 +1,6 @@
 """Arithmetic of losses: numbers and parameters, sums, products, quotients, mean and sum over the batch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -101,6 +101,10 @@ class Sum(Loss):
     def signs(self) -> dict[Loss, int]:
         return {loss: sign for sign, loss in self._terms if sign < 0}
 
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        changed = [(sign, loss.each_term(change)) for sign, loss in self._terms]
+        return Sum(changed, [loss for _, loss in changed])
+
     def evaluate(self, scope: Scope) -> Term:
         total: Term | None = None
         number = 0.0  # a Python number takes the dtype of what it is added to
@@ -135,6 +139,13 @@ class Product(Loss):
     def formula(self) -> f.Formula:
         return f.Product(tuple(x.formula for x in self._factors))
 
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        others = [x for x in self._factors if not isinstance(x, (Constant, Parameter))]
+        if len(others) != 1:
+            return change(self)
+        changed = [x.each_term(change) if x is others[0] else x for x in self._factors]
+        return Product(changed, changed)
+
     def evaluate(self, scope: Scope) -> Term:
         total: Term | None = None
         number = 1.0
@@ -168,6 +179,10 @@ class Quotient(Loss):
     def formula(self) -> f.Formula:
         return f.Ratio(self._pair[0].formula, self._pair[1].formula)
 
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        top, bottom = self._pair
+        return Quotient(top.each_term(change), bottom) if isinstance(bottom, (Constant, Parameter)) else change(self)
+
     def evaluate(self, scope: Scope) -> Term:
         top, bottom = self._pair
         inner = scope.apart() if bottom.stochastic else scope
@@ -193,6 +208,9 @@ class Reduction(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Call(self.name, self._loss[0].formula)
+
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        return type(self)(self._loss[0].each_term(change))
 
 
 class Mean(Reduction):

@@ -21,6 +21,7 @@ class Style:
     comma: str
     integral: str
     summation: str
+    series: str
     differential: str
     log: str
     ratio: str
@@ -74,6 +75,7 @@ TEXT = Style(
     comma=",",
     integral="∫{body}{differentials}",
     summation="Σ_{var} {body}",
+    series="Σ_{{{index}=0}}^{{{last}}} {body}",
     differential="d{name}",
     log="log {body}",
     ratio="{top}/{bottom}",
@@ -99,6 +101,7 @@ UNICODE = Style(
     comma=",",
     integral="∫{body}{differentials}",
     summation="Σ_{var} {body}",
+    series="Σ_{{{index}=0}}^{{{last}}} {body}",
     differential=" d{name}",
     log="log {body}",
     ratio="{top}/{bottom}",
@@ -124,6 +127,7 @@ LATEX = Style(
     comma=",",
     integral=r"\int {body}{differentials}",
     summation=r"\sum_{{{var}}} {body}",
+    series=r"\sum_{{{index}=0}}^{{{last}}} {body}",
     differential=r"\,\mathrm{{d}}{name}",
     log=r"\log {body}",
     ratio=r"\frac{{{top}}}{{{bottom}}}",
@@ -195,6 +199,8 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             return s.integral.format(body=at_least(_PRODUCT, body), differentials=differentials), _SUM
         case f.Summation(body, var):
             return s.summation.format(var=names(var), body=at_least(_PRODUCT, body)), _SUM
+        case f.Series(body, index, last):
+            return s.series.format(index=s.name(index), last=last, body=at_least(_PRODUCT, body)), _SUM
         case f.Equation(left, right):
             return f"{whole(left)} = {whole(right)}", 0
         case f.Proportional(left, right):

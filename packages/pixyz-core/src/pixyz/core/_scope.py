@@ -5,13 +5,13 @@ scopes of an evaluation share one memo, keyed by modules and by the numbers of t
 Nothing outlives the evaluation: the memo goes with it.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from ._dims import BATCH, Dims, Term
+from ._dims import BATCH, Dims, Term, stack_terms
 from ._errors import ShapeError
 from ._formula import Density
 from ._printers import render
@@ -183,6 +183,22 @@ class Scope:
         """This scope, but its draws are shared with nobody outside."""
         return Scope(self.shared, self.bindings, self.batch, self.samples, self.shared.number())
 
+    def batch_of(self, names: Iterable[str], who: object) -> int:
+        """The batch of the values of these names, else that of the scope.
+
+        Raises:
+            ShapeError: if two have different ones.
+        """
+        sizes: dict[int, str] = {}
+        for name in names:
+            b = self.bindings[name]
+            if BATCH in b.dims:
+                sizes[b.tensor.shape[len(b.dims) - 1]] = name
+        if len(sizes) > 1:
+            said = " and ".join(f"{name} has batch {n}" for n, name in sizes.items())
+            raise ShapeError(f"{who}: {said}; inside one expectation all values have one batch.")
+        return next(iter(sizes)) if sizes else self.batch
+
     def bind(self, name: str, tensor: Tensor, dims: Dims) -> Binding:
         """Binds a name here, under a new number."""
         binding = self.bindings[name] = Binding(tensor, dims, self.shared.number())
@@ -220,6 +236,20 @@ class Scope:
         if found is None:
             found = memo[key] = self.conditional(factor).log_prob(values, factor, self.shared.validate)
         return found
+
+    def join(self, factor: Factor, steps: Sequence[Mapping[str, Binding]], dim: int) -> None:
+        """Takes the factor's conditionals in other scopes together as the one in this scope, where its variables are bound along `dim`.
+
+        So a network that ran step by step does not run again for all steps; where the conditionals cannot be one, their log-densities are.
+        """
+        memo = self.shared.memo
+        inputs = [self.bindings[n].number for n in factor.cond_var]
+        found = [memo[(factor.dist, *[b[n].number for n in factor.cond_var])] for b in steps]
+        if hasattr(found[0], "along"):
+            memo[(factor.dist, *inputs)] = found[0].along(found, dim)
+        elif not factor.dist.is_deterministic:
+            scores = [c.log_prob(tuple([b[n] for n in factor.var]), factor, False) for c, b in zip(found, steps)]
+            memo[(factor.dist, "log_prob", *inputs, *[self.bindings[n].number for n in factor.var])] = stack_terms(scores, dim)
 
     def _masked(self, factor: Factor, values: tuple[Binding, ...], mask: str, key: Hashable) -> Term:
         memo = self.shared.memo

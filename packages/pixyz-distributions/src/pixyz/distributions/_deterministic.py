@@ -1,9 +1,9 @@
 """Deterministic variables: functions written as distributions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pixyz.core import BATCH, Binding, Dims, Factor, Leaf, ParameterError, Scope, Term, union
+from pixyz.core import BATCH, Binding, Dims, Factor, Leaf, ParameterError, Scope, Term, stack_terms, union
 
 
 class Deterministic(Leaf):
@@ -67,6 +67,10 @@ class Computed:
         self.terms = terms
         self.dims: Dims = union(*[t.dims for t in terms])
         self.batch: int | None = next((t.tensor.shape[len(t.dims) - 1] for t in terms if BATCH in t.dims), None)
+
+    def along(self, steps: Sequence["Computed"], dim: int) -> "Computed":
+        """These values of one factor as one, along a new dim."""
+        return Computed([stack_terms([s.terms[i] for s in steps], dim) for i in range(len(self.terms))])
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """What was computed; its dims are those of its inputs, whatever was asked for."""

@@ -1,13 +1,13 @@
 """A family with its parameters, in one evaluation: shapes and supports checked, dims aligned, features summed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, align, union
+from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, align, stack_terms, union
 
 from ._eventwise import Eventwise, sum_features
 from ._supports import Support
@@ -56,6 +56,11 @@ class Given(Eventwise):
     @property
     def plain(self) -> "Given":
         return self
+
+    def along(self, steps: Sequence["Given"], dim: int) -> "Given":
+        """These conditionals of one factor as one, along a new dim."""
+        terms = {name: stack_terms([s.terms[name] for s in steps], dim) for name in self.terms}
+        return Given(self.family, self.factor, terms, False, self.features)
 
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
         x, dims = self._checked(values[0], factor, validate)

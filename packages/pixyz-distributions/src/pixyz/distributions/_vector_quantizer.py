@@ -1,14 +1,14 @@
 """A deterministic variable whose values are the vectors of a codebook."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term
+from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term, stack_terms
 
 from ._deterministic import Computed, Deterministic
 from ._eventwise import sum_features
@@ -148,6 +148,11 @@ class Quantized(Computed):
         super().__init__([Term(codes.detach() + (h - h.detach()), dims)])
         self.pair = (h, codes)
         self.learned = learned
+
+    def along(self, steps: Sequence["Quantized"], dim: int) -> "Quantized":  # type: ignore[override]
+        """These values of one factor as one, along a new dim."""
+        pairs = [stack_terms([Term(s.pair[i], s.dims) for s in steps], dim) for i in (0, 1)]
+        return Quantized(pairs[0].tensor, pairs[1].tensor, pairs[0].dims, learned=self.learned)
 
     def commitment(self, beta: float) -> Term:
         """β‖h - sg[e]‖², and ‖sg[h] - e‖² where the codebook is a parameter; `(*dims)`."""

@@ -7,6 +7,7 @@ from ._divergences import KullbackLeibler
 from ._f_divergences import ChiSquared, JensenShannon, SquaredHellinger, TotalVariation
 from ._gradients import DReG, ReweightedWakeSleep, StickingTheLanding, StoppedLogProb
 from ._info_nce import InfoNCE
+from ._iterative import IterativeLoss
 from ._likelihood import NLL, CrossEntropy, Entropy, Prob
 from ._log_ratio import LogRatio
 from ._mmd import MMD, EnergyDistance
@@ -28,6 +29,7 @@ __all__ = [
     "Entropy",
     "Expectation",
     "InfoNCE",
+    "IterativeLoss",
     "JensenShannon",
     "KullbackLeibler",
     "LogProb",

@@ -1,5 +1,7 @@
 """The Kullback–Leibler divergence."""
 
+from collections.abc import Callable
+
 from pixyz.core import Distribution, Expectation, Loss, Scope, Term
 from pixyz.core import formula as f
 
@@ -70,6 +72,9 @@ class KullbackLeibler(Loss):
     def formula(self) -> f.Formula:
         q, p = self._pair
         return f.Divergence("KL", q.density, p.density) if self.is_analytic else self._inner[0].formula
+
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        return change(self) if self.is_analytic else self._inner[0].each_term(change)
 
     def evaluate(self, scope: Scope) -> Term:
         return scope.evaluate(self._inner[0])

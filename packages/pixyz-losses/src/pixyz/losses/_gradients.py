@@ -136,7 +136,7 @@ class ReweightedWakeSleep(Expectation):
 
     @property
     def formula(self) -> f.Formula:
-        return f.Expected(self._posterior, self._parts[1].formula)
+        return f.Expected(self._posterior, self.parts[1].formula)
 
     def body(self, scope: Scope, d: Draw) -> Term:
         model, inference = self._both

@@ -74,17 +74,17 @@ class InfoNCE(Loss):
                 f"got {', '.join(exchanged) or 'none'}."
             )
         super().__init__(parts, input_var=[*q.cond_var, *given], bound_var=q.var, per_datum=False, stochastic=True, mixes_batch=True)
-        self._parts = (q, critic)
+        self.parts = (q, critic)
         self._names = tuple(names)
         self._exchanged = frozenset(exchanged)
         need_gradients(q, self)
 
     @property
     def formula(self) -> f.Formula:
-        return f.Call("InfoNCE", self._parts[0].density)
+        return f.Call("InfoNCE", self.parts[0].density)
 
     def evaluate(self, scope: Scope) -> Term:
-        q, _ = self._parts
+        q, _ = self.parts
         known = own_batch(scope, self.input_var, self)
         n = scope.batch if known is None else known
         if n < 2:
@@ -100,7 +100,7 @@ class InfoNCE(Loss):
 
     def _scores(self, scope: Scope, dims: tuple[int, int], n: int) -> Any:
         """f(x_j, z_i), `(N, N)`, of which the diagonal are the pairs."""
-        q, critic = self._parts
+        q, critic = self.parts
         if critic is None:
             return spread(*q.evaluate_log_prob(scope, self), dims, [n, n])
         if isinstance(critic, Distribution):

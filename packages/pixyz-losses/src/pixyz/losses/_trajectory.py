@@ -1,0 +1,173 @@
+"""Sequences drawn step by step, and bound with time as one more dim."""
+
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pixyz.core import Binding, Draw, Expectation, Factor, FormulaError, Loss, Scope, Term, draw, leaves_of, stack_terms
+
+from ._steps import Steps, shift, stack
+
+
+class Carried(NamedTuple):
+    """What the steps hand on.
+
+    Attributes:
+        factors: the conditionals of q that the next step depends on, parents first.
+        local: the others.
+        updates: for what is drawn and handed on, its name in the next step.
+        num_samples: how many sequences are drawn.
+        estimator: how each variable of the factors is estimated.
+        order: that of the aggregate over the sequences.
+        asked: those of the factors that the body scores or compares.
+    """
+
+    factors: tuple[Factor, ...]
+    local: tuple[Factor, ...]
+    updates: dict[str, str]
+    num_samples: int
+    estimator: dict[str, str]
+    order: float
+    asked: tuple[Factor, ...] = ()
+
+    @classmethod
+    def of(cls, e: Expectation, updates: Mapping[str, str]) -> "Carried":
+        """The factors of an expectation, by whether the next step depends on them."""
+        every = e.parts[0].ancestral
+        needed = set(updates) if e.order == 1 else {v for x in every for v in x.var}
+        for x in reversed(every):
+            if not needed.isdisjoint(x.var):
+                needed.update(x.cond_var)
+        factors = tuple(x for x in every if not needed.isdisjoint(x.var))
+        chosen = e.estimator
+        estimator = {v: chosen if isinstance(chosen, str) else chosen.get(v, "auto") for x in factors for v in x.var}
+        local = tuple(x for x in every if x not in factors)
+        return cls(factors, local, dict(updates), e.num_samples, estimator, e.order)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the next step depends on anything drawn."""
+        return any(not x.dist.is_deterministic for x in self.factors)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether all that the next step depends on is finite, so that its values can be summed out before the step after."""
+        drawn = {v for x in self.factors if x.dist.has_enumerate for v in x.var}
+        asks = all(choice in ("auto", "enumerate") for choice in self.estimator.values())
+        return asks and drawn.issuperset(self.updates) and drawn == self.estimator.keys()
+
+    def asked_by(self, body: Loss) -> "Carried":
+        """The same, where the body is known; what it asks of a conditional must not run its network again."""
+        leaves = set(body.children())
+        return self._replace(asked=tuple(x for x in self.factors if x.cond_var and not leaves.isdisjoint(leaves_of(x.dist))))
+
+    def check(self, who: str) -> None:
+        """An error if all paths of a finite variable would have to be summed; a warning where scores have no baseline."""
+        if self.is_chain:
+            return
+        for x in self.factors:
+            finite = [v for v in x.var if x.dist.has_enumerate and self.estimator[v] in ("auto", "enumerate")]
+            if finite and self.estimator[finite[0]] == "enumerate":
+                raise FormulaError(
+                    f"{who}: summing over {x} at every step takes all paths, K^T of them, because the next step depends on more than "
+                    "finite variables. Use 'score'."
+                )
+            if finite and self.num_samples == 1:
+                warnings.warn(
+                    f"{who}: the gradient through {x} is estimated by the score function from one draw, without a baseline. "
+                    "Use num_samples=2 or more.",
+                    stacklevel=4,
+                )
+
+    @property
+    def sampling(self) -> dict[str, str]:
+        """The estimators where finite variables are not summed out."""
+        finite = {v for x in self.factors if x.dist.has_enumerate for v in x.var}
+        return {v: "score" if v in finite and choice in ("auto", "enumerate") else choice for v, choice in self.estimator.items()}
+
+
+class Run(NamedTuple):
+    """One evaluation of a loss over steps.
+
+    Attributes:
+        scope: where it is evaluated.
+        steps: what has a value at every step.
+        mask: which steps there are.
+        count: T.
+        batch: the batch.
+        who: the loss.
+    """
+
+    scope: Scope
+    steps: dict[str, Steps]
+    mask: Steps | None
+    count: int
+    batch: int
+    who: Loss
+
+    def open(self, first: int, last: int, steps: Mapping[str, Steps], samples: tuple[int, ...]) -> tuple[Scope, int, tuple[Term, ...]]:
+        """A scope in which these steps are bound at once; the dim of time; and the log of the mask, as a weight."""
+        shared = self.scope.shared
+        time = shared.open_dim(last - first)
+        inner = self.scope.inside({}, self.batch, (time, *samples), shared.number())
+        for name, s in steps.items():
+            s.part(first, last).bind(inner, name, time)
+        if self.mask is None:
+            return inner, time, ()
+        part = self.mask.part(first, last)
+        return inner, time, (Term(part.tensor.log(), (time, *part.dims)),)
+
+
+class Span(NamedTuple):
+    """Steps at which the loss is evaluated at once.
+
+    Attributes:
+        scope: in which they are bound.
+        draw: how they are averaged and summed.
+    """
+
+    scope: Scope
+    draw: Draw
+
+
+def drawn(run: Run, carried: Carried | None) -> list[Span]:
+    """All steps as one span, where what the next one needs is drawn step by step."""
+    if carried is None:
+        inner, time, weights = run.open(0, run.count, run.steps, run.scope.samples)
+        return [Span(inner, Draw({}, None, (time,), weights, (), inner.group, {}, time))]
+    draws, bound = _walk(run, carried)
+    first = draws[0]
+    steps = dict(run.steps)
+    for name in first.bindings:
+        steps[name] = stack([d.bindings[name] for d in draws], name, run.who)
+    for key, prev in carried.updates.items():
+        steps[prev] = shift(bound[0][prev], steps[key], (prev, key), run.who)
+    samples = run.scope.samples if first.sample_dim is None else (first.sample_dim, *run.scope.samples)
+    inner, time, weights = run.open(0, run.count, steps, samples)
+    for factor in carried.asked:
+        inner.join(factor, bound, time)
+    scored = tuple(stack_terms([d.scored[i] for d in draws], time) for i in range(len(first.scored)))
+    return [Span(inner, first._replace(enumerated=(time,), weights=weights, scored=scored, number=inner.group, steps=time))]
+
+
+def _walk(run: Run, carried: Carried) -> tuple[list[Draw], list[dict[str, Binding]]]:
+    """The draw of each step, and what was bound then."""
+    scope = run.scope
+    here = scope.inside({}, run.batch, scope.samples, scope.shared.number())
+    needed = {v for x in carried.factors for v in x.cond_var}
+    columns = {name: (s.tensor.unbind(0), s.dims) for name, s in run.steps.items() if name in needed}
+    estimator, sample_dim = carried.sampling, None
+    draws: list[Draw] = []
+    bound: list[dict[str, Binding]] = []
+    for t in range(run.count):
+        for name, (tensors, dims) in columns.items():
+            here.bind(name, tensors[t], dims)
+        d = draw(here, carried.factors, carried.num_samples, estimator, run.batch, run.who, sample_dim)
+        draws.append(d)
+        bound.append({**here.bindings, **d.bindings})
+        if t == 0 and d.sample_dim is not None:
+            sample_dim = d.sample_dim
+            here.samples = (sample_dim, *scope.samples)
+        for key, prev in carried.updates.items():
+            here.bindings[prev] = d.bindings[key]
+    return draws, bound
