@@ -2,9 +2,12 @@
 
 from . import _algebra, _installation
 from . import _formula as formula
+from ._baselines import MovingAverage
+from ._choices import AnyEstimator, Choice
 from ._constant_var import ConstantVar
 from ._dims import BATCH, Dims, Term, align, broadcast, fold, spread, unfold, union
 from ._distribution import Distribution, need_distribution
+from ._drawing import Draw, Scored
 from ._elementwise import log_mean_exp, logsumexp, maximum, minimum
 from ._errors import (
     BoundVariableError,
@@ -18,7 +21,6 @@ from ._errors import (
     ShapeError,
     SupportError,
 )
-from ._estimators import Draw
 from ._expectation import Expectation
 from ._explanation import Explanation, Recorder
 from ._from_function import FromFunction
@@ -29,11 +31,22 @@ from ._leaf import Leaf
 from ._leaves import leaves_of, register_leaves
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
+from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
-from ._scope import Binding, Conditional, Factor, GaussianConditional, MaskableConditional, Scope, ScoredConditional, Watcher
+from ._scope import (
+    Binding,
+    Conditional,
+    Factor,
+    GaussianConditional,
+    MaskableConditional,
+    RelaxableConditional,
+    Scope,
+    ScoredConditional,
+    Watcher,
+)
 from ._seeded import seeded
 from ._single import Single
 from ._variables import suggest
@@ -43,14 +56,18 @@ _algebra.bind()
 
 __all__ = [
     "BATCH",
+    "AnyEstimator",
     "Binding",
     "BoundVariableError",
+    "Choice",
     "Conditional",
     "Constant",
     "ConstantVar",
     "Dims",
     "Distribution",
     "Draw",
+    "Enumerate",
+    "Estimator",
     "Expectation",
     "Explanation",
     "Factor",
@@ -67,19 +84,27 @@ __all__ = [
     "Loss",
     "MaskableConditional",
     "MissingVariableError",
+    "MovingAverage",
     "Node",
     "NonFiniteLossError",
     "Outputs",
     "Parameter",
     "ParameterError",
+    "Pathwise",
     "PixyzError",
     "Plate",
     "Posterior",
+    "Rebar",
     "Recorder",
+    "RelaxableConditional",
+    "Relaxed",
     "Scope",
+    "Score",
+    "Scored",
     "ScoredConditional",
     "ShapeError",
     "Single",
+    "StraightThrough",
     "SupportError",
     "Term",
     "Watcher",

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ._dims import BATCH, Term
-from ._estimators import Draw, reduce
+from ._drawing import Draw
+from ._estimators import reduce
 from ._expectation import Expectation
 from ._loss import Loss
 
@@ -170,8 +171,6 @@ def _how(node: _Node) -> str:
     if draw is None or not isinstance(who, Expectation):
         return "closed form" if getattr(who, "is_analytic", False) else ""
     names: dict[str, list[str]] = {}
-    for name, method in draw.methods.items():
-        names.setdefault(method, []).append(name)
-    drawn = f"drawn {who.num_samples} time{'s' * (who.num_samples > 1)}"
-    words = {"enumerate": "summed exactly", "compute": "computed", "pathwise": f"{drawn}, pathwise", "score": f"{drawn}, score"}
-    return "; ".join(f"{', '.join(names)} {words[method]}" for method, names in names.items())
+    for name, choice in draw.methods.items():
+        names.setdefault(choice.words(who.num_samples), []).append(name)
+    return "; ".join(f"{', '.join(names)} {words}" for words, names in names.items())
