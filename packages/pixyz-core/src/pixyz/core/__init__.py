@@ -36,6 +36,7 @@ from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
+from ._relaxations import Rebar, Relaxed, StraightThrough
 from ._scope import (
     Binding,
     Conditional,

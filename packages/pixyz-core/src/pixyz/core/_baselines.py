@@ -1,5 +1,6 @@
 """Baselines of the score function that have parameters or a state: modules that the user passes, called and trained."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import torch
@@ -89,8 +90,7 @@ class BaselineNetwork:
     def __init__(self, module: nn.Module, names: tuple[str, ...], text: str) -> None:
         self.module = module
         self.text = text
-        # What is told of costs needs no more.
-        self._names = () if hasattr(module, "observe") else names
+        self._names = names if inspect.signature(module.forward).parameters else ()
         self._network = GivenNetworks({"baseline": module}, self._names, text)
 
     def predict(self, scope: Scope) -> Baseline:

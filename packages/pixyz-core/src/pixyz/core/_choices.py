@@ -19,7 +19,8 @@ class Choice(NamedTuple):
     Attributes:
         estimator: None for what is computed.
         is_auto: whether nobody asked for it.
-        points: how many points enumeration takes or would have taken; None for infinitely many.
+        points: how many values it takes; or if too many only together with what is enumerated already, how many points that makes;
+            None for infinitely many, or where enumeration was out of the question.
         limit: how many it may take.
     """
 
@@ -72,9 +73,8 @@ def _resolved(estimator: AnyEstimator, factor: Factor, who: str) -> Estimator | 
     need = NAMED["relaxed"] if isinstance(found, StraightThrough) and found.temperature is not None else found
     if not need.serves(factor.dist):
         others = [repr(name) for name, e in NAMED.items() if e.serves(factor.dist)]
-        twin = (
-            f" {factor.dist.relaxes_as} can." if factor.dist.relaxes_as and found.name in ("relaxed", "straight_through", "rebar") else ""
-        )
+        is_smooth = isinstance(found, (Relaxed, StraightThrough, Rebar))
+        twin = f" its one-hot twin, {factor.dist.relaxes_as}, can;" if factor.dist.relaxes_as and is_smooth else ""
         use = " or ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
         raise FormulaError(f"{who}: {factor} ({factor.dist.distribution_name}) {need.lacks};{twin} use {use}.")
     return found
@@ -101,16 +101,17 @@ def choose(asked: Estimator | None, factor: Factor, conditional: ScoredCondition
         return Choice(asked, False, None, limit)
     if asked is not None and asked.max_enumerate is not None:
         limit = asked.max_enumerate
-    total = points * conditional.support_size() if dist.has_enumerate else None
+    size = conditional.support_size() if dist.has_enumerate else None
+    total = None if size is None else points * size
     if total is not None and total <= limit:
-        return Choice(asked or NAMED["enumerate"], asked is None, total // points, limit)
+        return Choice(asked or NAMED["enumerate"], asked is None, size, limit)
     if asked is not None:
         need = count_of(total or 0)
+        more = f", or raise the limit: max_enumerate={need}, or estimator=Enumerate(max_enumerate={need})" if need.isdigit() else ""
         raise IntractableError(
-            f"{who}: enumerating {', '.join(factor.var)} takes {need} points, more than {limit}. "
-            f"Use estimator='score', or raise the limit: max_enumerate={need}, or estimator=Enumerate(max_enumerate={need})."
+            f"{who}: enumerating {', '.join(factor.var)} takes {need} points, more than {limit}. Use estimator='score'{more}."
         )
-    return Choice(NAMED["pathwise" if dist.has_rsample else "score"], True, total, limit)
+    return Choice(NAMED["pathwise" if dist.has_rsample else "score"], True, size if size is not None and size > limit else total, limit)
 
 
 def parameter_names(estimators: tuple[Estimator | None, ...]) -> list[str]:

@@ -90,8 +90,8 @@ class Score(Estimator):
         baseline: b. None for the mean of the other draws' costs (leave-one-out), which needs `num_samples` of 2 or more. A number, which
             may be 0. Or a module, which the formula registers: [`MovingAverage`][pixyz.core.MovingAverage], or a network, which is called
             with the conditioning variables of the factor, or of q if the factor has none (by keyword where its signature has their
-            names, else by position), and returns one value for each datum, `(N,)` or `(N, 1)`. The same `backward()` gives its
-            parameters the gradient of its squared error, whether the loss is minimised or maximised.
+            names, else by position; without them, if it takes nothing), and returns one value for each datum, `(N,)` or `(N, 1)`. The
+            same `backward()` gives its parameters the gradient of its squared error, whether the loss is minimised or maximised.
 
     Raises:
         KindError: for a baseline that is neither.
