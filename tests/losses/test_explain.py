@@ -39,7 +39,7 @@ def test_terms_add_up_to_the_loss(model):
     for total, whole, text in added:
         assert abs(total - whole) < 1e-12, text
     said = {term.text: term.how for _, term in e.rows()}
-    assert said["E_q(z,y|x)[log p(x,z,y)/q(z,y|x)]"] == "y summed exactly; z drawn 8 times, pathwise"
+    assert said["E_q(z,y|x)[log p(x,z,y)/q(z,y|x)]"] == "y summed exactly (4 values); z drawn 8 times, pathwise"
     assert said["KL[q(z|x)||p(z)]"] == "closed form"
     assert e.as_dict()["KL[q(z|x)||p(z)]"] == pytest.approx(KullbackLeibler(encoder, prior).estimate(values).mean().item())
 

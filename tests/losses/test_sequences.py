@@ -481,6 +481,7 @@ def test_the_terms_of_an_explanation_add_up():
     told = loss.mean().explain(values)
     ratio = told.terms[0].terms[0]
     assert math.isclose(ratio.terms[0].value - ratio.terms[1].value, told.value, rel_tol=1e-9)
+    assert "z drawn 2 times, pathwise" in str(told)
 
 
 def test_printing():

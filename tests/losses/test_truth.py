@@ -281,13 +281,13 @@ def test_estimators_that_cannot_serve():
     q, z = Bernoulli(var=["b"], probs=0.5, dim=20, name="q"), Normal(var=["z"], loc=0.0, scale=1.0, name="q")
     with pytest.raises(FormulaError, match=r"q\(b\) \(Bernoulli\) has no pathwise gradient"):
         Expectation(q, LogProb(q), estimator="pathwise")
-    with pytest.raises(FormulaError, match="there is no estimator 'magic'; choose one of auto, enumerate, pathwise, score"):
+    with pytest.raises(FormulaError, match="there is no estimator 'magic'; choose one of auto, enumerate, pathwise, score, relaxed"):
         Expectation(q, LogProb(q), estimator="magic")
     with pytest.raises(FormulaError, match="E_q\\(b\\) has no variable y to choose an estimator for"):
         Expectation(q, LogProb(q), estimator={"y": "score"})
     with pytest.raises(FormulaError, match="takes infinitely many values"):
         Expectation(z, LogProb(z), estimator="enumerate")
-    with pytest.raises(IntractableError, match="enumerating b takes 1.04858e\\+06 points, more than 256"):
+    with pytest.raises(IntractableError, match="enumerating b takes 1048576 points, more than 256"):
         Expectation(q, LogProb(q), estimator="enumerate").estimate()
 
 

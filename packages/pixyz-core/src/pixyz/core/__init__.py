@@ -2,10 +2,12 @@
 
 from . import _algebra, _installation
 from . import _formula as formula
+from ._baselines import MovingAverage
+from ._choices import AnyEstimator, Choice
 from ._constant_var import ConstantVar
-from ._copies import MAX_ENUMERATE
 from ._dims import BATCH, Dims, Term, align, broadcast, fold, spread, stack_terms, unfold, union
 from ._distribution import Distribution, need_distribution
+from ._drawing import Draw, Plan, Scored, draw, stack_scored
 from ._elementwise import log_mean_exp, logsumexp, maximum, minimum
 from ._errors import (
     BoundVariableError,
@@ -19,7 +21,7 @@ from ._errors import (
     ShapeError,
     SupportError,
 )
-from ._estimators import Draw, draw, reduce
+from ._estimators import reduce
 from ._expectation import Expectation
 from ._explanation import Explanation, Recorder
 from ._from_function import FromFunction
@@ -30,11 +32,23 @@ from ._leaf import Leaf
 from ._leaves import leaves_of, register_leaves
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
+from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
-from ._scope import Binding, Conditional, Factor, GaussianConditional, MaskableConditional, Scope, ScoredConditional, Watcher
+from ._relaxations import Rebar, Relaxed, StraightThrough
+from ._scope import (
+    Binding,
+    Conditional,
+    Factor,
+    GaussianConditional,
+    MaskableConditional,
+    RelaxableConditional,
+    Scope,
+    ScoredConditional,
+    Watcher,
+)
 from ._seeded import seeded
 from ._single import Single
 from ._variables import suggest
@@ -44,15 +58,18 @@ _algebra.bind()
 
 __all__ = [
     "BATCH",
-    "MAX_ENUMERATE",
+    "AnyEstimator",
     "Binding",
     "BoundVariableError",
+    "Choice",
     "Conditional",
     "Constant",
     "ConstantVar",
     "Dims",
     "Distribution",
     "Draw",
+    "Enumerate",
+    "Estimator",
     "Expectation",
     "Explanation",
     "Factor",
@@ -69,19 +86,28 @@ __all__ = [
     "Loss",
     "MaskableConditional",
     "MissingVariableError",
+    "MovingAverage",
     "Node",
     "NonFiniteLossError",
     "Outputs",
     "Parameter",
     "ParameterError",
+    "Pathwise",
     "PixyzError",
+    "Plan",
     "Plate",
     "Posterior",
+    "Rebar",
     "Recorder",
+    "RelaxableConditional",
+    "Relaxed",
     "Scope",
+    "Score",
+    "Scored",
     "ScoredConditional",
     "ShapeError",
     "Single",
+    "StraightThrough",
     "SupportError",
     "Term",
     "Watcher",
@@ -104,6 +130,7 @@ __all__ = [
     "register_leaves",
     "seeded",
     "spread",
+    "stack_scored",
     "stack_terms",
     "suggest",
     "unfold",

@@ -1,15 +1,21 @@
 """The expectation of a loss under a distribution, as a loss."""
 
 import warnings
-from collections.abc import Mapping
 
 from ._aggregates import order_of
+from ._baselines import baseline_networks, holder
+from ._choices import AnyEstimator, parameter_names, resolve
+from ._copies import MAX_ENUMERATE
 from ._dims import BATCH, Term, spread
 from ._distribution import Distribution
-from ._errors import KindError, ShapeError
-from ._estimators import Draw, check_estimator, draw, reduce
+from ._drawing import Draw, draw, plan
+from ._errors import FormulaError, KindError, ShapeError
+from ._estimators import reduce
 from ._formula import Expected, Formula, PowerMean
 from ._loss import Loss
+from ._methods import check_limit
+from ._rebar import reduce_rebar
+from ._relaxations import Rebar, Relaxed
 from ._scope import Scope
 from ._variables import is_whole
 
@@ -24,16 +30,25 @@ class Expectation(Loss):
         q: the distribution that is drawn from.
         f: the loss inside.
         num_samples: K, how many draws are averaged; the networks of q and f run once for all of them.
-        estimator: `"enumerate"` sums over a finite support, `"pathwise"` differentiates through the draw, `"score"` uses ∇q = q∇log q
-            with the other draws' mean as baseline. `"auto"`, for each factor: enumerate if the support has at most 256 points, else
-            pathwise where the family allows it, else score. A dict chooses per variable.
+        estimator: where the gradient of q comes from: a name, or an object with options, or a dict from variables to these.
+            `"auto"`, for each factor: enumerate if the support has at most `max_enumerate` points, else pathwise where the family allows
+            it, else score. [Estimators](../estimators.md) compares them.
+
+            - `"enumerate"`, [`Enumerate`][pixyz.core.Enumerate]: the sum over a finite support.
+            - `"pathwise"`, [`Pathwise`][pixyz.core.Pathwise]: through the draw.
+            - `"score"`, [`Score`][pixyz.core.Score]: ∇q = q∇log q, with a baseline: the other draws' mean, or a module.
+            - `"relaxed"`, [`Relaxed`][pixyz.core.Relaxed]: the concrete, or Gumbel-softmax, draw; biased.
+            - `"straight_through"`, [`StraightThrough`][pixyz.core.StraightThrough]: a draw with another's gradient; biased.
+            - `"rebar"`, [`Rebar`][pixyz.core.Rebar]: the score with a relaxed draw as control variate.
+        max_enumerate: how many points may be summed over, all enumerated variables together.
         aggregate: `"mean"`; or `"log_mean_exp"`, log 1/K Σ exp f, as in importance-weighted bounds; or a number α, the order of a Rényi
             bound, 1/(1-α) log 1/K Σ exp (1-α)f. These are functions of all K draws, and so biased for the same function of the mean.
         share: whether to share draws with other expectations at all.
 
     Raises:
-        FormulaError: for an estimator that q cannot serve.
-        KindError: for an aggregate that is none.
+        FormulaError: for an estimator that q cannot serve, or that the aggregate cannot.
+        KindError: for an aggregate or an estimator that is none.
+        IntractableError: at an evaluation, if what is to be enumerated has too many points.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -48,7 +63,8 @@ class Expectation(Loss):
         f: Loss,
         *,
         num_samples: int = 1,
-        estimator: str | Mapping[str, str] = "auto",
+        estimator: AnyEstimator = "auto",
+        max_enumerate: int = MAX_ENUMERATE,
         aggregate: str | float = "mean",
         share: bool = True,
     ) -> None:
@@ -58,28 +74,37 @@ class Expectation(Loss):
             )
         if not is_whole(num_samples) or num_samples < 1:
             raise KindError(f"E_{q.prob_text}: num_samples must be a whole number of at least 1; got {num_samples!r}.")
-        check_estimator(estimator, q.ancestral, f"E_{q.prob_text}")
+        check_limit(max_enumerate, f"E_{q.prob_text}")
+        asked = resolve(estimator, q.ancestral, f"E_{q.prob_text}")
+        order = order_of(aggregate, f"E_{q.prob_text}")
+        if order != 1 and any(isinstance(e, Rebar) for e in asked):
+            raise FormulaError(
+                f"E_{q.prob_text}: the estimator 'rebar' is for the aggregate 'mean'; use 'score', whose baseline is VIMCO's."
+            )
+        networks = baseline_networks(asked, q.ancestral)
+        temperatures = parameter_names(asked)
         if not {*f.input_var, *f.optional_var}.intersection(q.var):
             warnings.warn(f"E_{q.prob_text}[{f}]: {f} does not use {', '.join(q.var)}, so the expectation is {f} itself.", stacklevel=2)
         super().__init__(
-            [q, f],
-            input_var=[*q.cond_var, *(v for v in f.input_var if v not in q.var)],
+            [q, f, holder(networks)],
+            input_var=[*q.cond_var, *(v for v in f.input_var if v not in q.var), *temperatures],
             bound_var=[*q.var, *f.bound_var],
             optional_var=f.optional_var.difference(q.var),
             per_datum=f.per_datum,
             stochastic=True,
             mixes_batch=f.mixes_batch,
-            biased=f.is_biased,
+            biased=f.is_biased or any(isinstance(e, Relaxed) for e in asked),
         )
         self.num_samples = num_samples
         self.estimator = estimator
-        self.order = order_of(aggregate, f"E_{q.prob_text}")
+        self.max_enumerate = max_enumerate
+        self.order = order
         self.share = share
         self.parts = (q, f)
-        self._factors = q.ancestral
-        # Where its draw stands in the memo: the factors, and later the numbers of their inputs.
-        self._key = tuple(x for factor in self._factors for x in factor)
-        self._chosen = estimator if isinstance(estimator, str) else tuple(sorted(estimator.items()))
+        self.plans = plan(q.ancestral, asked, networks)
+        # Where its draw stands in the memo: what is drawn and how, and later the numbers of their inputs.
+        self._inputs = (*q.cond_var, *temperatures)
+        self._key = ("draw", *[x for factor in q.ancestral for x in factor], asked, max_enumerate, num_samples)
 
     @property
     def formula(self) -> Formula:
@@ -89,36 +114,43 @@ class Expectation(Loss):
         return Expected(q.density, PowerMean(f.formula, self.order), self.num_samples)
 
     def evaluate(self, scope: Scope) -> Term:
-        q, f = self.parts
+        _, f = self.parts
         batch = scope.batch_of(self.input_var, self)
-        d = self._draw(scope, q, batch)
+        d = self._draw(scope, batch)
         if scope.shared.watch is not None:
             scope.shared.watch.drew(d)
-        drawn = {name: b for name, b in d.bindings.items() if name not in q.hidden_var} if q.hidden_var else d.bindings
-        samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
-        body = self.body(scope.inside(drawn, batch, samples, d.number), d)
+        body = self._body(scope, d, batch)
         if f.mixes_batch and (set(d.enumerated).intersection(body.dims) or (f.per_datum and d.scored)):
             raise ShapeError(
-                f"{self}: {f} mixes the data of a batch, so its expectation over {q.prob_text} is not one for each datum. "
+                f"{self}: {f} mixes the data of a batch, so its expectation over {self.parts[0].prob_text} is not one for each datum. "
                 "Take .mean() or .sum() outside of the expectation."
             )
-        term = reduce(body, d, self.order)
+        if d.relaxed:
+            term = reduce_rebar(body, d, lambda version: self._body(scope, version, batch), scope)
+        else:
+            term = reduce(body, d, self.order)
         if self.per_datum and BATCH not in term.dims:  # its batch is known here, and perhaps nowhere further out
             target = (*term.dims, BATCH)
             return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
         return term
 
+    def _body(self, scope: Scope, d: Draw, batch: int) -> Term:
+        hidden = self.parts[0].hidden_var
+        drawn = {name: b for name, b in d.bindings.items() if name not in hidden} if hidden else d.bindings
+        samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
+        return self.body(scope.inside(drawn, batch, samples, d.number), d)
+
     def body(self, scope: Scope, d: Draw) -> Term:
         """The value of f in the scope in which the draw is bound; another estimator of the same expectation may write another one."""
         return scope.evaluate(self.parts[1])
 
-    def _draw(self, scope: Scope, q: Distribution, batch: int) -> Draw:
+    def _draw(self, scope: Scope, batch: int) -> Draw:
         if not self.share:
-            return draw(scope, self._factors, self.num_samples, self.estimator, batch, self)
-        inputs = tuple([scope.bindings[name].number for name in q.cond_var])
-        key = ("draw", self._key, inputs, self.num_samples, self._chosen, batch, scope.samples, scope.group)
+            return draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self)
+        inputs = tuple([scope.bindings[name].number for name in self._inputs])
+        key = (*self._key, inputs, batch, scope.samples, scope.group)
         memo = scope.shared.memo
         found = memo.get(key)
         if found is None:
-            found = memo[key] = draw(scope, self._factors, self.num_samples, self.estimator, batch, self)
+            found = memo[key] = draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self)
         return found

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ._dims import BATCH, Term
-from ._estimators import Draw, reduce
-from ._expectation import Expectation
+from ._drawing import Draw
+from ._estimators import reduce
 from ._loss import Loss
 
 
@@ -132,7 +132,7 @@ def _explained(node: _Node, sign: int, draws: tuple[Draw, ...], norms: Mapping[s
         parts = []  # a product of one factor says itself twice
     signs = who.signs() if isinstance(who, Loss) else {}
     value, error = _value(node.term, draws)
-    if node.draw is not None and isinstance(who, Expectation) and who.order == 1:
+    if node.draw is not None and getattr(who, "order", 1) == 1:
         _, error = _value(node.parts[-1].term, inner)
     terms = tuple(_explained(part, signs.get(part.who, 1) if isinstance(part.who, Loss) else 1, inner, {}) for part in parts)
     outside = {d for d in node.term.dims if d != BATCH}
@@ -167,11 +167,9 @@ def _plain(draw: Draw) -> Draw:
 
 def _how(node: _Node) -> str:
     who, draw = node.who, node.draw
-    if draw is None or not isinstance(who, Expectation):
+    if draw is None:
         return "closed form" if getattr(who, "is_analytic", False) else ""
     names: dict[str, list[str]] = {}
-    for name, method in draw.methods.items():
-        names.setdefault(method, []).append(name)
-    drawn = f"drawn {who.num_samples} time{'s' * (who.num_samples > 1)}"
-    words = {"enumerate": "summed exactly", "compute": "computed", "pathwise": f"{drawn}, pathwise", "score": f"{drawn}, score"}
-    return "; ".join(f"{', '.join(names)} {words[method]}" for method, names in names.items())
+    for name, choice in draw.methods.items():
+        names.setdefault(choice.words(getattr(who, "num_samples", 1)), []).append(name)
+    return "; ".join(f"{', '.join(names)} {words}" for words, names in names.items())

@@ -15,24 +15,25 @@ CONSTANT = "constant"
 
 def leaves_of(part: nn.Module) -> Iterable[nn.Module]:
     """A part with a `leaf_text` is a leaf; any other has registered its own."""
-    return [part] if getattr(part, "leaf_text", None) else part._modules.values()  # type: ignore[return-value]
+    return [leaf for _, leaf in _named_leaves(part)]
 
 
 def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     """Registers the leaves of all parts on `owner`.
 
-    A leaf stands under its `leaf_text`. Constants share the text `constant` and are numbered in the order of the formula.
+    A leaf stands under its `leaf_text`. Constants share the text `constant` and are numbered in the order of the formula; so are
+    the baselines of one factor, which stand under the texts that their expectation gave them, from the second on.
 
     Raises:
         FormulaError: for two different modules with one text.
     """
     found: dict[str, nn.Module] = {}
-    constants: dict[int, nn.Module] = {}
+    numbered: dict[str, dict[int, nn.Module]] = {}
     for part in parts:
-        for leaf in leaves_of(part):
-            text: str = leaf.leaf_text  # type: ignore[union-attr, assignment]
-            if text == CONSTANT:
-                constants[id(leaf)] = leaf
+        for key, leaf in _named_leaves(part):
+            text: str | None = getattr(leaf, "leaf_text", None)
+            if text is None or text == CONSTANT:
+                numbered.setdefault(text or _unnumbered(key), {})[id(leaf)] = leaf
             elif found.setdefault(text, leaf) is not leaf:
                 raise FormulaError(
                     f"Two different distributions are both written {text}: a {type(found[text]).__name__} and a {type(leaf).__name__}. "
@@ -42,5 +43,16 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     modules = owner._modules
     for text in sorted(found):
         modules[text] = found[text]
-    for i, leaf in enumerate(constants.values()):
-        modules[f"{CONSTANT}_{i}"] = leaf
+    for text, leaves in numbered.items():
+        for i, leaf in enumerate(leaves.values()):
+            modules[text if i == 0 and text != CONSTANT else f"{text}_{i}"] = leaf
+
+
+def _unnumbered(key: str) -> str:
+    """`baseline[q(b|x)]` of `baseline[q(b|x)]_1`."""
+    return key[: key.rindex("]") + 1]
+
+
+def _named_leaves(part: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    text = getattr(part, "leaf_text", None)
+    return [(text, part)] if text else part._modules.items()  # type: ignore[return-value]

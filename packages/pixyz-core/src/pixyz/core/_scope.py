@@ -94,6 +94,15 @@ class MaskableConditional(ScoredConditional, Protocol):
         ...
 
 
+class RelaxableConditional(ScoredConditional, Protocol):
+    """What the `conditional` of a leaf that `has_relaxed` returns. Its `log_prob` takes what lies between its values as well."""
+
+    def relax(self, dims: Dims, sizes: list[int], temperature: Tensor | float) -> tuple[Term, Term, Term]:
+        """A hard draw, the relaxed draw of the same noise, and one with the value of that and the gradient of the relaxed draw given
+        the hard one; each `(*dims, *features)`."""
+        ...
+
+
 class GaussianConditional(ScoredConditional, Protocol):
     """What the `conditional` of a leaf that `is_gaussian` returns.
 
@@ -142,6 +151,8 @@ class Evaluation:
         self.sizes: dict[int, int] = {}
         self.numbers: int = 0
         self.watch = watch
+        # The numbers of bindings that stand for discrete values and lie between them.
+        self.relaxed: set[int] = set()
         # Under tracing, data-dependent checks would break the graph.
         self.validate: bool = not torch.compiler.is_compiling()
 
@@ -204,6 +215,13 @@ class Scope:
         binding = self.bindings[name] = Binding(tensor, dims, self.shared.number())
         return binding
 
+    def rebind(self, name: str, tensor: Tensor, binding: Binding) -> Binding:
+        """Binds a name here to what stands for the same value as another binding, with another gradient."""
+        new = self.bind(name, tensor, binding.dims)
+        if binding.number in self.shared.relaxed:
+            self.shared.relaxed.add(new.number)
+        return new
+
     def evaluate(self, loss: Evaluable) -> Term:
         """The value of a loss in this scope."""
         watch = self.shared.watch
@@ -234,7 +252,7 @@ class Scope:
             return self._masked(factor, values, mask, (*key, "mask", bindings[mask].number))
         found = memo.get(key)
         if found is None:
-            found = memo[key] = self.conditional(factor).log_prob(values, factor, self.shared.validate)
+            found = memo[key] = self.conditional(factor).log_prob(values, factor, self._validates(factor, values))
         return found
 
     def join(self, factor: Factor, steps: Sequence[Mapping[str, Binding]], dim: int) -> None:
@@ -251,12 +269,17 @@ class Scope:
             scores = [c.log_prob(tuple([b[n] for n in factor.var]), factor, False) for c, b in zip(found, steps)]
             memo[(factor.dist, "log_prob", *inputs, *[self.bindings[n].number for n in factor.var])] = stack_terms(scores, dim)
 
+    def _validates(self, factor: Factor, values: tuple[Binding, ...]) -> bool:
+        """Whether the values must lie in the support: not those that were relaxed on purpose, where the density has an extension."""
+        relaxed = self.shared.relaxed
+        return self.shared.validate and not (relaxed and factor.dist.has_relaxed and any([b.number in relaxed for b in values]))
+
     def _masked(self, factor: Factor, values: tuple[Binding, ...], mask: str, key: Hashable) -> Term:
         memo = self.shared.memo
         found = memo.get(key)
         if found is None:
             conditional = cast(MaskableConditional, self.conditional(factor))
-            found = memo[key] = conditional.masked_log_prob(values[0], self.bindings[mask], mask, factor, self.shared.validate)
+            found = memo[key] = conditional.masked_log_prob(values[0], self.bindings[mask], mask, factor, self._validates(factor, values))
         return found
 
     def draw_dims(self, factor: Factor, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:

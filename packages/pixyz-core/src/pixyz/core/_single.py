@@ -23,6 +23,9 @@ class Single(Distribution):
         has_enumerate: whether it takes finitely many values.
         has_scores: whether it is independent over the features, and its conditional writes `masked_log_prob`.
         has_entropy: whether its conditional knows its entropy in closed form, one that can be traced.
+        has_relaxed: whether its conditional writes `relax`, and its log-density takes what lies between its values.
+        has_straight_through: whether its conditional knows its mean, and what takes its values has a gradient in them.
+        relaxes_as: the family that can be relaxed in its place.
         is_deterministic: whether it computes its variables.
         is_gaussian: whether it is normal, and its conditional writes `whitened`.
         linear_var: the conditioning variables in which it is declared linear: its mean is, and nothing else depends on them.
@@ -33,6 +36,9 @@ class Single(Distribution):
     has_enumerate: bool = False
     has_scores: bool = False
     has_entropy: bool = False
+    has_relaxed: bool = False
+    has_straight_through: bool = False
+    relaxes_as: ClassVar[str] = ""
     is_deterministic: bool = False
     is_gaussian: bool = False
     hidden_var = frozenset()

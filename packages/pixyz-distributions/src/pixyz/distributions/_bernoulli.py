@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._family import Family, Params
+from ._family import Family, Params, uniform_draw
 from ._logs import finite_log_both, log_both, renyi_of_logs
 from ._supports import binary, real, unit_interval
 
@@ -42,6 +42,17 @@ class Bernoulli(Family):
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
         probs = _probs(params)
         return torch.empty(shape, dtype=probs.dtype, device=probs.device).bernoulli_(probs)
+
+    @staticmethod
+    def relax(params: Params, shape: tuple[int, ...], temperature: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        log_p, log_not_p = finite_log_both(params)
+        z = log_p - log_not_p + uniform_draw(params, shape).logit()
+        hard = (z > 0).to(z.dtype)
+        # Given that z > 0, it is softplus(noise - log(1-π)), and given that it is not, -softplus(noise - log π). With the noise at which
+        # that is z, its derivative is this much of the change of the logarithms.
+        lent = torch.where(z > 0, log_not_p.detach() - log_not_p, log_p - log_p.detach())
+        given = z.detach() - torch.expm1(-z.detach().abs()) * lent
+        return hard, (z / temperature).sigmoid(), (given / temperature).sigmoid()
 
     @staticmethod
     def count_support(features: tuple[int, ...]) -> int:

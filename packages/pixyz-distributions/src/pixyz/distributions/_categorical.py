@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._family import Family, Params
+from ._family import Family, Params, uniform_draw
 from ._logs import log_weights, renyi_of_logs
 from ._supports import one_hot, real_vectors, simplex
 
@@ -42,6 +42,17 @@ class Categorical(Family):
         k = shape[-1]
         index = torch.multinomial(probs.expand(shape).reshape(-1, k), 1, replacement=True)
         return F.one_hot(index, k).to(probs.dtype).reshape(shape)
+
+    @staticmethod
+    def relax(params: Params, shape: tuple[int, ...], temperature: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        log_p = log_weights(params).clamp_min(-1 / torch.finfo(next(iter(params.values())).dtype).eps)
+        z = log_p - (-uniform_draw(params, shape).log()).log()
+        highest, index = z.detach().max(-1, keepdim=True)
+        hard = F.one_hot(index.squeeze(-1), shape[-1]).to(z.dtype)
+        # Given which is the highest, it does not depend on π, and the others are Gumbel draws cut off there. With the noise at which
+        # those are z, their derivative is this much of the change of log π.
+        given = z.detach() - torch.expm1(z.detach() - highest) * (log_p - log_p.detach())
+        return hard, (z / temperature).softmax(-1), (given / temperature).softmax(-1)
 
     @staticmethod
     def count_support(features: tuple[int, ...]) -> int:

@@ -24,6 +24,7 @@ class CategoricalIndex(Family):
     parametrisations = (("probs",), ("logits",))
     supports = {"probs": simplex, "logits": real_vectors}
     value_support = counts
+    relaxes_as = "Categorical"
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import Binding, Dims, Distribution, Factor, FormulaError, Leaf, Scope, ShapeError, Term, union
+from pixyz.core import Binding, Dims, Distribution, Factor, FormulaError, Leaf, Scope, ShapeError, Term, align, union
 
 from ._family import Family
 from ._given import Given, outside
@@ -76,7 +76,7 @@ class Components(Leaf):
             terms = _stacked(givens, features, dim)
             if terms is not None:
                 givens = [Given(self.parts[0].dist, factor, terms, False, features)]
-        return ChosenGiven(givens, dim, Term(chooses.tensor.argmax(-1), chooses.dims))
+        return ChosenGiven(givens, dim, chooses, factor)
 
 
 class ChosenGiven:
@@ -85,13 +85,16 @@ class ChosenGiven:
     Args:
         givens: the components, or one in which all are stacked along `dim`.
         dim: the dim of the components.
-        chosen: the number of the chosen one, `(*dims)`.
+        index: which one is chosen, one-hot, `(*dims, K)`.
+        factor: its place in a formula, for the messages.
     """
 
-    def __init__(self, givens: list[Any], dim: int, chosen: Term) -> None:
+    def __init__(self, givens: list[Any], dim: int, index: Binding, factor: Factor) -> None:
         self.givens = givens
         self.dim = dim
-        self.chosen = chosen
+        self.index = index
+        self.factor = factor
+        chosen = self.chosen = Term(index.tensor.argmax(-1), index.dims)
         self.is_stacked = dim in givens[0].dims
         self.dims: Dims = tuple(d for d in union(chosen.dims, *[g.dims for g in givens]) if d != dim)
         batches = (batch_of(chosen.dims, chosen.tensor.shape), *[g.batch for g in givens])
@@ -99,10 +102,20 @@ class ChosenGiven:
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(values) of the chosen component, in nats; each component is scored once, however many are chosen."""
-        return self._pick([g.log_prob(values, factor, validate) for g in self.givens])
+        terms = [g.log_prob(values, factor, validate) for g in self.givens]
+        return self._weigh(terms) if self.index.tensor.requires_grad else self._pick(terms)
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
-        """One draw from the chosen component."""
+        """One draw from the chosen component.
+
+        Raises:
+            FormulaError: for an index whose gradient would be lost.
+        """
+        if pathwise and self.index.tensor.requires_grad:
+            k, x = self.factor.cond_var[0], ", ".join(self.factor.var)
+            raise FormulaError(
+                f"{self.factor}: a draw of {x} has no gradient for {k}, which chooses the component; estimate {k} by 'score'."
+            )
         if not self.is_stacked:
             drawn = [g.draw(dims, sizes, pathwise=pathwise) for g in self.givens]
             return [self._pick(list(each)) for each in zip(*drawn)]
@@ -135,6 +148,18 @@ class ChosenGiven:
     def enumerate_support(self) -> list[Tensor]:
         """All values, `(support_size, *features)`."""
         return self.givens[0].enumerate_support()
+
+    def _weigh(self, terms: list[Term]) -> Term:
+        """Σ_j k_j log p_j, which has a gradient for k."""
+        scores, dims = terms[0] if self.is_stacked else _stack(terms, self.dim)
+        every = union(dims, self.index.dims)
+        weights = Term(self.index.tensor.movedim(-1, 0), (self.dim, *self.index.dims))
+        axes = sorted(range(len(weights.dims)), key=lambda i: -weights.dims[i])
+        k = align(weights.tensor.permute(axes), tuple(weights.dims[i] for i in axes), every)
+        t = align(scores, dims, every)
+        axis = every.index(self.dim)
+        # An impossible component that is not chosen adds nothing.
+        return Term((k * torch.where((k == 0) & t.isneginf(), 0.0, t)).sum(axis), every[:axis] + every[axis + 1 :])
 
     def _pick(self, terms: list[Term]) -> Term:
         return _along(terms[0] if self.is_stacked else _stack(terms, self.dim), self.dim, self.chosen)

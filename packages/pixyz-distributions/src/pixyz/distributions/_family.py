@@ -118,6 +118,12 @@ class Family(Leaf):
         raise NotImplementedError("A family that can be sampled must write draw, or rsample and has_rsample.")
 
     @staticmethod
+    def relax(params: Params, shape: Shape, temperature: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        """A hard draw of this shape, the relaxed draw of the same noise, and one with the value of the relaxed draw and the gradient of
+        the relaxed draw given the hard one; only where `log_density` takes what lies between the values."""
+        raise NotImplementedError
+
+    @staticmethod
     def count_support(features: Shape) -> int:
         """How many values there are with these features; only for finitely many."""
         raise NotImplementedError("A family that writes enumerate_support must write count_support.")
@@ -249,6 +255,8 @@ class Family(Leaf):
                 cls.sf = staticmethod(lambda params, x: 1 - cls.cdf(params, x))
                 cls.isf = staticmethod(lambda params, u: cls.icdf(params, 1 - u))
             cls.has_rsample, cls.has_enumerate = cls.knows("rsample"), cls.knows("enumerate_support")
+            cls.has_relaxed = cls.knows("relax")
+            cls.has_straight_through = cls.knows("mean_of") and not cls.relaxes_as
             cls.is_gaussian, cls.has_entropy = cls.knows("whitener"), cls.knows("entropy_of") and not cls.counts_to_parameters
 
     def _features_shape(self, dim: int | None, features_shape: Iterable[int] | None) -> Shape | None:

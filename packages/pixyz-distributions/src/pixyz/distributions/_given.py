@@ -128,6 +128,11 @@ class Given(Eventwise):
         draw = family.rsample if family.has_rsample else family.draw
         return [Term(draw(params, (*sizes, *self.features)), dims)]
 
+    def relax(self, dims: Dims, sizes: list[int], temperature: Tensor | float) -> tuple[Term, Term, Term]:
+        """What `Family.relax` draws, each `(*dims, *features)`; only for families that write it."""
+        hard, relaxed, conditional = self.family.relax(self.aligned(dims), (*sizes, *self.features), temperature)
+        return Term(hard, dims), Term(relaxed, dims), Term(conditional, dims)
+
     def support_size(self) -> int:
         """The number of values; only for families that have finitely many."""
         return self.family.count_support(self.features)

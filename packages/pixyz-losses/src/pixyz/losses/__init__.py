@@ -1,6 +1,23 @@
 """Objectives: likelihoods, bounds and divergences, to be combined by arithmetic."""
 
-from pixyz.core import Expectation, LogProb, Loss, Parameter, log_mean_exp, logsumexp, maximum, minimum
+from pixyz.core import (
+    Enumerate,
+    Estimator,
+    Expectation,
+    LogProb,
+    Loss,
+    MovingAverage,
+    Parameter,
+    Pathwise,
+    Rebar,
+    Relaxed,
+    Score,
+    StraightThrough,
+    log_mean_exp,
+    logsumexp,
+    maximum,
+    minimum,
+)
 
 from ._bounds import ELBO, IWAE, RenyiBound
 from ._divergences import KullbackLeibler
@@ -27,6 +44,8 @@ __all__ = [
     "DReG",
     "EnergyDistance",
     "Entropy",
+    "Enumerate",
+    "Estimator",
     "Expectation",
     "InfoNCE",
     "IterativeLoss",
@@ -35,15 +54,21 @@ __all__ = [
     "LogProb",
     "LogRatio",
     "Loss",
+    "MovingAverage",
     "Parameter",
+    "Pathwise",
     "Prob",
+    "Rebar",
+    "Relaxed",
     "Renyi",
     "RenyiBound",
     "ReweightedWakeSleep",
+    "Score",
     "Sinkhorn",
     "SquaredHellinger",
     "StickingTheLanding",
     "StoppedLogProb",
+    "StraightThrough",
     "TotalCorrelation",
     "TotalVariation",
     "Wasserstein",

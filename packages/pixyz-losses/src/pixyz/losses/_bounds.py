@@ -1,10 +1,19 @@
 """Bounds on the log-likelihood."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
-from pixyz.core import Distribution, Expectation, FormulaError, IntractableError, Joint, LogProb, Loss, SupportError, need_distribution
+from pixyz.core import (
+    AnyEstimator,
+    Distribution,
+    Expectation,
+    FormulaError,
+    IntractableError,
+    Joint,
+    LogProb,
+    Loss,
+    SupportError,
+    need_distribution,
+)
 
 from ._divergences import KullbackLeibler
 from ._log_ratio import LogRatio
@@ -17,7 +26,7 @@ def ELBO(
     q: Distribution,
     *,
     num_samples: int = 1,
-    estimator: str | Mapping[str, str] = "auto",
+    estimator: AnyEstimator = "auto",
     kl: str = "sample",
     beta: Loss | Tensor | float = 1.0,
     free_bits: float = 0.0,
@@ -79,7 +88,7 @@ def ELBO(
     return reconstruction - (counted if unweighted else beta * counted)
 
 
-def IWAE(p: Distribution, q: Distribution, *, num_samples: int, estimator: str | Mapping[str, str] = "auto") -> Loss:
+def IWAE(p: Distribution, q: Distribution, *, num_samples: int, estimator: AnyEstimator = "auto") -> Loss:
     r"""The importance-weighted bound, in nats, `(batch,)`: tighter than the ELBO the more draws there are, and the ELBO for K = 1.
 
     $$\mathbb{E}_{z_1,\ldots,z_K \sim q(z|x)}\left[\log\frac{1}{K}\sum_{k=1}^K\frac{p(x,z_k)}{q(z_k|x)}\right] \le \log p(x)$$
@@ -106,7 +115,7 @@ def IWAE(p: Distribution, q: Distribution, *, num_samples: int, estimator: str |
     return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator, aggregate="log_mean_exp")
 
 
-def RenyiBound(p: Distribution, q: Distribution, alpha: float, *, num_samples: int, estimator: str | Mapping[str, str] = "auto") -> Loss:
+def RenyiBound(p: Distribution, q: Distribution, alpha: float, *, num_samples: int, estimator: AnyEstimator = "auto") -> Loss:
     r"""The variational Rényi bound, in nats, `(batch,)`: the ELBO for α → 1, the importance-weighted bound for α = 0.
 
     $$\mathbb{E}_{z_1,\ldots,z_K \sim q(z|x)}\left[\frac{1}{1-\alpha}

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pixyz.core import Distribution, Expectation, Factor, Joint, Loss, Scope, Term
+from pixyz.core import AnyEstimator, Distribution, Expectation, Factor, Joint, Loss, Scope, Term
 from pixyz.core import formula as f
 
 from ._log_ratio import LogRatio
-from ._two_sided import Estimator
 
 
 class Chain(NamedTuple):
@@ -40,7 +39,7 @@ class OfConditionals(Loss):
         return self._rule(scope.conditional(q), scope.conditional(p), self)
 
 
-def by_chain_rule(q: Distribution, p: Distribution, *, num_samples: int, estimator: Estimator) -> Chain | None:
+def by_chain_rule(q: Distribution, p: Distribution, *, num_samples: int, estimator: AnyEstimator) -> Chain | None:
     """KL[q||p] with closed forms for pairs of factors; None where there is no such pair, or something random is marginalised out.
 
     A pair q_i(v|a), p_i(v|b) has the term E_q[KL[q_i||p_i]] where b does not depend on v under q. The rest is E_q[log q/p]. All of the

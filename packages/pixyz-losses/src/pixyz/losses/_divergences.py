@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from pixyz.core import Distribution, Expectation, Loss, Scope, Term
+from pixyz.core import AnyEstimator, Distribution, Expectation, Loss, Scope, Term
 from pixyz.core import formula as f
 
 from ._chain_rule import by_chain_rule
 from ._log_ratio import LogRatio
-from ._two_sided import Estimator, need_same_variables
+from ._two_sided import need_same_variables
 
 
 class KullbackLeibler(Loss):
@@ -52,7 +52,7 @@ class KullbackLeibler(Loss):
     """
 
     def __init__(
-        self, q: Distribution, p: Distribution, *, num_samples: int = 1, estimator: Estimator = "auto", analytic: bool = True
+        self, q: Distribution, p: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto", analytic: bool = True
     ) -> None:
         need_same_variables(q, p, "KL")
         chain = by_chain_rule(q, p, num_samples=num_samples, estimator=estimator) if analytic else None

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixyz.core import Distribution, Scope, Term
+from pixyz.core import AnyEstimator, Distribution, Scope, Term
 
 from ._log_ratio import LogRatio, OfLogRatio
-from ._two_sided import Estimator, TwoSided, closed_form, need_same_variables
+from ._two_sided import TwoSided, closed_form, need_same_variables
 
 
 class FDivergence(TwoSided):
@@ -33,7 +33,7 @@ class FDivergence(TwoSided):
     """Of the Rényi divergence of which this is a function, so that their closed forms are one."""
 
     def __init__(
-        self, p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: Estimator = "auto", analytic: bool = True
+        self, p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto", analytic: bool = True
     ) -> None:
         need_same_variables(p, q, self.symbol)
         rule = closed_form("renyi", p, q) if analytic and self.order is not None else None
@@ -88,7 +88,7 @@ class JensenShannon(FDivergence):
 
     symbol = "JS"
 
-    def __init__(self, p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: Estimator = "auto") -> None:
+    def __init__(self, p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto") -> None:
         super().__init__(p, q, num_samples=num_samples, estimator=estimator)
 
     @staticmethod
@@ -121,7 +121,7 @@ class TotalVariation(FDivergence):
 
     symbol = "TV"
 
-    def __init__(self, p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: Estimator = "auto") -> None:
+    def __init__(self, p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto") -> None:
         super().__init__(p, q, num_samples=num_samples, estimator=estimator)
 
     @staticmethod

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from pixyz.core import MAX_ENUMERATE, Binding, Draw, IntractableError, Term, align, draw, spread, union
+from pixyz.core import Binding, Draw, IntractableError, Term, align, draw, spread, union
 
 from ._trajectory import Carried, Run, Span
 
@@ -32,12 +32,12 @@ def summed(run: Run, carried: Carried) -> list[Span] | None:
     handed_on = sorted(carried.updates, key=lambda v: first.draw.bindings[v].dims)
     sizes = [first.draw.bindings[v].tensor.shape[0] for v in handed_on]
     pairs = torch.Size(sizes).numel() * torch.Size([scope.shared.sizes[dim] for dim in _own(first.draw)]).numel()
-    if pairs > MAX_ENUMERATE:
-        if "enumerate" not in carried.estimator.values():
+    if pairs > carried.limit:
+        if not carried.asks_for_sums:
             return None
         raise IntractableError(
-            f"{run.who}: summing out {', '.join(handed_on)} takes {pairs} pairs of values at each step, more than {MAX_ENUMERATE}. "
-            "Use estimator='score'."
+            f"{run.who}: summing out {', '.join(handed_on)} takes {pairs} pairs of values at each step, more than {carried.limit}. "
+            f"Use estimator='score', or raise the limit: max_enumerate={pairs}."
         )
     if run.count == 1:
         return [first]
@@ -46,7 +46,7 @@ def summed(run: Run, carried: Carried) -> list[Span] | None:
     rest = _every_value(run, carried, (1, run.count), values)
     if rest is None:
         return None
-    begin, later = (_log_joint(span.draw.weights[: len(carried.factors)]) for span in (first, rest))
+    begin, later = (_log_joint(span.draw.weights[: len(carried.plans)]) for span in (first, rest))
     names = [{span.draw.bindings[v].dims[0]: before[v] for v in handed_on} for span in (first, rest)]
     alphas = _marginals(_marginal(begin, _own(first.draw, time=True), names[0]), later, rest.draw, names[1], run.count - 1)
     enumerated = (*rest.draw.enumerated, *before.values())
@@ -58,7 +58,7 @@ def _every_value(run: Run, carried: Carried, part: tuple[int, int], before: Mapp
     inner, time, mask = run.open(*part, run.steps, run.scope.samples)
     for name, b in before.items():
         inner.bind(name, b.tensor, b.dims)
-    d = draw(inner, carried.factors, carried.num_samples, carried.estimator, run.batch, run.who)
+    d = draw(inner, carried.plans, carried.num_samples, carried.limit, run.batch, run.who)
     if d.scored:
         return None
     drawn = inner.inside(d.bindings, run.batch, inner.samples, d.number)

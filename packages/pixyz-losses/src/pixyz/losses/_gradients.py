@@ -38,7 +38,7 @@ class StoppedLogProb(Loss):
         still = scope.inside({}, scope.batch, scope.samples, scope.group)
         for v, b in bound.items():
             if b.tensor.requires_grad:
-                still.bind(v, b.tensor.detach(), b.dims)
+                still.rebind(v, b.tensor.detach(), b)
         parameters = still.evaluate(inner).tensor
         return Term(tensor - parameters + parameters.detach(), dims)
 

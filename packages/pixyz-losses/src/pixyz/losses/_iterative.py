@@ -54,6 +54,10 @@ class IterativeLoss(Loss):
         mask: the variable, `(batch, time)`, that is 1 for a step and 0 for what only fills up sequences of different lengths. Steps of
             mask 0 add nothing, whatever the series have there, nan too.
 
+    Attributes:
+        num_samples: how many sequences are drawn.
+        order: that of the aggregate over them, 1 for the mean.
+
     Raises:
         FormulaError: if an update produces nothing, or nobody uses it; if what draws it is no term of the step, or another distribution
             draws it in another term; for an enumeration of all paths.
@@ -111,6 +115,8 @@ class IterativeLoss(Loss):
         )
         self._parts = (step_loss, body)
         self._carried = carried
+        self.num_samples = 1 if carried is None else carried.num_samples
+        self.order = 1.0 if carried is None else carried.order
         self._series = series
         self._shifts = {k: prev for k, prev in updates.items() if k in series}
         self._max_iter = max_iter
@@ -176,7 +182,7 @@ class IterativeLoss(Loss):
         if d.steps not in dims:  # the same at every step
             target = tuple(sorted((*dims, d.steps), reverse=True))
             tensor, dims = spread(tensor, dims, target, [dict(zip(dims, tensor.shape)).get(x, shared.sizes.get(x)) for x in target]), target
-        return reduce(Term(tensor, dims), d, 1.0 if self._carried is None else self._carried.order)
+        return reduce(Term(tensor, dims), d, self.order)
 
 
 def _take_apart(step: Loss, updates: Mapping[str, str]) -> tuple[Carried | None, Loss]:
@@ -224,8 +230,9 @@ def _bare(e: Expectation, carried: Carried) -> Loss:
     if names.isdisjoint((*loss.input_var, *loss.optional_var)):
         return loss
     count = 1 if carried.is_random else e.num_samples
-    chosen = e.estimator if isinstance(e.estimator, str) else {v: x for v, x in e.estimator.items() if v in names}
-    return Expectation(Joint(carried.local, q.hidden_var & names), loss, num_samples=count, estimator=chosen, share=e.share)
+    chosen = {v: x for v, x in e.estimator.items() if v in names} if isinstance(e.estimator, Mapping) else e.estimator
+    drawn = Joint(carried.local, q.hidden_var & names)
+    return Expectation(drawn, loss, num_samples=count, estimator=chosen, max_enumerate=e.max_enumerate, share=e.share)
 
 
 def _check(

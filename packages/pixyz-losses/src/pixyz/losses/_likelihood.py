@@ -1,8 +1,6 @@
 """The likelihood, its negative logarithm, and what these are on average."""
 
-from collections.abc import Mapping
-
-from pixyz.core import Distribution, Expectation, FormulaError, LogProb, Loss, Scope, Term, need_distribution
+from pixyz.core import AnyEstimator, Distribution, Expectation, FormulaError, LogProb, Loss, Scope, Term, need_distribution
 from pixyz.core import formula as f
 
 
@@ -69,9 +67,7 @@ class Entropy(Loss):
         -E_p(x,z)[log p(x,z)]
     """
 
-    def __init__(
-        self, p: Distribution, *, num_samples: int = 1, estimator: str | Mapping[str, str] = "auto", analytic: bool = True
-    ) -> None:
+    def __init__(self, p: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto", analytic: bool = True) -> None:
         need_distribution(p, "Entropy")
         _need_density(p, f"H[{p.prob_text}]")
         single = [factor for factor in p.ancestral if not p.hidden_var.issuperset(factor.var)]
@@ -95,7 +91,7 @@ class Entropy(Loss):
         return self._p[0].summarised("entropy", scope).statistic("entropy") if inner is None else scope.evaluate(inner)
 
 
-def CrossEntropy(q: Distribution, p: Distribution, *, num_samples: int = 1, estimator: str | Mapping[str, str] = "auto") -> Loss:
+def CrossEntropy(q: Distribution, p: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto") -> Loss:
     r"""The cross-entropy, in nats, `(batch,)`; exact where all variables of q are finite and enumerated, Monte Carlo otherwise:
 
     $$-\mathbb{E}_{q}\left[\log p\right]$$

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixyz.core import BATCH, Distribution, FormulaError, KindError, Scope, Term, broadcast, union
+from pixyz.core import BATCH, AnyEstimator, Distribution, FormulaError, KindError, Scope, Term, broadcast, union
 from pixyz.core import formula as f
 
 from ._log_ratio import LogRatio, OfLogRatio
-from ._two_sided import Estimator, TwoSided, closed_form, need_same_variables
+from ._two_sided import TwoSided, closed_form, need_same_variables
 
 # Names that no user's variable can have.
 _OUTSIDE, _PEAK = " outside", " peak"
@@ -60,7 +60,7 @@ class Renyi(TwoSided):
         alpha: float,
         *,
         num_samples: int = 1,
-        estimator: Estimator = "auto",
+        estimator: AnyEstimator = "auto",
         analytic: bool = True,
     ) -> None:
         need_same_variables(p, q, self.symbol)

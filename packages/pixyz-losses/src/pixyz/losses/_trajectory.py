@@ -4,7 +4,23 @@ import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pixyz.core import Binding, Draw, Expectation, Factor, FormulaError, Loss, Scope, Term, draw, leaves_of, stack_terms
+from pixyz.core import (
+    Binding,
+    Draw,
+    Enumerate,
+    Expectation,
+    Factor,
+    FormulaError,
+    Loss,
+    Plan,
+    Rebar,
+    Scope,
+    Score,
+    Term,
+    draw,
+    leaves_of,
+    stack_scored,
+)
 
 from ._steps import Steps, shift, stack
 
@@ -13,20 +29,20 @@ class Carried(NamedTuple):
     """What the steps hand on.
 
     Attributes:
-        factors: the conditionals of q that the next step depends on, parents first.
-        local: the others.
+        plans: the conditionals of q that the next step depends on, and how they are estimated, parents first.
+        local: the other conditionals.
         updates: for what is drawn and handed on, its name in the next step.
         num_samples: how many sequences are drawn.
-        estimator: how each variable of the factors is estimated.
+        limit: how many values may be summed out.
         order: that of the aggregate over the sequences.
-        asked: those of the factors that the body scores or compares.
+        asked: those of the conditionals that the body scores or compares.
     """
 
-    factors: tuple[Factor, ...]
+    plans: tuple[Plan, ...]
     local: tuple[Factor, ...]
     updates: dict[str, str]
     num_samples: int
-    estimator: dict[str, str]
+    limit: int
     order: float
     asked: tuple[Factor, ...] = ()
 
@@ -38,52 +54,60 @@ class Carried(NamedTuple):
         for x in reversed(every):
             if not needed.isdisjoint(x.var):
                 needed.update(x.cond_var)
-        factors = tuple(x for x in every if not needed.isdisjoint(x.var))
-        chosen = e.estimator
-        estimator = {v: chosen if isinstance(chosen, str) else chosen.get(v, "auto") for x in factors for v in x.var}
-        local = tuple(x for x in every if x not in factors)
-        return cls(factors, local, dict(updates), e.num_samples, estimator, e.order)
+        plans = tuple(x for x in e.plans if not needed.isdisjoint(x.factor.var))
+        local = tuple(x for x in every if needed.isdisjoint(x.var))
+        return cls(plans, local, dict(updates), e.num_samples, e.max_enumerate, e.order)
 
     @property
     def is_random(self) -> bool:
         """Whether the next step depends on anything drawn."""
-        return any(not x.dist.is_deterministic for x in self.factors)
+        return any(not x.factor.dist.is_deterministic for x in self.plans)
 
     @property
     def is_chain(self) -> bool:
         """Whether all that the next step depends on is finite, so that its values can be summed out before the step after."""
-        drawn = {v for x in self.factors if x.dist.has_enumerate for v in x.var}
-        asks = all(choice in ("auto", "enumerate") for choice in self.estimator.values())
-        return asks and drawn.issuperset(self.updates) and drawn == self.estimator.keys()
+        drawn = {v for x in self.plans for v in x.factor.var}
+        return drawn.issuperset(self.updates) and all(_is_summed(x) for x in self.plans)
+
+    @property
+    def asks_for_sums(self) -> bool:
+        """Whether the user asked for an enumeration."""
+        return any(isinstance(x.asked, Enumerate) for x in self.plans)
 
     def asked_by(self, body: Loss) -> "Carried":
         """The same, where the body is known; what it asks of a conditional must not run its network again."""
         leaves = set(body.children())
-        return self._replace(asked=tuple(x for x in self.factors if x.cond_var and not leaves.isdisjoint(leaves_of(x.dist))))
+        factors = [x.factor for x in self.plans]
+        return self._replace(asked=tuple(x for x in factors if x.cond_var and not leaves.isdisjoint(leaves_of(x.dist))))
 
     def check(self, who: str) -> None:
-        """An error if all paths of a finite variable would have to be summed; a warning where scores have no baseline."""
-        if self.is_chain:
-            return
-        for x in self.factors:
-            finite = [v for v in x.var if x.dist.has_enumerate and self.estimator[v] in ("auto", "enumerate")]
-            if finite and self.estimator[finite[0]] == "enumerate":
+        """An error for an estimator that sequences cannot have; a warning where scores have no baseline."""
+        for x in self.plans:
+            if isinstance(x.asked, Rebar):
+                raise FormulaError(f"{who}: {x.factor} is drawn step by step, which 'rebar' cannot do; use 'score' or 'relaxed'.")
+            if self.is_chain or not _is_summed(x):
+                continue
+            if x.asked is not None:
                 raise FormulaError(
-                    f"{who}: summing over {x} at every step takes all paths, K^T of them, because the next step depends on more than "
-                    "finite variables. Use 'score'."
+                    f"{who}: summing over {x.factor} at every step takes all paths, K^T of them, because the next step depends on more "
+                    "than finite variables. Use 'score'."
                 )
-            if finite and self.num_samples == 1:
+            if self.num_samples == 1:
                 warnings.warn(
-                    f"{who}: the gradient through {x} is estimated by the score function from one draw, without a baseline. "
+                    f"{who}: the gradient through {x.factor} is estimated by the score function from one draw, without a baseline. "
                     "Use num_samples=2 or more.",
                     stacklevel=4,
                 )
 
     @property
-    def sampling(self) -> dict[str, str]:
-        """The estimators where finite variables are not summed out."""
-        finite = {v for x in self.factors if x.dist.has_enumerate for v in x.var}
-        return {v: "score" if v in finite and choice in ("auto", "enumerate") else choice for v, choice in self.estimator.items()}
+    def sampling(self) -> tuple[Plan, ...]:
+        """The plans where finite variables are not summed out."""
+        return tuple(x._replace(asked=Score()) if _is_summed(x) else x for x in self.plans)
+
+
+def _is_summed(x: Plan) -> bool:
+    """Whether a factor is summed over wherever it can be."""
+    return x.factor.dist.has_enumerate and (x.asked is None or isinstance(x.asked, Enumerate))
 
 
 class Run(NamedTuple):
@@ -134,7 +158,7 @@ def drawn(run: Run, carried: Carried | None) -> list[Span]:
     """All steps as one span, where what the next one needs is drawn step by step."""
     if carried is None:
         inner, time, weights = run.open(0, run.count, run.steps, run.scope.samples)
-        return [Span(inner, Draw({}, None, (time,), weights, (), inner.group, {}, time))]
+        return [Span(inner, Draw({}, None, (time,), weights, (), inner.group, {}, steps=time))]
     draws, bound = _walk(run, carried)
     first = draws[0]
     steps = dict(run.steps)
@@ -144,9 +168,12 @@ def drawn(run: Run, carried: Carried | None) -> list[Span]:
         steps[prev] = shift(bound[0][prev], steps[key], (prev, key), run.who)
     samples = run.scope.samples if first.sample_dim is None else (first.sample_dim, *run.scope.samples)
     inner, time, weights = run.open(0, run.count, steps, samples)
+    handed_on = {**{v: v for v in first.bindings}, **{prev: v for v, prev in carried.updates.items()}}
+    shared = inner.shared
+    shared.relaxed.update(inner.bindings[name].number for name, v in handed_on.items() if first.bindings[v].number in shared.relaxed)
     for factor in carried.asked:
         inner.join(factor, bound, time)
-    scored = tuple(stack_terms([d.scored[i] for d in draws], time) for i in range(len(first.scored)))
+    scored = tuple(stack_scored([d.scored[i] for d in draws], time) for i in range(len(first.scored)))
     return [Span(inner, first._replace(enumerated=(time,), weights=weights, scored=scored, number=inner.group, steps=time))]
 
 
@@ -154,15 +181,15 @@ def _walk(run: Run, carried: Carried) -> tuple[list[Draw], list[dict[str, Bindin
     """The draw of each step, and what was bound then."""
     scope = run.scope
     here = scope.inside({}, run.batch, scope.samples, scope.shared.number())
-    needed = {v for x in carried.factors for v in x.cond_var}
+    needed = {v for x in carried.plans for v in x.factor.cond_var}
     columns = {name: (s.tensor.unbind(0), s.dims) for name, s in run.steps.items() if name in needed}
-    estimator, sample_dim = carried.sampling, None
+    plans, sample_dim = carried.sampling, None
     draws: list[Draw] = []
     bound: list[dict[str, Binding]] = []
     for t in range(run.count):
         for name, (tensors, dims) in columns.items():
             here.bind(name, tensors[t], dims)
-        d = draw(here, carried.factors, carried.num_samples, estimator, run.batch, run.who, sample_dim)
+        d = draw(here, plans, carried.num_samples, carried.limit, run.batch, run.who, sample_dim)
         draws.append(d)
         bound.append({**here.bindings, **d.bindings})
         if t == 0 and d.sample_dim is not None:

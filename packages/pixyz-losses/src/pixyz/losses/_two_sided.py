@@ -1,12 +1,9 @@
 """What the divergences share that are estimated from draws of both sides."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-from pixyz.core import Distribution, Expectation, FormulaError, Loss, Scope, Term, broadcast, need_distribution
+from pixyz.core import AnyEstimator, Distribution, Expectation, FormulaError, Loss, Scope, Term, broadcast, need_distribution
 from pixyz.core import formula as f
-
-Estimator: TypeAlias = str | Mapping[str, str]
 
 
 class TwoSided(Loss):
@@ -30,7 +27,7 @@ class TwoSided(Loss):
     symbol: ClassVar[str]
     is_biased: bool = False
 
-    def __init__(self, p: Distribution, q: Distribution, body: Loss, rule: Any, num_samples: int, estimator: Estimator) -> None:
+    def __init__(self, p: Distribution, q: Distribution, body: Loss, rule: Any, num_samples: int, estimator: AnyEstimator) -> None:
         sides = [Expectation(side, body, num_samples=num_samples, estimator=estimator) for side in (p, q)]
         parts = (p, q) if rule else sides
         inputs = [v for part in parts for v in (part.cond_var if isinstance(part, Distribution) else part.input_var)]

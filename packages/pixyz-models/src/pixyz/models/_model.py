@@ -135,7 +135,7 @@ class Model:
         for d in self.distributions:
             count = sum(w.numel() for w in d.parameters())
             if count:
-                trained.append(f"{getattr(d, 'leaf_text', 'constant')}: {count:,} parameter{'s' * (count > 1)}")
+                trained.append(f"{getattr(d, 'leaf_text', 'baseline')}: {count:,} parameter{'s' * (count > 1)}")
         options = ", ".join(f"{k}={v}" for k, v in self.optimizer_params.items())
         lines = [
             f"minimises:  {self.loss}",

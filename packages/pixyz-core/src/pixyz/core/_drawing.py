@@ -1,0 +1,187 @@
+"""How the variables of an expectation are drawn or enumerated, factor by factor."""
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ._baselines import Baseline, BaselineNetwork, constant_baseline
+from ._choices import Choice, choose
+from ._dims import Dims, Term, stack_terms
+from ._methods import Enumerate, Estimator
+from ._relaxations import Rebar, relax
+from ._scope import Binding, Factor, Scope
+
+
+class Scored(NamedTuple):
+    """A scored factor.
+
+    Attributes:
+        log_q: its log-density.
+        baseline: what is taken from its costs; None for the mean of the other draws'.
+        control: a part of each cost whose gradient comes in another way; None for none.
+        scale: of the control, where one is to come; else None.
+    """
+
+    log_q: Term
+    baseline: Baseline | None = None
+    control: Term | None = None
+    scale: float | None = None
+
+
+def stack_scored(steps: Sequence[Scored], dim: int) -> Scored:
+    """A factor that was scored step by step, as one along a new dim."""
+    first = steps[0]
+    log_q = stack_terms([s.log_q for s in steps], dim)
+    if first.baseline is None:
+        return Scored(log_q)
+    return Scored(log_q, first.baseline._replace(value=stack_terms([s.baseline.value for s in steps if s.baseline is not None], dim)))
+
+
+class Draw(NamedTuple):
+    """The variables of an expectation, drawn or enumerated.
+
+    Attributes:
+        bindings: for each variable.
+        sample_dim: the Monte Carlo dim, or None where nothing needed one.
+        enumerated: the dims of enumerated variables.
+        weights: the log-density of each enumerated factor.
+        scored: each scored factor.
+        number: what nothing else in the evaluation has.
+        methods: for each variable, what was chosen and why.
+        relaxed: for the estimator rebar, the same with its factor relaxed, and relaxed given what was drawn.
+        steps: of a sequence, the dim of time, one of the enumerated ones: what is scored at a step pays for that step and those after it.
+    """
+
+    bindings: dict[str, Binding]
+    sample_dim: int | None
+    enumerated: Dims
+    weights: tuple[Term, ...]
+    scored: tuple[Scored, ...]
+    number: int
+    methods: dict[str, Choice]
+    relaxed: tuple["Draw", ...] = ()
+    steps: int | None = None
+
+
+class Drawing:
+    """A draw in the making.
+
+    Args:
+        scope: where the expectation stands.
+        num_samples: K.
+        limit: how many points may be enumerated together.
+        batch: how many data it is for.
+        who: the expectation.
+        sample_dim: one of the scope's Monte Carlo dims, if one of them is to be this draw's.
+    """
+
+    def __init__(self, scope: Scope, num_samples: int, limit: int, batch: int, who: object, sample_dim: int | None = None) -> None:
+        self.inner = scope.inside({}, batch, scope.samples, scope.shared.number())
+        self.num_samples = num_samples
+        self.limit = limit
+        self.who = who
+        self.points = 1
+        self.draw = Draw({}, sample_dim, (), (), (), self.inner.group, {})
+
+    def add(self, factor: Factor, asked: Estimator | None, network: BaselineNetwork | None) -> None:
+        """Draws, enumerates or computes the variables of a factor, whose parents are there."""
+        inner, shared = self.inner, self.inner.shared
+        conditional = inner.conditional(factor)
+        choice = choose(asked, factor, conditional, self.points, self.limit, self.who)
+        method = choice.estimator
+        if method is None:
+            terms = conditional.draw(conditional.dims, [], pathwise=True)
+        elif isinstance(method, Enumerate):
+            support = conditional.enumerate_support()
+            self.points *= support[0].shape[0]
+            dim = shared.open_dim(support[0].shape[0])
+            self.draw = self.draw._replace(enumerated=(dim, *self.draw.enumerated))
+            terms = [Term(t, (dim,)) for t in support]
+        else:
+            self._open_sample_dim(method)
+            if choice.is_auto and method.scored and self.num_samples == 1 and shared.validate:
+                warnings.warn(
+                    f"{self.who}: the gradient through {factor} is estimated by the score function from one draw, without a baseline. "
+                    "Use num_samples=2 or more.",
+                    stacklevel=2,
+                )
+            dims, sizes = inner.draw_dims(factor, conditional, inner.samples)
+            terms = method.draw(conditional, dims, sizes, inner)
+        self._bind(factor, terms, choice)
+        if isinstance(method, Enumerate):
+            self.draw = self.draw._replace(weights=(*self.draw.weights, inner.log_prob(factor)))
+        elif method is not None and method.scored:
+            baseline = constant_baseline(method) if network is None else network.predict(inner)
+            self.draw = self.draw._replace(scored=(*self.draw.scored, Scored(inner.log_prob(factor), baseline)))
+
+    def fork(self, factor: Factor, asked: Rebar) -> "list[Drawing]":
+        """This drawing with a hard draw of the factor, one with the relaxed draw, and one with the relaxed draw given the hard one."""
+        self._open_sample_dim(asked)
+        conditional = self.inner.conditional(factor)
+        choice = choose(asked, factor, conditional, self.points, self.limit, self.who)
+        dims, sizes = self.inner.draw_dims(factor, conditional, self.inner.samples)
+        terms = relax(conditional, dims, sizes, asked.temperature, self.inner)
+        others = [self._copy() for _ in terms[1:]]
+        for drawing, term in zip([self, *others], terms):
+            drawing._bind(factor, [term], choice)
+        self.draw = self.draw._replace(scored=(*self.draw.scored, Scored(self.inner.log_prob(factor), scale=asked.scale)))
+        for drawing in others:
+            drawing.inner.shared.relaxed.add(drawing.inner.bindings[factor.var[0]].number)
+        return [self, *others]
+
+    def _copy(self) -> "Drawing":
+        new = Drawing(self.inner, self.num_samples, self.limit, self.inner.batch, self.who)
+        new.points = self.points
+        # What is drawn already is scored in the hard version, with the whole of the cost.
+        new.draw = self.draw._replace(bindings=dict(self.draw.bindings), scored=(), number=new.draw.number, methods={})
+        return new
+
+    def _open_sample_dim(self, method: Estimator) -> None:
+        if self.draw.sample_dim is None and (self.num_samples > 1 or method.scored):
+            dim = self.inner.shared.open_dim(self.num_samples)
+            self.draw = self.draw._replace(sample_dim=dim)
+            self.inner.samples = (dim, *self.inner.samples)
+
+    def _bind(self, factor: Factor, terms: list[Term], choice: Choice) -> None:
+        for name, term in zip(factor.var, terms):
+            binding = self.inner.bind(name, term.tensor, term.dims)
+            self.draw.bindings[name] = binding
+            self.draw.methods[name] = choice
+            if choice.estimator is not None and choice.estimator.relaxed:
+                self.inner.shared.relaxed.add(binding.number)
+
+
+class Plan(NamedTuple):
+    """A factor of an expectation, what was asked for it, and the module that is its baseline."""
+
+    factor: Factor
+    asked: Estimator | None
+    network: BaselineNetwork | None
+
+
+def plan(
+    factors: tuple[Factor, ...], asked: tuple[Estimator | None, ...], networks: tuple[BaselineNetwork | None, ...]
+) -> tuple[Plan, ...]:
+    """The factors in the order in which they are drawn: parents first; and before a factor with rebar all that is not below it."""
+    plans = [Plan(*p) for p in zip(factors, asked, networks)]
+    below: set[str] = {v for p in plans if isinstance(p.asked, Rebar) for v in p.factor.var}
+    for p in plans:
+        if below.intersection(p.factor.cond_var):
+            below.update(p.factor.var)
+    first = [p for p in plans if below.isdisjoint(p.factor.var)]
+    return (*first, *[p for p in plans if p not in first])
+
+
+def draw(
+    scope: Scope, plans: tuple[Plan, ...], num_samples: int, limit: int, batch: int, who: object, sample_dim: int | None = None
+) -> Draw:
+    """Draws or enumerates every factor, in the order of the plan; the arguments are those of `Drawing`."""
+    drawings = [Drawing(scope, num_samples, limit, batch, who, sample_dim)]
+    for p in plans:
+        if isinstance(p.asked, Rebar):
+            drawings = drawings[0].fork(p.factor, p.asked)
+        else:
+            for drawing in drawings:
+                drawing.add(*p)
+    hard, *others = [drawing.draw for drawing in drawings]
+    return hard._replace(relaxed=tuple(others))
