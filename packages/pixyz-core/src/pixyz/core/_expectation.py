@@ -34,6 +34,7 @@ class Expectation(Loss):
     Raises:
         FormulaError: for an estimator that q cannot serve.
         KindError: for an aggregate that is none.
+        ShapeError: for a set loss in f, which sees the whole batch and has no value for a draw.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -61,6 +62,11 @@ class Expectation(Loss):
         check_estimator(estimator, q.ancestral, f"E_{q.prob_text}")
         if not {*f.input_var, *f.optional_var}.intersection(q.var):
             warnings.warn(f"E_{q.prob_text}[{f}]: {f} does not use {', '.join(q.var)}, so the expectation is {f} itself.", stacklevel=2)
+        if f.compares_sets and not all(x.dist.is_deterministic for x in q.ancestral):
+            raise ShapeError(
+                f"E_{q.prob_text}[{f}]: {f} compares sets: it sees the whole batch, and has no value for each draw, so it cannot stand "
+                "inside of an expectation. Add it outside, to the mean over the batch."
+            )
         super().__init__(
             [q, f],
             input_var=[*q.cond_var, *(v for v in f.input_var if v not in q.var)],
@@ -70,6 +76,7 @@ class Expectation(Loss):
             stochastic=True,
             mixes_batch=f.mixes_batch,
             biased=f.is_biased,
+            compares_sets=f.compares_sets,
         )
         self.num_samples = num_samples
         self.estimator = estimator
