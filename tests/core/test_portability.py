@@ -210,6 +210,26 @@ def test_tensors_and_parameters_of_a_formula_are_registered():
     assert loss.estimate({"x": VALUES["x"].double()}).dtype == torch.float64
 
 
+ORDERS = {"forwards": [0, 1, 2, 3], "backwards": [3, 2, 1, 0], "mixed": [2, 0, 3, 1]}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_a_sum_that_grows_registers_in_one_order(order):
+    """Leaves by their text, once each, whichever side is longer; constants behind them, in the order of the formula."""
+    leaves = [Normal(f"p_{i}(z)", loc=float(i), scale=1.0) for i in range(4)]
+    weights = [torch.tensor(10.0 * i) for i in range(4)]
+    added, prepended = None, None
+    for i in order:
+        term = weights[i] * leaves[i].log_prob() + leaves[0].log_prob()
+        added = term if added is None else added + term
+        prepended = term if prepended is None else term + prepended
+    names = [f"p_{i}(z)" for i in range(4)]
+    for loss, constants in ((added, order), (prepended, order[::-1])):
+        assert [name for name, _ in loss.named_children()] == [*names, *(f"constant_{i}" for i in range(4))]
+        assert [loss.get_submodule(n) for n in names] == leaves
+        assert [loss.get_submodule(f"constant_{i}").value.item() for i in range(4)] == [10.0 * i for i in constants]
+
+
 def test_train_and_eval_are_those_of_modules():
     loss = ELBO(Decoder() * prior(), Encoder(dropout=0.5))
     assert loss.eval() is loss

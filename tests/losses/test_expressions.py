@@ -719,3 +719,36 @@ def test_bad_input_has_one_clear_error(misuse, error, words):
     with pytest.raises(error, match=re.escape(words)) as caught:
         misuse()
     assert isinstance(caught.value, PixyzError)
+
+
+class Scaled(nn.Module):
+    """v z²"""
+
+    def __init__(self, v):
+        super().__init__()
+        self.v = v
+
+    def forward(self, z):
+        return self.v * z.square()
+
+
+STOPPED = {
+    "pathwise": (lambda w: Normal("s(z)", loc=w, scale=1.0), "pathwise", 0.0),
+    "score": (lambda w: Normal("s(z)", loc=w, scale=1.0), "score", 2 * 0.7),  # d/dw E[z²] = 2w
+    "enumerate": (lambda w: Bernoulli("s(z)", probs=w), "enumerate", 1.0),  # d/dw E[z²] = 1
+}
+
+
+@pytest.mark.parametrize(("make", "estimator", "truth"), STOPPED.values(), ids=STOPPED)
+def test_a_stopped_body_leaves_the_gradient_of_what_is_drawn(make, estimator, truth):
+    """E_q[stop(f)] has the score function's gradient, and that of a finite sum, but no pathwise one; stop(E_q[f]) has none."""
+    torch.set_default_dtype(torch.float64)
+    w, v = nn.Parameter(torch.tensor(0.7)), nn.Parameter(torch.tensor(1.0))
+    body = Loss.from_function(Scaled(v), "f", var=["z"])
+    e = body.detach().expectation(make(w), estimator=estimator, num_samples=4)
+    draws = 20_000
+    (w_grad, v_grad) = torch.autograd.grad(e.mean().estimate(batch_size=draws) + 0 * w + 0 * v, [w, v])
+    # the variance of one leave-one-out estimate is below 10
+    assert abs(w_grad.item() - truth) <= (4.5 * math.sqrt(10 / draws) if estimator == "score" else 1e-12)
+    assert v_grad.item() == 0
+    assert not body.expectation(make(w), estimator=estimator, num_samples=4).detach().estimate(batch_size=3).requires_grad

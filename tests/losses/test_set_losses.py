@@ -42,6 +42,9 @@ def repeated(loss, batch, times=1000, **values):
     return torch.stack([loss.estimate(values, batch_size=batch) for _ in range(times)])
 
 
+BELOW = MMD(Normal("a(w|z)", loc="z", scale=f64(1.0)), Normal("b(w)", loc=f64(0.0), scale=f64(1.0)))
+
+
 def gap(s):
     """The law of x - y for x, y from N(0,1)/N(0,1), N(1,1.5²)/N(1,1.5²), and N(0,1)/N(1,1.5²): mean and variance."""
     return {"xx": (0.0, 2.0), "yy": (0.0, 4.5), "xy": (1.0, 3.25)}[s]
@@ -503,19 +506,37 @@ BAD = {
         FormulaError,
         "no gradient",
     ),
-    "inside an expectation of several draws": (
-        lambda: Expectation(
-            normals()[0], MMD(Normal("a(w|z)", loc="z", scale=1.0), Normal("b(w)", loc=0.0, scale=1.0)), num_samples=3
-        ).estimate(batch_size=4),
+    "inside an expectation": (
+        lambda: Expectation(normals()[0], BELOW),
         ShapeError,
-        "MMD.* sees the whole batch",
+        r"E_p\(z\)\[MMD.*\] compares sets.* cannot stand inside of an exp",
+    ),
+    "inside an expectation, beside others": (
+        lambda: (LogProb(normals()[0]) - 2 * BELOW).expectation(normals()[1]),
+        ShapeError,
+        "compares sets",
+    ),
+    "inside an expectation inside another": (
+        lambda: Expectation(Normal("q(x)", loc=0.0, scale=1.0), Expectation(Deterministic("d(z|x)", z="x"), BELOW)),
+        ShapeError,
+        "compares sets",
     ),
     "inside an enumerated expectation": (
         lambda: Expectation(
             Bernoulli("q(y)", probs=0.5), MMD(Normal("a(w|y)", loc="y", scale=f64(1.0)), Normal("b(w)", loc=f64(0.0), scale=f64(1.0)))
-        ).estimate(batch_size=4),
+        ),
         ShapeError,
-        "whole batch",
+        "sees the whole batch",
+    ),
+    "a critic inside an expectation": (
+        lambda: InfoNCE(Normal("q(w|z)", loc="z", scale=1.0)).expectation(normals()[0]),
+        ShapeError,
+        "InfoNCE.* compares sets",
+    ),
+    "total correlation inside an expectation": (
+        lambda: TotalCorrelation(Normal("q(w|z)", loc="z", scale=1.0), 10).mean().expectation(normals()[0]),
+        ShapeError,
+        r"mean\(TC.* compares sets",
     ),
     "samples of a given value": (
         lambda: MMD(NARROW, normals((1,))[0]).estimate({"x": torch.zeros(3, 4, 1)}, sample_dims={"x": 1}),
@@ -552,3 +573,21 @@ BAD = {
 def test_bad_input(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_a_set_loss_of_what_is_computed():
+    """An expectation over what is computed draws nothing, so a set loss may stand in it."""
+    computed = Expectation(Deterministic("d(z|x)", z="x"), BELOW)
+    direct = MMD(Normal("a(w|x)", loc="x", scale=1.0), Normal("b(w)", loc=0.0, scale=1.0))
+    x = torch.linspace(-1, 2, 5)
+    torch.manual_seed(0)
+    found = computed.estimate({"x": x})
+    torch.manual_seed(0)
+    torch.testing.assert_close(found, direct.estimate({"x": x}))
+
+
+def test_a_divergence_for_each_datum_inside_an_expectation():
+    """Wasserstein in closed form compares no sets: E_z|z - 1| over N(1, 1.5²), for the distance of N(z, 1) and N(1, 1) is |z - 1|."""
+    inner = Wasserstein(Normal("a(w|z)", loc="z", scale=f64(1.0)), Normal("b(w)", loc=f64(1.0), scale=f64(1.0)), conditional=True)
+    draws = inner.expectation(normals()[1]).estimate(batch_size=100_000)
+    assert abs(draws.mean().item() - 1.5 * math.sqrt(2 / math.pi)) < 4.5 * draws.std().item() / math.sqrt(100_000)

@@ -45,7 +45,7 @@ def _rsub(self: Loss, other: Operand) -> Loss:
 def _sum_of(left: Loss, sign: int, right: Loss) -> Sum:
     """A sum is taken apart where its terms keep their signs, a + (b + c); a - (b + c) stays as it is written."""
     added = signed_terms(right) if sign > 0 else ((sign, right),)
-    return Sum((*signed_terms(left), *added), (left, right))
+    return Sum(signed_terms(left) + added, (left, right))
 
 
 def _neg(self: Loss) -> Loss:
@@ -61,7 +61,7 @@ def _rmul(self: Loss, other: Operand) -> Loss:
 
 
 def _product_of(left: Loss, right: Loss) -> Product:
-    return Product((*product_factors(left), *product_factors(right)), (left, right))
+    return Product(product_factors(left) + product_factors(right), (left, right))
 
 
 def _truediv(self: Loss, other: Operand) -> Loss:

@@ -49,6 +49,7 @@ class Expectation(Loss):
         FormulaError: for an estimator that q cannot serve, or that the aggregate cannot.
         KindError: for an aggregate or an estimator that is none.
         IntractableError: at an evaluation, if what is to be enumerated has too many points.
+        ShapeError: for a set loss in f, which sees the whole batch and has no value for a draw.
 
     Examples:
         >>> from pixyz.distributions import Normal
@@ -85,6 +86,11 @@ class Expectation(Loss):
         temperatures = parameter_names(asked)
         if not {*f.input_var, *f.optional_var}.intersection(q.var):
             warnings.warn(f"E_{q.prob_text}[{f}]: {f} does not use {', '.join(q.var)}, so the expectation is {f} itself.", stacklevel=2)
+        if f.compares_sets and not all(x.dist.is_deterministic for x in q.ancestral):
+            raise ShapeError(
+                f"E_{q.prob_text}[{f}]: {f} compares sets: it sees the whole batch, and has no value for each draw, so it cannot stand "
+                "inside of an expectation. Add it outside, to the mean over the batch."
+            )
         super().__init__(
             [q, f, holder(networks)],
             input_var=[*q.cond_var, *(v for v in f.input_var if v not in q.var), *temperatures],
@@ -94,6 +100,7 @@ class Expectation(Loss):
             stochastic=True,
             mixes_batch=f.mixes_batch,
             biased=f.is_biased or any(isinstance(e, Relaxed) for e in asked),
+            compares_sets=f.compares_sets,
         )
         self.num_samples = num_samples
         self.estimator = estimator

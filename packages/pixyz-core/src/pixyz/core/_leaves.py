@@ -4,7 +4,9 @@ Each leaf stands once, flat, under its own text, sorted: `q(z|x).fc1.weight`. So
 a formula was written, and `.to()`, `.double()`, `deepcopy` and the optimisers find every parameter exactly once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +17,7 @@ CONSTANT = "constant"
 
 def leaves_of(part: nn.Module) -> Iterable[nn.Module]:
     """A part with a `leaf_text` is a leaf; any other has registered its own."""
-    return [leaf for _, leaf in _named_leaves(part)]
+    return _registered(part).values()
 
 
 def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
@@ -27,32 +29,46 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     Raises:
         FormulaError: for two different modules with one text.
     """
-    found: dict[str, nn.Module] = {}
-    numbered: dict[str, dict[int, nn.Module]] = {}
-    for part in parts:
-        for key, leaf in _named_leaves(part):
-            text: str | None = getattr(leaf, "leaf_text", None)
-            if text is None or text == CONSTANT:
-                numbered.setdefault(text or _unnumbered(key), {})[id(leaf)] = leaf
-            elif found.setdefault(text, leaf) is not leaf:
+    groups = [_registered(part) for part in parts]
+    # A long sum grows term by term: the leaves that it has are copied as they stand, and only those of the new term are looked at.
+    base = max(groups, key=len, default={})
+    found = dict(base)
+    for _ in _numbered(base):
+        found.popitem()
+    in_order = len(found)
+    numbered: dict[str, dict[nn.Module, None]] = {}
+    for group in groups:
+        for key, leaf in _numbered(group):
+            numbered.setdefault(_unnumbered(key), {})[leaf] = None
+        for text, leaf in group.items() if group is not base else ():
+            if not _has_number(leaf) and found.setdefault(text, leaf) is not leaf:
                 raise FormulaError(
                     f"Two different distributions are both written {text}: a {type(found[text]).__name__} and a {type(leaf).__name__}. "
                     "Tell them apart by giving one another name=."
                 )
     # Straight into the dict: add_module's checks, on every node of a long sum, would cost more than the node.
     modules = owner._modules
-    for text in sorted(found):
-        modules[text] = found[text]
+    modules.update(found if len(found) == in_order else {text: found[text] for text in sorted(found)})
     for text, leaves in numbered.items():
-        for i, leaf in enumerate(leaves.values()):
+        for i, leaf in enumerate(leaves):
             modules[text if i == 0 and text != CONSTANT else f"{text}_{i}"] = leaf
+
+
+def _registered(part: nn.Module) -> Mapping[str, Any]:
+    """The leaves of a part by text, sorted; behind them those with numbers."""
+    text = part.__dict__.get("leaf_text")
+    return {text: part} if text else part._modules
+
+
+def _has_number(leaf: nn.Module) -> bool:
+    return getattr(leaf, "leaf_text", None) in (None, CONSTANT)
+
+
+def _numbered(group: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The constants and baselines among registered leaves, with their keys."""
+    return [*takewhile(lambda item: _has_number(item[1]), reversed(group.items()))][::-1]
 
 
 def _unnumbered(key: str) -> str:
     """`baseline[q(b|x)]` of `baseline[q(b|x)]_1`."""
-    return key[: key.rindex("]") + 1]
-
-
-def _named_leaves(part: nn.Module) -> Iterable[tuple[str, nn.Module]]:
-    text = getattr(part, "leaf_text", None)
-    return [(text, part)] if text else part._modules.items()  # type: ignore[return-value]
+    return key[: key.rindex("]") + 1] if "]" in key else CONSTANT

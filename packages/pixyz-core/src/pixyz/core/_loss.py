@@ -36,12 +36,20 @@ class Loss(nn.Module):
         stochastic: whether evaluating it draws samples.
         mixes_batch: whether a datum's value depends on the other data.
         biased: whether the mean over its draws is another value than the formula's, as of log E_q[f], or of a quotient by an expectation.
+        compares_sets: whether a part compares sets of draws, one for each datum, so that it has no value for a draw.
 
     Attributes:
         is_biased: as `biased` says; the bias vanishes as `num_samples` grows.
     """
 
+    input_var: tuple[str, ...]
+    bound_var: frozenset[str]
+    optional_var: frozenset[str]
+    per_datum: bool
+    stochastic: bool
+    mixes_batch: bool
     is_biased: bool = False
+    compares_sets: bool = False
 
     def __init__(
         self,
@@ -54,16 +62,22 @@ class Loss(nn.Module):
         stochastic: bool = False,
         mixes_batch: bool = False,
         biased: bool = False,
+        compares_sets: bool = False,
     ) -> None:
         super().__init__()
-        self.input_var: tuple[str, ...] = tuple(dict.fromkeys(input_var))
-        self.bound_var: frozenset[str] = frozenset(bound_var)
-        self.optional_var: frozenset[str] = frozenset(optional_var)
-        self.per_datum = per_datum
-        self.stochastic = stochastic
-        self.mixes_batch = mixes_batch
+        # Straight into the dict: nn.Module's checks of what is set, on every node of a long formula, would cost more than the node.
+        self.__dict__.update(
+            input_var=tuple(dict.fromkeys(input_var)),
+            bound_var=frozenset(bound_var),
+            optional_var=frozenset(optional_var),
+            per_datum=per_datum,
+            stochastic=stochastic,
+            mixes_batch=mixes_batch,
+        )
         if biased:
             self.is_biased = True
+        if compares_sets:
+            self.compares_sets = True
         register_leaves(self, parts)
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach

@@ -254,6 +254,7 @@ def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
         "stochastic": any(x.stochastic for x in losses),
         "mixes_batch": any(x.mixes_batch for x in losses),
         "biased": any(x.is_biased for x in losses),
+        "compares_sets": any(x.compares_sets for x in losses),
     }
 
 

@@ -220,8 +220,9 @@ def same_family_divergence(what: str, p: Given, q: Given, who: object, **options
     target = union(p.dims, q.dims)
     value = getattr(p.family, what)(p.aligned(target), q.aligned(target), **options)
     sizes = {**q.sizes(), **p.sizes()}
+    full = tuple([sizes[d] for d in target]) + p.over
     # Parameters that broadcast count once per feature.
-    return Term(sum_features(value.expand(tuple([sizes[d] for d in target]) + p.over), len(target)), target)
+    return Term(sum_features(value if value.shape == full else value.expand(full), len(target)), target)
 
 
 def _as_numbers(terms: Mapping[str, Term], supports: Mapping[str, Support]) -> dict[str, Term]:

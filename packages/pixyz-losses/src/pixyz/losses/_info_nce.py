@@ -73,7 +73,15 @@ class InfoNCE(Loss):
                 f"{text}: the critic sees {', '.join(names)}, of which some, and not all, are exchanged between data; "
                 f"got {', '.join(exchanged) or 'none'}."
             )
-        super().__init__(parts, input_var=[*q.cond_var, *given], bound_var=q.var, per_datum=False, stochastic=True, mixes_batch=True)
+        super().__init__(
+            parts,
+            input_var=[*q.cond_var, *given],
+            bound_var=q.var,
+            per_datum=False,
+            stochastic=True,
+            mixes_batch=True,
+            compares_sets=True,
+        )
         self.parts = (q, critic)
         self._names = tuple(names)
         self._exchanged = frozenset(exchanged)

@@ -111,6 +111,7 @@ class IterativeLoss(Loss):
             per_datum=step_loss.per_datum,
             stochastic=step_loss.stochastic,
             mixes_batch=step_loss.mixes_batch,
+            compares_sets=step_loss.compares_sets,
             biased=step_loss.is_biased,
         )
         self._parts = (step_loss, body)

@@ -40,6 +40,7 @@ class SetLoss(Loss):
             per_datum=False,
             stochastic=True,
             mixes_batch=True,
+            compares_sets=True,
         )
         self._pair = (p, q)
         for side in (p, q):

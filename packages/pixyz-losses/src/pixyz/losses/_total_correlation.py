@@ -54,7 +54,7 @@ class TotalCorrelation(Loss):
             raise FormulaError(f"TC({q.prob_text}): there is no estimator {estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
         if isinstance(dataset_size, bool) or not isinstance(dataset_size, int) or dataset_size < 2:
             raise FormulaError(f"TC({q.prob_text}): dataset_size is a whole number of at least 2; got {dataset_size!r}.")
-        super().__init__([q], input_var=q.cond_var, bound_var=q.var, per_datum=False, stochastic=True, mixes_batch=True)
+        super().__init__([q], input_var=q.cond_var, bound_var=q.var, per_datum=False, stochastic=True, mixes_batch=True, compares_sets=True)
         self.dataset_size = dataset_size
         self.estimator = estimator
         self._q = (q,)

@@ -74,7 +74,7 @@ class Wasserstein(SetLoss):
         self.is_analytic = rule is not None
         self.is_biased = rule is None
         if rule is not None:
-            self.per_datum, self.stochastic, self.mixes_batch = conditional, False, False
+            self.per_datum, self.stochastic, self.mixes_batch, self.compares_sets = conditional, False, False, False
 
     @property
     def formula(self) -> f.Formula:
