@@ -12,12 +12,26 @@ from distributions import test_missing as missing
 from distributions import test_mixtures as mixtures
 from losses import test_bounds as bounds
 from losses import test_divergences as divergences
+from losses import test_estimators as estimators
 from losses import test_expressions as expressions
 from losses import test_set_losses as set_losses
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
 
-from pixyz.core import Term, _elementwise, _estimators, _expectation, _operators, _potentials, _recovery, _scope
+from pixyz.core import (
+    Term,
+    _baselines,
+    _drawing,
+    _elementwise,
+    _estimators,
+    _expectation,
+    _operators,
+    _potentials,
+    _rebar,
+    _recovery,
+    _relaxations,
+    _scope,
+)
 from pixyz.distributions import (
     Bernoulli,
     Categorical,
@@ -172,7 +186,7 @@ def no_shared_draws(monkeypatch):
         monkeypatch,
         Expectation,
         "_draw",
-        lambda f: lambda self, scope, q, batch: _estimators.draw(scope, self._factors, self.num_samples, self.estimator, batch, self),
+        lambda f: lambda self, scope, batch: _drawing.draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self),
     )
 
 
@@ -224,10 +238,57 @@ def baseline_with_the_own_draw(monkeypatch):
     planted(monkeypatch, _estimators, "without_each", lambda f: lambda t, axis, order: t.mean(axis, keepdim=True).expand_as(t))
 
 
+def baseline_not_weighted_by_what_is_summed_above(monkeypatch):
+    def make(f):
+        return lambda body, weights: f(body, weights) if body.tensor.ndim else body
+
+    planted(monkeypatch, _estimators, "_weighted", make)
+
+
+def relaxed_draw_without_its_logits(monkeypatch):
+    planted(monkeypatch, Bernoulli, "relax", lambda f: lambda p, shape, tau: f({k: t.detach() for k, t in p.items()}, shape, tau))
+
+
+def temperature_ignored(monkeypatch):
+    planted(monkeypatch, Bernoulli, "relax", lambda f: lambda params, shape, tau: f(params, shape, 1.0))
+
+
+def control_not_given_back(monkeypatch):
+    """Of what the score loses, the gradient of the relaxed draw alone comes back."""
+    monkeypatch.setattr(_rebar, "zip", lambda *each: list(zip(*each))[:1], raising=False)
+
+
+def free_relaxed_draw_for_the_conditional(monkeypatch):
+    def make(f):
+        def fault(params, shape, tau):
+            hard, relaxed, _ = f(params, shape, tau)
+            return hard, relaxed, relaxed
+
+        return fault
+
+    planted(monkeypatch, Bernoulli, "relax", make)
+    planted(monkeypatch, Categorical, "relax", make)
+
+
+def straight_through_without_a_mean(monkeypatch):
+    planted(monkeypatch, _relaxations.StraightThrough, "draw", lambda f: _relaxations.Estimator.draw)
+
+
+def baseline_trained_by_the_signed_gradient(monkeypatch):
+    def fault(ctx, gradient):
+        return gradient, 2 * gradient * ctx.saved_tensors[0], None
+
+    monkeypatch.setattr(_baselines._Trained, "backward", staticmethod(fault))
+
+
+def baseline_moves_what_it_sees(monkeypatch):
+    planted(monkeypatch, _baselines, "_still", lambda f: lambda b: b)
+
+
 def score_inside_the_aggregate(monkeypatch):
     def make(f):
         def reduced(body, d, order=1.0):
-            inside = [t - t.detach() for t, _ in d.scored]
+            inside = [s.log_q.tensor - s.log_q.tensor.detach() for s in d.scored]
             return f(Term(body.tensor + sum(inside), body.dims), d._replace(scored=()), order)
 
         return reduced
@@ -474,6 +535,21 @@ FAULTS = [
     (missing_score, lambda: truth.test_gradient_through_a_bernoulli("score")),
     (baseline_with_the_own_draw, truth.test_score_gradients_of_a_joint_with_a_conditional_below),
     (score_inside_the_aggregate, in_float64(bounds.test_score_gradients_of_an_aggregate, 0.0, 3)),
+    (missing_score, in_float64(estimators.test_the_scale_of_a_normal, "score, one draw")),
+    (missing_score, in_float64(estimators.test_in_a_weighted_bound_the_score_multiplies_the_aggregate, estimators.moving)),
+    (baseline_with_the_own_draw, in_float64(estimators.test_a_bernoulli_whose_costs_are_nearly_equal, "leave-one-out", "probs")),
+    (baseline_not_weighted_by_what_is_summed_above, in_float64(estimators.test_a_baseline_below_a_sum_learns_the_cost_itself)),
+    (relaxed_draw_without_its_logits, in_float64(estimators.test_relaxed_is_its_own_definition_by_quadrature, 0.5)),
+    (temperature_ignored, in_float64(estimators.test_relaxed_is_its_own_definition_by_quadrature, 0.5)),
+    (control_not_given_back, in_float64(estimators.test_rebar_of_a_categorical, 3)),
+    (free_relaxed_draw_for_the_conditional, in_float64(estimators.test_rebar_of_a_categorical, 3)),
+    (free_relaxed_draw_for_the_conditional, in_float64(estimators.test_estimators_of_a_chain_mix, "rebar in the middle")),
+    (baseline_moves_what_it_sees, in_float64(estimators.test_estimators_of_a_chain_mix, "two learned")),
+    (straight_through_without_a_mean, in_float64(estimators.test_straight_through_has_the_gradient_of_the_mean)),
+    (
+        baseline_trained_by_the_signed_gradient,
+        in_float64(estimators.test_a_learned_baseline_goes_to_the_mean_cost_whatever_the_sign, 1, 1),
+    ),
     (a_lost_number_of_draws, in_float64(bounds.test_renyi_bounds, 0.5)),
     (path_gradients_not_squared, in_float64(bounds.test_doubly_reparametrised_gradients_by_hand)),
     (unweighted_enumeration, lambda: truth.test_gradient_through_a_bernoulli("enumerate")),

@@ -488,7 +488,7 @@ def test_a_network_error_that_only_sounds_like_shapes_is_left_alone():
         (lambda: prior().sample(batch_size=True), "batch_size must be a whole number; got True"),
         (lambda: prior().log_likelihood({"z": torch.zeros(2, 2)}, sample_dims={"z": -1}), "must be a whole number; got -1"),
         (lambda: Model(kl().mean(), optimizer=torch.optim.Adam(Encoder().parameters())), "optimizer is a class"),
-        (lambda: Expectation(prior(), LogProb(prior()), estimator=3), "estimator must be a name, or a dict"),
+        (lambda: Expectation(prior(), LogProb(prior()), estimator=3), "estimator must be a name, an estimator, or a dict"),
     ],
 )
 def test_more_of_the_wrong_kind(misuse, words):

@@ -56,7 +56,7 @@ CASES = {
     "minus minus": (-(-BETA), "-(-beta)", None, None),
     "product of sums": ((BETA + 1) * (BETA - 1), "(beta + 1) * (beta - 1)", None, None),
     "a product of three": (BETA * 2 * KL, "beta * 2 * KL[q(z|x)||p_prior(z)]", None, None),
-    "log ratio times": (0.5 * ELBO_._parts[1], "0.5 * (log p(x,z)/q(z|x))", None, r"0.5 \cdot \log \frac{p(x,z)}{q(z|x)}"),
+    "log ratio times": (0.5 * ELBO_.parts[1], "0.5 * (log p(x,z)/q(z|x))", None, r"0.5 \cdot \log \frac{p(x,z)}{q(z|x)}"),
     "log quotient": (F.log_prob() / 2, "(log p(y|x))/2", "(log p(y|x))/2", r"\frac{\log p(y|x)}{2}"),
     "quotient": (BETA / (2 * KL), "beta/(2 * KL[q(z|x)||p_prior(z)])", None, r"\frac{\beta}{2 \cdot D"),
     "quotient of a sum": ((1 - BETA) / 2, "(1 - beta)/2", None, r"\frac{1 - \beta}{2}"),

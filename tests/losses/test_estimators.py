@@ -29,7 +29,7 @@ from pixyz.core import (
     seeded,
 )
 from pixyz.distributions import Bernoulli, Categorical, CategoricalIndex, Components, Multinomial, Normal, Poisson
-from pixyz.losses import ELBO, IWAE, LogProb, StoppedLogProb
+from pixyz.losses import ELBO, IWAE, IterativeLoss, LogProb, StoppedLogProb
 
 
 @pytest.fixture(autouse=True)
@@ -81,12 +81,17 @@ def agrees(loss, theta, truth, n=100_000):
 
 # --- one variable ---------------------------------------------------------------------------------------------------------------------
 
+
+def moving():
+    return Score(baseline=MovingAverage())
+
+
 UNBIASED = {
     "plain score": (Score(baseline=0.0), 1),
     "score, one draw": ("score", 1),
     "leave-one-out": ("score", 4),
     "a number": (Score(baseline=0.25), 4),
-    "moving average": (lambda: Score(baseline=MovingAverage()), 4),
+    "moving average": (moving, 4),
     "learned": (lambda: Score(baseline=Learned()), 4),
 }
 DISCRETE = {
@@ -265,7 +270,7 @@ MIXES = {
     "rebar in the middle": {"y": "enumerate", "b": Rebar(0.8), "c": "enumerate"},
     "rebar in the middle of scores": {"y": "score", "b": "rebar", "c": "score"},
     "rebar at the bottom": {"y": "score", "b": "enumerate", "c": "rebar"},
-    "moving average below a sum": {"y": "enumerate", "b": lambda: Score(baseline=MovingAverage()), "c": "score"},
+    "moving average below a sum": {"y": "enumerate", "b": moving, "c": "score"},
     "learned below a sum": {"y": "enumerate", "b": lambda: Score(baseline=Joined(8)), "c": "enumerate"},
     "two learned": {"y": lambda: Score(baseline=Joined(7)), "b": lambda: Score(baseline=Joined(8)), "c": "score"},
 }
@@ -278,9 +283,7 @@ def test_estimators_of_a_chain_mix(name):
     agrees(f.expectation(q, num_samples=2, estimator=estimator), TERNARY, truth, n=50_000)
 
 
-@pytest.mark.parametrize(
-    "how", ["enumerate", "score", "rebar", lambda: Score(baseline=MovingAverage())], ids=["enumerate", "score", "rebar", "moving average"]
-)
+@pytest.mark.parametrize("how", ["enumerate", "score", "rebar", moving])
 def test_a_mixed_model_against_a_sum_and_quadrature(how):
     """An ELBO with b ~ Bernoulli and z|b ~ Normal, pathwise, below it."""
     q_b = Bernoulli("q(b|theta)", logits=lambda theta: theta[:, :1])
@@ -328,7 +331,7 @@ def test_one_variable_enumerated_and_one_pathwise():
     agrees(loss, torch.tensor([0.3, -0.1, 0.2, 0.4]), lambda t: (t[:3].softmax(0) * ((means + t[3] - targets).square() + 0.25)).sum())
 
 
-@pytest.mark.parametrize("how", ["score", lambda: Score(baseline=MovingAverage()), lambda: Score(baseline=0.5)])
+@pytest.mark.parametrize("how", ["score", moving, Score(baseline=0.5)])
 def test_in_a_weighted_bound_the_score_multiplies_the_aggregate(how):
     """IWAE with three draws of a Bernoulli, against the sum over all eight."""
     q, p = Bernoulli("q(b|theta)", logits="theta"), Bernoulli("p(b)", probs=0.35, dim=1)
@@ -476,6 +479,22 @@ def test_a_baseline_that_sees_the_condition_learns_its_cost_and_gives_q_nothing(
     (slope,) = torch.autograd.grad(value, [inputs], retain_graph=True)
     assert not torch.allclose(slope, torch.full_like(x, 3 / 200))  # through q's log-density, as it should be
     assert value.item() == pytest.approx((3 * x - 1).mean().item())
+
+
+def test_a_baseline_below_a_sum_learns_the_cost_itself():
+    """Not the cost times the probability of what is summed."""
+    learned, average = Learned(0.0), MovingAverage()
+    f = Loss.from_function(lambda b, y: 3 + 0 * (b + y).sum(-1), "f", var=["b", "y"])
+    q = Bernoulli("q(b|y)", logits="y") * Bernoulli("q(y)", probs=0.2, dim=1)
+    loss = f.expectation(q, estimator={"b": Score(baseline=learned)}).mean()
+    optimiser = torch.optim.SGD(loss.parameters(), lr=0.3)
+    for _ in range(50):
+        optimiser.zero_grad()
+        loss.estimate().backward()
+        optimiser.step()
+    assert learned.value.item() == pytest.approx(3)
+    f.expectation(q, estimator={"b": Score(baseline=average)}).estimate()
+    assert average().item() == pytest.approx(3)
 
 
 def test_a_moving_average_follows_the_costs_in_training_mode_only():
@@ -639,7 +658,7 @@ TRACED = {
     "enumerate": ("enumerate", 1),
     "score": ("score", 3),
     "a number": (Score(baseline=1.0), 1),
-    "moving average": (lambda: Score(baseline=MovingAverage()), 2),
+    "moving average": (moving, 2),
     "learned": (lambda: Score(baseline=nn.Linear(2, 1)), 2),
     "relaxed": ("relaxed", 2),
     "relaxed, tensor": (lambda: Relaxed(torch.tensor(0.7)), 1),
@@ -668,3 +687,93 @@ def test_every_estimator_is_one_graph(name):
         found.append([value.detach(), *[w.grad for w in each.parameters()]])
     for a, b in zip(*found):
         assert torch.allclose(a, b)
+
+
+# --- sequences ------------------------------------------------------------------------------------------------------------------------
+
+STEP = Loss.from_function(lambda z, z_prev: (1.5 * z - z_prev + 2 * z * z_prev).square().sum(-1), "f", var=["z", "z_prev"])
+
+
+def sequence(estimator, **options):
+    """Three steps of z_t ~ Bernoulli, given the one before."""
+    q = Bernoulli("q(z|z_prev,theta)", logits=lambda z_prev, theta: theta[:, :1] + theta[:, 1:] * z_prev)
+    step = STEP.expectation(q, estimator=estimator, **options)
+    return IterativeLoss(step, update_value={"z": "z_prev"}, max_iter=3)
+
+
+SEQUENCES = {"score": "score", "moving average": moving, "learned": lambda: Score(baseline=Joined(3)), "a number": Score(baseline=3.0)}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_baselines_along_a_sequence(name):
+    def truth(theta):
+        total = theta.new_zeros(())
+        for path in itertools.product((0.0, 1.0), repeat=3):
+            p, cost = torch.ones(()), 0.0
+            for before, z in zip((0.0, *path), path):
+                p = p * F.logsigmoid((2 * z - 1) * (theta[0] + theta[1] * before)).exp()
+                cost += (1.5 * z - before + 2 * z * before) ** 2
+            total = total + p * cost
+        return total
+
+    loss = sequence(made(SEQUENCES[name]), num_samples=2)
+    theta, n = torch.tensor([0.3, -0.7]), 50_000
+    rows = theta.expand(n, -1).clone().requires_grad_()
+    loss.estimate({"theta": rows[:100].detach(), "z_prev": torch.zeros(100, 1)})
+    (gradients,) = torch.autograd.grad(loss.estimate({"theta": rows, "z_prev": torch.zeros(n, 1)}).sum(), rows)
+    exact = theta.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(truth(exact), exact)
+    variance, mean = torch.var_mean(gradients, 0)
+    assert ((mean - slope) / (variance / n).sqrt()).abs().max() < 4
+
+
+@pytest.mark.parametrize("how", ["score", moving, Score(baseline=3.0)])
+def test_baselines_of_an_aggregate_over_sequences(how):
+    """log mean exp over two whole sequences, against the sum over all pairs of paths."""
+
+    def truth(theta):
+        paths = []
+        for path in itertools.product((0.0, 1.0), repeat=3):
+            log_p, cost = theta.new_zeros(()), 0.0
+            for before, z in zip((0.0, *path), path):
+                log_p = log_p + F.logsigmoid((2 * z - 1) * (theta[0] + theta[1] * before))
+                cost += (1.5 * z - before + 2 * z * before) ** 2
+            paths.append((log_p, cost))
+        pairs = itertools.product(paths, repeat=2)
+        return sum((p + q).exp() * (math.log(math.exp(a) + math.exp(b)) - math.log(2)) for (p, a), (q, b) in pairs)
+
+    loss = sequence(made(how), num_samples=2, aggregate="log_mean_exp")
+    theta, n = torch.tensor([0.3, -0.7]), 50_000
+    rows = theta.expand(n, -1).clone().requires_grad_()
+    loss.estimate({"theta": rows[:100].detach(), "z_prev": torch.zeros(100, 1)})
+    (gradients,) = torch.autograd.grad(loss.estimate({"theta": rows, "z_prev": torch.zeros(n, 1)}).sum(), rows)
+    exact = theta.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(truth(exact), exact)
+    variance, mean = torch.var_mean(gradients, 0)
+    assert ((mean - slope) / (variance / n).sqrt()).abs().max() < 4
+
+
+def test_two_terms_of_a_sequence_share_a_baseline():
+    q = Bernoulli("q(z|z_prev)", logits=nn.Linear(1, 1))
+    estimator = Score(baseline=nn.Linear(1, 1))
+    step = STEP.expectation(q, estimator=estimator) - 2 * LogProb(q).expectation(q, estimator=estimator)
+    IterativeLoss(step, update_value={"z": "z_prev"}, max_iter=3).estimate({"z_prev": torch.zeros(4, 1)}).sum().backward()
+    assert estimator.baseline.weight.grad is not None
+
+
+def test_a_sequence_of_relaxed_values():
+    q = Bernoulli("q(z|z_prev)", logits=nn.Linear(1, 1))
+    prior = Bernoulli("p(z|z_prev)", logits=lambda z_prev: 0.5 * z_prev)
+    step = (LogProb(prior) - LogProb(q)).expectation(q, num_samples=2, estimator=Relaxed(0.7))
+    loss = IterativeLoss(step, update_value={"z": "z_prev"}, max_iter=3).mean()
+    loss.estimate({"z_prev": torch.zeros(4, 1)}).backward()
+    assert all(w.grad.abs().sum() > 0 for w in q.parameters())
+
+
+def test_what_a_sequence_cannot_estimate():
+    with pytest.raises(
+        FormulaError, match=r"q\(z\|z_prev,theta\) is drawn step by step, which 'rebar' cannot do; use 'score' or 'relaxed'"
+    ):
+        sequence("rebar")
+    with pytest.raises(FormulaError, match="an aggregate is over whole sequences, and the baseline of"):
+        sequence(Score(baseline=Joined(3)), num_samples=2, aggregate="log_mean_exp")

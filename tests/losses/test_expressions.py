@@ -160,7 +160,7 @@ def test_an_expression_prints_as_mathematics(name):
 def test_an_expression_copies_pickles_and_moves(name):
     s, loss, truth = row(name)
     if "f(x,y)" in str(loss):
-        s.e._parts[1].function = _square_of_the_gap  # a lambda is no pickle's
+        s.e.parts[1].function = _square_of_the_gap  # a lambda is no pickle's
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         assert str(other) == str(loss)
         assert [*other.state_dict()] == [*loss.state_dict()]

@@ -85,13 +85,23 @@ class BaselineNetwork:
         module: what the user gave.
         names: the variables that it may see: none that is drawn below the factor.
         text: `baseline[q(b|x)]`.
+
+    Attributes:
+        sees_values: whether it is called with any.
     """
 
     def __init__(self, module: nn.Module, names: tuple[str, ...], text: str) -> None:
         self.module = module
         self.text = text
         self._names = names if inspect.signature(module.forward).parameters else ()
+        self.sees_values = bool(self._names)
         self._network = GivenNetworks({"baseline": module}, self._names, text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BaselineNetwork) and (self.module, self._names) == (other.module, other._names)
+
+    def __hash__(self) -> int:
+        return hash((self.module, self._names))
 
     def predict(self, scope: Scope) -> Baseline:
         """Its value given the variables, which get no gradient from it."""

@@ -32,8 +32,8 @@ def stack_scored(steps: Sequence[Scored], dim: int) -> Scored:
     """A factor that was scored step by step, as one along a new dim."""
     first = steps[0]
     log_q = stack_terms([s.log_q for s in steps], dim)
-    if first.baseline is None:
-        return Scored(log_q)
+    if first.baseline is None or not first.baseline.value.dims:  # the same at every step
+        return Scored(log_q, first.baseline)
     return Scored(log_q, first.baseline._replace(value=stack_terms([s.baseline.value for s in steps if s.baseline is not None], dim)))
 
 

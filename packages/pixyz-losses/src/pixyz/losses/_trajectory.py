@@ -85,6 +85,10 @@ class Carried(NamedTuple):
         for x in self.plans:
             if isinstance(x.asked, Rebar):
                 raise FormulaError(f"{who}: {x.factor} is drawn step by step, which 'rebar' cannot do; use 'score' or 'relaxed'.")
+            if self.order != 1 and x.network is not None and x.network.sees_values:
+                raise FormulaError(
+                    f"{who}: an aggregate is over whole sequences, and the baseline of {x.factor} sees one step; use 'score'."
+                )
             if self.is_chain or not _is_summed(x):
                 continue
             if x.asked is not None:
