@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from interleaved import SAME_LOSS, SIZES, Size, interleave
 from torch import Tensor, distributions, nn
 
+from pixyz.core import Loss
 from pixyz.distributions import Bernoulli, Categorical, Normal
 from pixyz.losses import ELBO
 
@@ -72,7 +73,7 @@ class ByHand(nn.Module):
         return -(log_q_y.exp() * inside).sum(0).mean()
 
 
-def ours(networks: Networks, size: Size) -> nn.Module:
+def ours(networks: Networks, size: Size) -> Loss:
     prior = Normal("p(z)", loc=0.0, scale=1.0, dim=size.latent) * Categorical("p(y)", probs=torch.full((LABELS,), 1 / LABELS))
     p = Bernoulli("p(x|y,z)", logits=networks.decoder) * prior
     q = Normal("q(z|x,y)", networks.encoder) * Categorical("q(y|x)", logits=networks.classifier)
@@ -80,11 +81,12 @@ def ours(networks: Networks, size: Size) -> nn.Module:
 
 
 def step(module: nn.Module, x: Tensor, compiled: bool) -> Callable[[], float]:
-    evaluate = torch.compile(module, fullgraph=True) if compiled else module
+    if compiled:
+        module.compile(fullgraph=True)
 
     def run() -> float:
         module.zero_grad()
-        loss = evaluate({"x": x})
+        loss = module({"x": x})
         loss.backward()
         return float(loss.detach())
 
