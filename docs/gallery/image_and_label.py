@@ -1,4 +1,4 @@
-"""What mvae.py and mmvae.py have in common: images and labels, networks, the report and its picture."""
+"""What mvae.py and mmvae.py have in common: images and labels, also those of ssvae.py, networks, the report and its picture."""
 
 import argparse
 from pathlib import Path

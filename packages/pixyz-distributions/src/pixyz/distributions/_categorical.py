@@ -61,6 +61,8 @@ class Categorical(Family):
     @staticmethod
     def enumerate_support(features: tuple[int, ...]) -> Tensor:
         k, n = features[-1], torch.Size(features[:-1]).numel()
+        if n == 1:
+            return torch.eye(k).reshape(-1, *features)
         codes = torch.arange(k**n).unsqueeze(-1) // k ** torch.arange(n - 1, -1, -1) % k
         return F.one_hot(codes, k).reshape(-1, *features)
 

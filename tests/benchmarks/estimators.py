@@ -1,0 +1,120 @@
+"""What enumeration costs: the unlabelled bound of a semi-supervised VAE, ten labels summed, beside the same by hand.
+
+    python tests/benchmarks/estimators.py [--rounds 200] [--compiled]
+
+One thread; medians of interleaved rounds, loss and gradient. By hand, the batch is repeated for every label and goes through each network
+once; the densities are those of torch.distributions, which validates as we do. `--compiled` has both sides compiled.
+"""
+
+import argparse
+import math
+import random
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from interleaved import SAME_LOSS, SIZES, Size, interleave
+from torch import Tensor, distributions, nn
+
+from pixyz.core import Loss
+from pixyz.distributions import Bernoulli, Categorical, Normal
+from pixyz.losses import ELBO
+
+LABELS = 10
+
+
+class Encoder(nn.Module):
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(size.data + LABELS, size.hidden)
+        self.out = nn.Linear(size.hidden, 2 * size.latent)
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        loc, scale = self.out(F.relu(self.hidden(torch.cat([x, y], -1)))).chunk(2, -1)
+        return {"loc": loc, "scale": F.softplus(scale)}
+
+
+class Decoder(nn.Module):
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(LABELS + size.latent, size.hidden)
+        self.out = nn.Linear(size.hidden, size.data)
+
+    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+        return self.out(F.relu(self.hidden(torch.cat([y, z], -1))))
+
+
+class Networks(nn.Module):
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(size), Decoder(size)
+        self.classifier = nn.Sequential(nn.Linear(size.data, size.hidden), nn.ReLU(), nn.Linear(size.hidden, LABELS))
+
+
+class ByHand(nn.Module):
+    """-Σ_y q(y|x) [log p(x,y,z) - log q(y,z|x)], z drawn from q(z|x,y), averaged over the batch."""
+
+    def __init__(self, networks: Networks, latent: int) -> None:
+        super().__init__()
+        self.networks, self.latent = networks, latent
+
+    def forward(self, values: dict[str, Tensor]) -> Tensor:
+        validate = not torch.compiler.is_compiling()
+        x = values["x"]
+        n = len(x)
+        log_q_y = self.networks.classifier(x).log_softmax(-1).T
+        many_x = x.expand(LABELS, -1, -1).flatten(0, 1)
+        y = torch.eye(LABELS).repeat_interleave(n, 0)
+        q = distributions.Normal(**self.networks.encoder(many_x, y), validate_args=validate)
+        z = q.rsample()
+        likelihood = distributions.Bernoulli(logits=self.networks.decoder(y, z), validate_args=validate).log_prob(many_x).sum(-1)
+        prior = distributions.Normal(torch.zeros(self.latent), torch.ones(self.latent), validate_args=validate).log_prob(z).sum(-1)
+        inside = (likelihood + prior - q.log_prob(z).sum(-1)).unflatten(0, (LABELS, n)) - math.log(LABELS) - log_q_y
+        return -(log_q_y.exp() * inside).sum(0).mean()
+
+
+def ours(networks: Networks, size: Size) -> Loss:
+    prior = Normal("p(z)", loc=0.0, scale=1.0, dim=size.latent) * Categorical("p(y)", probs=torch.full((LABELS,), 1 / LABELS))
+    p = Bernoulli("p(x|y,z)", logits=networks.decoder) * prior
+    q = Normal("q(z|x,y)", networks.encoder) * Categorical("q(y|x)", logits=networks.classifier)
+    return -ELBO(p, q, estimator={"y": "enumerate"}).mean()
+
+
+def step(module: nn.Module, x: Tensor, compiled: bool) -> Callable[[], float]:
+    if compiled:
+        module.compile(fullgraph=True)
+
+    def run() -> float:
+        module.zero_grad()
+        loss = module({"x": x})
+        loss.backward()
+        return float(loss.detach())
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--compiled", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread, medians of {args.rounds} rounds, {'compiled' if args.compiled else 'eager'}")
+    print(f"{'ten labels enumerated':32}{'ours, µs':>10}{'by hand, µs':>13}{'ratio':>8}{'by hand, again':>16}")
+    for name, size in SIZES.items():
+        torch.manual_seed(0)
+        networks = Networks(size)
+        x = (torch.rand(size.batch, size.data) > 0.5).float()
+        modules = {"ours": ours(networks, size), "by hand": ByHand(networks, size.latent), "again": ByHand(networks, size.latent)}
+        steps = {what: step(module, x, args.compiled) for what, module in modules.items()}
+        first = {what: sum(run() for _ in range(10)) for what, run in steps.items()}
+        if abs(first["ours"] / first["by hand"] - 1) > SAME_LOSS:
+            raise SystemExit(f"{name}: the losses differ, {first['ours'] / 10:.3f} and {first['by hand'] / 10:.3f} by hand.")
+        taken = interleave(steps, repeats=args.rounds, shuffler=random.Random(0))
+        title = f"{name}: batch {size.batch}, data {size.data}"
+        hand = taken["by hand"]
+        print(f"{title:32}{taken['ours']:10.0f}{hand:13.0f}{taken['ours'] / hand:8.2f}{taken['again'] / hand:16.2f}")
+
+
+if __name__ == "__main__":
+    main()
