@@ -1,8 +1,9 @@
 """How the variables of an expectation are drawn or enumerated, factor by factor."""
 
+import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ._baselines import Baseline, BaselineNetwork, constant_baseline
 from ._choices import Choice, choose
@@ -73,27 +74,38 @@ class Drawing:
         batch: how many data it is for.
         who: the expectation.
         sample_dim: one of the scope's Monte Carlo dims, if one of them is to be this draw's.
+        together: which variables stand in one table; all of them, if that is not said.
     """
 
-    def __init__(self, scope: Scope, num_samples: int, limit: int, batch: int, who: object, sample_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        num_samples: int,
+        limit: int,
+        batch: int,
+        who: object,
+        sample_dim: int | None = None,
+        together: tuple[frozenset[str], ...] | None = None,
+    ) -> None:
         self.inner = scope.inside({}, batch, scope.samples, scope.shared.number())
         self.num_samples = num_samples
         self.limit = limit
         self.who = who
-        self.points = 1
+        self.together = together
+        self.sizes: dict[str, int] = {}
         self.draw = Draw({}, sample_dim, (), (), (), self.inner.group, {})
 
     def add(self, factor: Factor, asked: Estimator | None, network: BaselineNetwork | None) -> None:
         """Draws, enumerates or computes the variables of a factor, whose parents are there."""
         inner, shared = self.inner, self.inner.shared
         conditional = inner.conditional(factor)
-        choice = choose(asked, factor, conditional, self.points, self.limit, self.who)
+        choice = choose(asked, factor, conditional, self._points(factor), self.limit, self.who)
         method = choice.estimator
         if method is None:
             terms = conditional.draw(conditional.dims, [], pathwise=True)
         elif isinstance(method, Enumerate):
             support = conditional.enumerate_support()
-            self.points *= support[0].shape[0]
+            self.sizes[factor.var[0]] = support[0].shape[0]
             dim = shared.open_dim(support[0].shape[0])
             self.draw = self.draw._replace(enumerated=(dim, *self.draw.enumerated))
             terms = [Term(t, (dim,)) for t in support]
@@ -118,7 +130,7 @@ class Drawing:
         """This drawing with a hard draw of the factor, one with the relaxed draw, and one with the relaxed draw given the hard one."""
         self._open_sample_dim(asked)
         conditional = self.inner.conditional(factor)
-        choice = choose(asked, factor, conditional, self.points, self.limit, self.who)
+        choice = choose(asked, factor, conditional, self._points(factor), self.limit, self.who)
         dims, sizes = self.inner.draw_dims(factor, conditional, self.inner.samples)
         terms = relax(conditional, dims, sizes, asked.temperature, self.inner)
         others = [self._copy() for _ in terms[1:]]
@@ -131,10 +143,17 @@ class Drawing:
 
     def _copy(self) -> "Drawing":
         new = Drawing(self.inner, self.num_samples, self.limit, self.inner.batch, self.who)
-        new.points = self.points
+        new.sizes = dict(self.sizes)
         # What is drawn already is scored in the hard version, with the whole of the cost.
         new.draw = self.draw._replace(bindings=dict(self.draw.bindings), scored=(), number=new.draw.number, methods={})
         return new
+
+    def _points(self, factor: Factor) -> int:
+        """How many combinations of values those have that stand in one table with the factor."""
+        if self.together is None:
+            return math.prod(self.sizes.values())
+        tables = [names for names in self.together if factor.var[0] in names]
+        return max([math.prod([n for v, n in self.sizes.items() if v in names]) for names in tables], default=1)
 
     def _open_sample_dim(self, method: Estimator) -> None:
         if self.draw.sample_dim is None and (self.num_samples > 1 or method.scored):
@@ -172,11 +191,9 @@ def plan(
     return (*first, *[p for p in plans if p not in first])
 
 
-def draw(
-    scope: Scope, plans: tuple[Plan, ...], num_samples: int, limit: int, batch: int, who: object, sample_dim: int | None = None
-) -> Draw:
+def draw(scope: Scope, plans: tuple[Plan, ...], num_samples: int, limit: int, batch: int, who: object, **options: Any) -> Draw:
     """Draws or enumerates every factor, in the order of the plan; the arguments are those of `Drawing`."""
-    drawings = [Drawing(scope, num_samples, limit, batch, who, sample_dim)]
+    drawings = [Drawing(scope, num_samples, limit, batch, who, **options)]
     for p in plans:
         if isinstance(p.asked, Rebar):
             drawings = drawings[0].fork(p.factor, p.asked)

@@ -64,7 +64,11 @@ def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:
 
 def weighted(body: Term, d: Draw) -> Term:
     """The body times the probability of the enumerated values, if it depends on them."""
-    return _weighted(body, d.weights) if set(d.enumerated).intersection(body.dims) else body
+    if not set(d.enumerated).intersection(body.dims):
+        return body
+    weights = _relevant(d, body.dims)
+    own = {dim for w in weights for dim in w.dims if dim in d.enumerated}
+    return _weighted(body, weights) if own.issubset(body.dims) else _times_probability(body, _marginal(weights, own, body.dims))
 
 
 def _weighted(body: Term, weights: tuple[Term, ...]) -> Term:
@@ -73,9 +77,36 @@ def _weighted(body: Term, weights: tuple[Term, ...]) -> Term:
         return body
     dims = union(body.dims, *[w.dims for w in weights])
     log_weight = sum([align(w.tensor, w.dims, dims) for w in weights[1:]], align(weights[0].tensor, weights[0].dims, dims))
-    value, weight = align(body.tensor, body.dims, dims), log_weight.exp()
-    # An impossible value adds nothing, though its log-density may be infinite.
-    return Term(torch.where(weight > 0, weight * torch.where(weight > 0, value, 0.0), 0.0), dims)
+    return _times_probability(body, Term(log_weight.exp(), dims))
+
+
+def _relevant(d: Draw, dims: Dims) -> tuple[Term, ...]:
+    """The weights of what has these dims and of what stands above it; those of all else add up to one."""
+    needed, found = set(dims), []
+    for w in reversed(d.weights):
+        own = [dim for dim in w.dims if dim in d.enumerated]
+        if not own or max(own) in needed:  # the newest dim is that of the variable, others are those of its parents
+            found.append(w)
+            needed.update(own)
+    return tuple(reversed(found))
+
+
+def _marginal(weights: tuple[Term, ...], own: set[int], kept: Dims) -> Term:
+    """The probability of the enumerated values with the dims `kept`; others are summed out as soon as nothing depends on them."""
+    joint = Term(torch.ones(()), ())
+    for i, w in enumerate(weights):
+        dims = union(joint.dims, w.dims)
+        joint = Term(align(joint.tensor, joint.dims, dims) * align(w.tensor.exp(), w.dims, dims), dims)
+        later = {dim for other in weights[i + 1 :] for dim in other.dims}
+        joint = sum_over(joint, tuple(dim for dim in own if dim not in kept and dim not in later))
+    return joint
+
+
+def _times_probability(body: Term, weight: Term) -> Term:
+    """Their product; what is impossible adds nothing, though the body may be infinite there."""
+    dims = union(body.dims, weight.dims)
+    value, p = align(body.tensor, body.dims, dims), align(weight.tensor, weight.dims, dims)
+    return Term(p * torch.where(p > 0, value, 0.0), dims)
 
 
 def _summed_inside(body: Term, weights: tuple[Term, ...], d: Draw, order: float) -> Term:

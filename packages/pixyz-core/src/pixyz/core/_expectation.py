@@ -17,6 +17,7 @@ from ._methods import check_limit
 from ._rebar import reduce_rebar
 from ._relaxations import Rebar, Relaxed
 from ._scope import Scope
+from ._summands import Summands, put_draw, summands
 from ._variables import is_whole
 
 
@@ -109,6 +110,7 @@ class Expectation(Loss):
         self.share = share
         self.parts = (q, f)
         self.plans = plan(q.ancestral, asked, networks)
+        self._summands = summands(f, self.plans) if order == 1 and type(self).body is Expectation.body else None
         # Where its draw stands in the memo: what is drawn and how, and later the numbers of their inputs.
         self._inputs = (*q.cond_var, *temperatures)
         self._key = ("draw", *[x for factor in q.ancestral for x in factor], asked, max_enumerate, num_samples)
@@ -123,6 +125,10 @@ class Expectation(Loss):
     def evaluate(self, scope: Scope) -> Term:
         _, f = self.parts
         batch = scope.batch_of(self.input_var, self)
+        if self._summands is not None:
+            d = self._draw(scope, batch, self._summands.together)
+            if not d.scored:
+                return self._per_datum(self._term_by_term(scope, d, batch, self._summands), batch)
         d = self._draw(scope, batch)
         if scope.shared.watch is not None:
             scope.shared.watch.drew(d)
@@ -136,28 +142,41 @@ class Expectation(Loss):
             term = reduce_rebar(body, d, lambda version: self._body(scope, version, batch), scope)
         else:
             term = reduce(body, d, self.order)
+        return self._per_datum(term, batch)
+
+    def _per_datum(self, term: Term, batch: int) -> Term:
         if self.per_datum and BATCH not in term.dims:  # its batch is known here, and perhaps nowhere further out
             target = (*term.dims, BATCH)
             return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
         return term
 
-    def _body(self, scope: Scope, d: Draw, batch: int) -> Term:
+    def _term_by_term(self, scope: Scope, d: Draw, batch: int, found: Summands) -> Term:
+        if scope.shared.watch is not None:
+            scope.shared.watch.drew(d)
+        inner = self._inside(scope, d, batch)
+        put_draw(inner, d)
+        return inner.evaluate(found.loss)
+
+    def _inside(self, scope: Scope, d: Draw, batch: int) -> Scope:
         hidden = self.parts[0].hidden_var
         drawn = {name: b for name, b in d.bindings.items() if name not in hidden} if hidden else d.bindings
         samples = scope.samples if d.sample_dim is None else (d.sample_dim, *scope.samples)
-        return self.body(scope.inside(drawn, batch, samples, d.number), d)
+        return scope.inside(drawn, batch, samples, d.number)
+
+    def _body(self, scope: Scope, d: Draw, batch: int) -> Term:
+        return self.body(self._inside(scope, d, batch), d)
 
     def body(self, scope: Scope, d: Draw) -> Term:
         """The value of f in the scope in which the draw is bound; another estimator of the same expectation may write another one."""
         return scope.evaluate(self.parts[1])
 
-    def _draw(self, scope: Scope, batch: int) -> Draw:
+    def _draw(self, scope: Scope, batch: int, together: tuple[frozenset[str], ...] | None = None) -> Draw:
         if not self.share:
-            return draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self)
+            return draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)
         inputs = tuple([scope.bindings[name].number for name in self._inputs])
-        key = (*self._key, inputs, batch, scope.samples, scope.group)
+        key = (*self._key, together, inputs, batch, scope.samples, scope.group)
         memo = scope.shared.memo
         found = memo.get(key)
         if found is None:
-            found = memo[key] = draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self)
+            found = memo[key] = draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)
         return found

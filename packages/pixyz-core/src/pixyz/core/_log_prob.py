@@ -1,5 +1,6 @@
 """The log-density of a distribution, as a loss."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ._density import compute
@@ -7,7 +8,9 @@ from ._dims import Term
 from ._distribution import Distribution, need_distribution
 from ._errors import FormulaError
 from ._formula import Formula, Log
+from ._joint import Joint
 from ._loss import Loss
+from ._operators import Sum
 from ._scope import Factor, Scope
 from ._variables import check_names
 
@@ -52,6 +55,13 @@ class LogProb(Loss):
     def formula(self) -> Formula:
         density = self._p[0].density
         return Log(density if self._mask is None else replace(density, mask=self._mask))
+
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        p = self._p[0]
+        if len(p.factors) < 2 or p.hidden_var or self._mask is not None or any(x.dist.is_deterministic for x in p.factors):
+            return change(self)
+        terms = [change(LogProb(Joint([x]))) for x in p.ancestral]
+        return Sum([(1, term) for term in terms], terms)
 
     def evaluate(self, scope: Scope) -> Term:
         p = self._p[0]

@@ -43,6 +43,10 @@ class LogRatio(Loss):
     def signs(self) -> dict[Loss, int]:
         return {self.sides[1]: -1}
 
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        top, bottom = self.sides
+        return top.each_term(change) - bottom.each_term(change)
+
     def evaluate(self, scope: Scope) -> Term:
         top, bottom = self.sides
         x, y, dims = broadcast(scope.evaluate(top), scope.evaluate(bottom), self)
