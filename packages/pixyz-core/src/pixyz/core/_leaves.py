@@ -4,7 +4,7 @@ Each leaf stands once, flat, under its own text, sorted: `q(z|x).fc1.weight`. So
 a formula was written, and `.to()`, `.double()`, `deepcopy` and the optimisers find every parameter exactly once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
@@ -54,17 +54,17 @@ def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
             modules[text if i == 0 and text != CONSTANT else f"{text}_{i}"] = leaf
 
 
-def _registered(part: nn.Module) -> Mapping[str, Any]:
+def _registered(part: nn.Module) -> dict[str, Any]:
     """The leaves of a part by text, sorted; behind them those with numbers."""
     text = part.__dict__.get("leaf_text")
-    return {text: part} if text else part._modules
+    return {text: part} if text else part._modules  # type: ignore[return-value]
 
 
 def _has_number(leaf: nn.Module) -> bool:
     return getattr(leaf, "leaf_text", None) in (None, CONSTANT)
 
 
-def _numbered(group: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _numbered(group: dict[str, Any]) -> list[tuple[str, Any]]:
     """The constants and baselines among registered leaves, with their keys."""
     return [*takewhile(lambda item: _has_number(item[1]), reversed(group.items()))][::-1]
 

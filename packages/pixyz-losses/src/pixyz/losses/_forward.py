@@ -39,16 +39,16 @@ def summed(run: Run, carried: Carried) -> list[Span] | None:
             f"{run.who}: summing out {', '.join(handed_on)} takes {pairs} pairs of values at each step, more than {carried.limit}. "
             f"Use estimator='score', or raise the limit: max_enumerate={pairs}."
         )
-    if run.count == 1:
+    if run.length == 1:
         return [first]
     before = {v: scope.shared.open_dim(n) for v, n in zip(handed_on, sizes)}
     values = {carried.updates[v]: first.draw.bindings[v]._replace(dims=(before[v],)) for v in handed_on}
-    rest = _every_value(run, carried, (1, run.count), values)
+    rest = _every_value(run, carried, (1, run.length), values)
     if rest is None:
         return None
     begin, later = (_log_joint(span.draw.weights[: len(carried.plans)]) for span in (first, rest))
     names = [{span.draw.bindings[v].dims[0]: before[v] for v in handed_on} for span in (first, rest)]
-    alphas = _marginals(_marginal(begin, _own(first.draw, time=True), names[0]), later, rest.draw, names[1], run.count - 1)
+    alphas = _marginals(_marginal(begin, _own(first.draw, time=True), names[0]), later, rest.draw, names[1], run.length - 1)
     enumerated = (*rest.draw.enumerated, *before.values())
     return [first, Span(rest.scope, rest.draw._replace(enumerated=enumerated, weights=(alphas, *rest.draw.weights)))]
 

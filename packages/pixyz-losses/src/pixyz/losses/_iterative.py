@@ -19,6 +19,7 @@ from pixyz.core import (
     reduce,
     spread,
     suggest,
+    union,
 )
 from pixyz.core import formula as f
 
@@ -180,9 +181,9 @@ class IterativeLoss(Loss):
         tensor, dims = span.scope.evaluate(body)
         if body.mixes_batch and (d.scored or d.enumerated != (d.steps,)):
             raise ShapeError(f"{self}: {body} mixes the data of a batch. Take .mean() or .sum() outside of the sequence.")
-        if d.steps not in dims:  # the same at every step
-            target = tuple(sorted((*dims, d.steps), reverse=True))
-            tensor, dims = spread(tensor, dims, target, [dict(zip(dims, tensor.shape)).get(x, shared.sizes.get(x)) for x in target]), target
+        if d.steps is not None and d.steps not in dims:  # the same at every step
+            target = union(dims, (d.steps,))
+            tensor, dims = spread(tensor, dims, target, span.scope.sizes(target)), target
         return reduce(Term(tensor, dims), d, self.order)
 
 

@@ -121,7 +121,7 @@ class Run(NamedTuple):
         scope: where it is evaluated.
         steps: what has a value at every step.
         mask: which steps there are.
-        count: T.
+        length: T.
         batch: the batch.
         who: the loss.
     """
@@ -129,7 +129,7 @@ class Run(NamedTuple):
     scope: Scope
     steps: dict[str, Steps]
     mask: Steps | None
-    count: int
+    length: int
     batch: int
     who: Loss
 
@@ -161,7 +161,7 @@ class Span(NamedTuple):
 def drawn(run: Run, carried: Carried | None) -> list[Span]:
     """All steps as one span, where what the next one needs is drawn step by step."""
     if carried is None:
-        inner, time, weights = run.open(0, run.count, run.steps, run.scope.samples)
+        inner, time, weights = run.open(0, run.length, run.steps, run.scope.samples)
         return [Span(inner, Draw({}, None, (time,), weights, (), inner.group, {}, steps=time))]
     draws, bound = _walk(run, carried)
     first = draws[0]
@@ -171,7 +171,7 @@ def drawn(run: Run, carried: Carried | None) -> list[Span]:
     for key, prev in carried.updates.items():
         steps[prev] = shift(bound[0][prev], steps[key], (prev, key), run.who)
     samples = run.scope.samples if first.sample_dim is None else (first.sample_dim, *run.scope.samples)
-    inner, time, weights = run.open(0, run.count, steps, samples)
+    inner, time, weights = run.open(0, run.length, steps, samples)
     handed_on = {**{v: v for v in first.bindings}, **{prev: v for v, prev in carried.updates.items()}}
     shared = inner.shared
     shared.relaxed.update(inner.bindings[name].number for name, v in handed_on.items() if first.bindings[v].number in shared.relaxed)
@@ -190,7 +190,7 @@ def _walk(run: Run, carried: Carried) -> tuple[list[Draw], list[dict[str, Bindin
     plans, sample_dim = carried.sampling, None
     draws: list[Draw] = []
     bound: list[dict[str, Binding]] = []
-    for t in range(run.count):
+    for t in range(run.length):
         for name, (tensors, dims) in columns.items():
             here.bind(name, tensors[t], dims)
         d = draw(here, plans, carried.num_samples, carried.limit, run.batch, run.who, sample_dim=sample_dim)
