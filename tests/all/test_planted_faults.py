@@ -14,6 +14,8 @@ from losses import test_bounds as bounds
 from losses import test_divergences as divergences
 from losses import test_estimators as estimators
 from losses import test_expressions as expressions
+from losses import test_finite_sums as finite_sums
+from losses import test_sequences as sequences
 from losses import test_set_losses as set_losses
 from losses import test_truth as truth
 from zoo import Decoder, Encoder, prior
@@ -51,7 +53,7 @@ from pixyz.distributions import (
     _supports,
     _vectors,
 )
-from pixyz.losses import _chain_rule, _gradients, _kernels, _two_sided
+from pixyz.losses import _chain_rule, _forward, _gradients, _iterative, _kernels, _trajectory, _two_sided
 
 
 def planted(monkeypatch, owner, name, make):
@@ -319,7 +321,7 @@ def stale_memo(monkeypatch):
         return self.numbers
 
     def init(self, watch=None):
-        self.memo, self.sizes, self.numbers, self.watch, self.validate = memo, {}, 0, watch, True
+        self.memo, self.sizes, self.numbers, self.watch, self.relaxed, self.validate = memo, {}, 0, watch, set(), True
 
     def bind(self, name, tensor, dims):
         stable = ids.setdefault(id(tensor), -len(ids) - 1)
@@ -452,6 +454,53 @@ def a_doubled_noise(monkeypatch):
     planted(monkeypatch, Normal, "whitener", lambda f: lambda params, count: f({**params, "scale": 2 * params["scale"]}, count))
 
 
+def costs_of_the_step_alone(monkeypatch):
+    planted(monkeypatch, _estimators, "_from_each_step_on", lambda f: lambda cost, steps: cost)
+
+
+def costs_of_all_steps_so_far(monkeypatch):
+    def fault(cost, steps):
+        return Term(cost.tensor.cumsum(cost.dims.index(steps)), cost.dims)
+
+    planted(monkeypatch, _estimators, "_from_each_step_on", lambda f: fault)
+
+
+def the_value_of_the_same_step(monkeypatch):
+    planted(monkeypatch, _trajectory, "shift", lambda f: lambda first, steps, names, who: steps)
+
+
+def no_mask(monkeypatch):
+    planted(monkeypatch, _iterative, "mask_of", lambda f: lambda *args: f(*args)._replace(tensor=torch.ones_like(f(*args).tensor)))
+
+
+def padding_in_the_networks(monkeypatch):
+    planted(monkeypatch, _iterative, "filled", lambda f: lambda steps, mask: steps)
+
+
+def networks_run_again(monkeypatch):
+    planted(monkeypatch, _scope.Scope, "join", lambda f: lambda self, factor, steps, dim: None)
+
+
+def the_first_marginal_for_all_steps(monkeypatch):
+    def make(f):
+        def fault(*args):
+            alphas = f(*args)
+            return Term(alphas.tensor[:1].expand_as(alphas.tensor), alphas.dims)
+
+        return fault
+
+    planted(monkeypatch, _forward, "_marginals", make)
+
+
+def weights_of_the_variables_alone(monkeypatch):
+    planted(
+        monkeypatch,
+        _estimators,
+        "_relevant",
+        lambda f: lambda d, dims: tuple(w for w in d.weights if max(set(w.dims) & set(d.enumerated)) in dims),
+    )
+
+
 def in_float64(test, *arguments):
     def run():
         torch.set_default_dtype(torch.float64)
@@ -550,6 +599,15 @@ FAULTS = [
         baseline_trained_by_the_signed_gradient,
         in_float64(estimators.test_a_learned_baseline_goes_to_the_mean_cost_whatever_the_sign, 1, 1),
     ),
+    (costs_of_the_step_alone, in_float64(sequences.test_scores_reach_all_later_costs, 2)),
+    (costs_of_all_steps_so_far, in_float64(sequences.test_scores_reach_all_later_costs, 1)),
+    (the_value_of_the_same_step, in_float64(sequences.test_a_loop_by_hand, 1, "analytic")),
+    (no_mask, in_float64(sequences.test_sequences_of_different_lengths)),
+    (padding_in_the_networks, in_float64(sequences.test_sequences_of_different_lengths)),
+    (networks_run_again, in_float64(sequences.test_what_does_not_depend_on_the_recurrence_runs_once)),
+    (networks_run_again, in_float64(sequences.test_dropout_is_the_same_for_the_draw_and_for_its_density)),
+    (the_first_marginal_for_all_steps, in_float64(sequences.test_a_finite_chain_is_summed_exactly, 3, 5)),
+    (weights_of_the_variables_alone, in_float64(finite_sums.test_a_chain_of_which_each_term_needs_little, "pairs of neighbours")),
     (a_lost_number_of_draws, in_float64(bounds.test_renyi_bounds, 0.5)),
     (path_gradients_not_squared, in_float64(bounds.test_doubly_reparametrised_gradients_by_hand)),
     (unweighted_enumeration, lambda: truth.test_gradient_through_a_bernoulli("enumerate")),
@@ -565,7 +623,7 @@ FAULTS = [
 @pytest.mark.parametrize(("plant", "test"), FAULTS, ids=[f"{i}-{plant.__name__}" for i, (plant, _) in enumerate(FAULTS)])
 def test_a_planted_fault_fails(plant, test, monkeypatch):
     plant(monkeypatch)
-    with pytest.raises((AssertionError, RuntimeError, KeyError)):
+    with pytest.raises((AssertionError, RuntimeError, KeyError, ValueError)):
         test()
     monkeypatch.undo()
     torch.manual_seed(0)

@@ -137,14 +137,19 @@ def cost_of(term: Term, log_q: Term, d: Draw) -> Term:
     return sum_over(Term(term.tensor.detach(), term.dims), _not_above(log_q, d))
 
 
+def _from_each_step_on(cost: Term, steps: int) -> Term:
+    """The cost of each step and all later ones."""
+    axis = cost.dims.index(steps)
+    return Term(cost.tensor.flip(axis).cumsum(axis).flip(axis), cost.dims)
+
+
 def _own_advantage(term: Term, s: Scored, d: Draw) -> Term:
     """The cost of each sample, without its baseline: the mean of the others', if there is no other."""
     cost = cost_of(term, s.log_q, d)
     if s.control is not None:
         cost = add(cost, Term(-s.control.tensor, s.control.dims))
     if d.steps is not None:
-        axis = cost.dims.index(d.steps)
-        cost = Term(cost.tensor.flip(axis).cumsum(axis).flip(axis), cost.dims)
+        cost = _from_each_step_on(cost, d.steps)
     if s.baseline is not None:
         s.baseline.observe(sum_over(cost, tuple(dim for dim in d.enumerated if dim != d.steps)).tensor)
         guess = Term(s.baseline.value.tensor.detach(), s.baseline.value.dims)
