@@ -137,9 +137,9 @@ def test_tables_that_are_too_large():
     f = cost(*q.var)
     with pytest.raises(IntractableError, match="takes 729 points, more than 256"):
         f.expectation(q, estimator="enumerate").estimate()
-    scored = f.expectation(q, num_samples=200_000)
+    scored = f.expectation(q, num_samples=2_000)  # of values between -1 and 1
     with torch.no_grad():
-        assert abs(scored.estimate() - over_all(q, f)) < 0.02
+        assert abs(scored.estimate() - over_all(q, f)) < 4 / 2_000**0.5
     whole = f.expectation(q, estimator="enumerate", max_enumerate=3**7)
     torch.testing.assert_close(whole.estimate().sum(), over_all(q, f))
 

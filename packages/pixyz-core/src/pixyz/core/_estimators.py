@@ -67,8 +67,10 @@ def weighted(body: Term, d: Draw) -> Term:
     if not set(d.enumerated).intersection(body.dims):
         return body
     weights = _relevant(d, body.dims)
-    own = {dim for w in weights for dim in w.dims if dim in d.enumerated}
-    return _weighted(body, weights) if own.issubset(body.dims) else _times_probability(body, _marginal(weights, own, body.dims))
+    # What stands above a scored factor stays, for its score is weighted by it.
+    kept = (*body.dims, *[dim for s in d.scored for dim in s.log_q.dims])
+    gone = {dim for w in weights for dim in w.dims if dim in d.enumerated and dim not in kept}
+    return _times_probability(body, _marginal(weights, gone)) if gone else _weighted(body, weights)
 
 
 def _weighted(body: Term, weights: tuple[Term, ...]) -> Term:
@@ -91,14 +93,14 @@ def _relevant(d: Draw, dims: Dims) -> tuple[Term, ...]:
     return tuple(reversed(found))
 
 
-def _marginal(weights: tuple[Term, ...], own: set[int], kept: Dims) -> Term:
-    """The probability of the enumerated values with the dims `kept`; others are summed out as soon as nothing depends on them."""
+def _marginal(weights: tuple[Term, ...], gone: set[int]) -> Term:
+    """The probability of the enumerated values, where the dims `gone` are summed out as soon as nothing more depends on them."""
     joint = Term(torch.ones(()), ())
     for i, w in enumerate(weights):
         dims = union(joint.dims, w.dims)
         joint = Term(align(joint.tensor, joint.dims, dims) * align(w.tensor.exp(), w.dims, dims), dims)
         later = {dim for other in weights[i + 1 :] for dim in other.dims}
-        joint = sum_over(joint, tuple(dim for dim in own if dim not in kept and dim not in later))
+        joint = sum_over(joint, tuple(gone - later))
     return joint
 
 
