@@ -151,7 +151,7 @@ class Drawing:
     def _points(self, factor: Factor) -> int:
         """How many combinations of values those have that stand in one table with the factor."""
         if self.together is None:
-            return math.prod(self.sizes.values())
+            return math.prod([*self.sizes.values()])
         tables = [names for names in self.together if factor.var[0] in names]
         return max([math.prod([n for v, n in self.sizes.items() if v in names]) for names in tables], default=1)
 
