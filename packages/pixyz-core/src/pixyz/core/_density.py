@@ -35,9 +35,7 @@ def compute(scope: Scope, factor: Factor) -> Scope:
     conditional = inner.conditional(factor)
     for name, term in zip(factor.var, conditional.draw(conditional.dims, [], pathwise=True)):
         given = scope.bindings.get(name)
-        if given is not None and given.tensor is term.tensor:
-            continue  # it keeps its number, by which all that depends on it is found again
-        if given is not None and scope.shared.validate:
+        if given is not None and scope.shared.validate and given.tensor is not term.tensor:
             _check_computed(given, term, name, factor)
         inner.bind(name, term.tensor, term.dims)
     return inner

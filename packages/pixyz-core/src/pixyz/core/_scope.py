@@ -211,7 +211,10 @@ class Scope:
         return next(iter(sizes)) if sizes else self.batch
 
     def bind(self, name: str, tensor: Tensor, dims: Dims) -> Binding:
-        """Binds a name here, under a new number."""
+        """Binds a name here, under a new number; a value that it has already keeps its own, by which all that depends on it is found."""
+        known = self.bindings.get(name)
+        if known is not None and known.tensor is tensor and known.dims == dims:
+            return known
         binding = self.bindings[name] = Binding(tensor, dims, self.shared.number())
         return binding
 
