@@ -175,7 +175,7 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["dev"])
-@nox.parametrize("what", [nox.param(what, id=what) for what in ("vae_step", "family_overhead", "algebra", "losses", "estimators")])
+@nox.parametrize("what", [nox.param(what, id=what) for what in ("vae_step", "family_overhead", "algebra", "losses", "estimators", "sequences")])
 def benchmarks(session: nox.Session, what: str) -> None:
     """What we cost beside hand-written PyTorch. Arguments go to the benchmark."""
     in_dev(session, "python", f"tests/benchmarks/{what}.py", *session.posargs)

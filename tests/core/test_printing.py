@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from zoo import Decoder, Encoder, Label, prior
 
-from pixyz.distributions import Normal
+from pixyz.distributions import Deterministic, Normal
 from pixyz.losses import ELBO, NLL, KullbackLeibler, LogProb, Parameter
 
 P, Q, PRIOR, F = Decoder(), Encoder(), prior(), Label()
@@ -161,6 +161,14 @@ def test_names_print_as_in_papers(name, unicode, latex):
 def test_the_name_of_a_joint_is_its_factors_common_name():
     assert (Q.replace_var(z="w") * Q).prob_text == "q(w,z|x)"
     assert (Q * F).prob_text == "p(z,y|x)"
+
+
+def test_what_is_computed_has_no_say_in_the_name_of_a_joint():
+    h, k = Deterministic("f(h|z,x)", h="z"), Deterministic("g(k|h)", k="h")
+    assert ((Q * h).prob_text, (h * Q).prob_text) == ("q(z,h|x)", "q(h,z|x)")
+    assert (Q * h * k).replace_var(k="m").prob_text == "q(z,h,m|x)"
+    assert (h * h.replace_var(h="m")).prob_text == "f(h,m|z,x)"
+    assert (h * k).prob_text == "p(h,k|z,x)"
 
 
 def test_the_order_written_is_the_order_printed_on_every_run():

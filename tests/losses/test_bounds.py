@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pixyz.core import Expectation, FormulaError, IntractableError, KindError, LogProb, Parameter, SupportError, seeded
-from pixyz.distributions import Bernoulli, Categorical, Laplace, Normal
+from pixyz.distributions import Bernoulli, Categorical, Deterministic, Laplace, Normal
 from pixyz.losses import ELBO, IWAE, DReG, KullbackLeibler, LogRatio, RenyiBound, ReweightedWakeSleep, StickingTheLanding
 
 
@@ -271,6 +271,57 @@ def test_the_second_form_has_the_same_mean():
     assert abs(a - b) < 4 * (sa**2 + sb**2) ** 0.5
     assert str(ELBO(p, q, kl="auto")) == "E_q(z|x)[log p(x|z)] - KL[q(z|x)||p(z)]"
     assert str(ELBO(p, q)) == "E_q(z|x)[log p(x,z)/q(z|x)]"
+
+
+FORMS = {
+    "sampled": (lambda p, q: ELBO(p, q), "E_q(z,e|x)[log p(x,z,e)/q(z,e|x)]"),
+    "analytic": (lambda p, q: ELBO(p, q, kl="analytic"), "E_q(z,e|x)[log p(x|z)] - KL[q(z,e|x)||p(z,e|x)]"),
+    "IWAE": (lambda p, q: IWAE(p, q, num_samples=3), "E_q(z,e|x)^3[log mean(p(x,z,e)/q(z,e|x))]"),
+    "sticking the landing": (StickingTheLanding, "E_q(z,e|x)[log p(x,z,e) - log stop(q(z,e|x))]"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_q_computes_is_no_latent_variable(form):
+    """q(z|e)f(e|x) is the q(z|x) of both networks in a row, and each of them runs once."""
+    make, text = FORMS[form]
+    p, q, x, _ = linear_model()
+    first, second, calls = nn.Linear(3, 2), nn.Linear(2, 2), []
+
+    def features(x):
+        calls.append("f")
+        return first(x).tanh()
+
+    def encode(e):
+        calls.append("q")
+        return second(e)
+
+    f = Deterministic("f(e|x)", lambda x: {"e": features(x)})
+    ours = make(p, Normal("q(z|e)", loc=encode, scale=0.4) * f)
+    assert str(ours) == text
+    with seeded(3):
+        value = ours.estimate({"x": x})
+    assert calls.count("f") == 1
+    with seeded(3):
+        torch.testing.assert_close(
+            make(p, Normal("q(z|x)", loc=nn.Sequential(first, nn.Tanh(), second), scale=0.4)).estimate({"x": x}), value
+        )
+    if form in ("sampled", "IWAE"):
+        assert calls == ["f", "q"]
+
+
+def test_what_q_computes_for_later_stands_in_no_density():
+    p, q, x, _ = linear_model()
+    later = Deterministic("g(h|z,x)", lambda z, x: {"h": z})
+    for make in (ELBO, StickingTheLanding):
+        with seeded(1):
+            truth = make(p, q).estimate({"x": x})
+        with seeded(1):
+            torch.testing.assert_close(make(p, q * later).estimate({"x": x}), truth)
+    assert str(ELBO(p, q * later)) == "E_q(z,h|x)[log p(x,z)/q(z|x)]"
+    assert str(ELBO(p, q * later, kl="analytic")) == "E_q(z,h|x)[log p(x|z)] - KL[q(z|x)||p(z)]"
+    with pytest.raises(FormulaError, match="draws h, of which p\\(x,z\\) knows nothing"):
+        ELBO(p, later)
 
 
 def test_beta():

@@ -49,8 +49,7 @@ class Joint(Distribution):
         self.var = tuple(v for v in owner if v not in self.hidden_var)
         self.cond_var = tuple(dict.fromkeys(c for f in self.factors for c in f.cond_var if c not in owner))
         self.fixed = {f.var[0]: f.dist.text for f in self.factors if isinstance(f.dist, Fixed)}
-        names = {f.dist.name for f in self.factors if f.var[0] not in self.fixed}
-        self.name = names.pop() if len(names) == 1 else "p"
+        self.name = _common_name([f.dist for f in self.factors if f.var[0] not in self.fixed])
         register_leaves(self, [f.dist for f in self.factors])
 
     @classmethod
@@ -69,7 +68,7 @@ class Joint(Distribution):
         joint.var = left.var + right.var
         joint.cond_var = tuple(dict.fromkeys(c for p in written for c in p.cond_var if c not in joint.defined))
         joint.fixed = {**left.fixed, **right.fixed}
-        joint.name = left.name if left.name == right.name else "p"
+        joint.name = _common_name(written)
         register_leaves(joint, written)
         return joint
 
@@ -150,6 +149,13 @@ def multiply(left: Distribution, right: Distribution) -> Joint:
     # Where nothing decides, what was written last comes first.
     first, second = (left, right) if right_below else (right, left)
     return Joint.of_two(first, second, (left, right))
+
+
+def _common_name(parts: Sequence[Distribution]) -> str:
+    """The name that all have which draw something: what is computed on the way has no say; "p" if they have several."""
+    drawing = [p for p in parts if not all(f.dist.is_deterministic for f in p.factors)]
+    names = {p.name for p in drawing or parts}
+    return names.pop() if len(names) == 1 else "p"
 
 
 def rename(p: Distribution, names: Mapping[str, str]) -> Joint:

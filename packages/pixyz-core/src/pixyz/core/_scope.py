@@ -211,7 +211,10 @@ class Scope:
         return next(iter(sizes)) if sizes else self.batch
 
     def bind(self, name: str, tensor: Tensor, dims: Dims) -> Binding:
-        """Binds a name here, under a new number."""
+        """Binds a name here, under a new number; a value that it has already keeps its own, by which all that depends on it is found."""
+        known = self.bindings.get(name)
+        if known is not None and known.tensor is tensor and known.dims == dims:
+            return known
         binding = self.bindings[name] = Binding(tensor, dims, self.shared.number())
         return binding
 
@@ -264,7 +267,10 @@ class Scope:
         inputs = [self.bindings[n].number for n in factor.cond_var]
         found = [memo[(factor.dist, *[b[n].number for n in factor.cond_var])] for b in steps]
         if hasattr(found[0], "along"):
-            memo[(factor.dist, *inputs)] = found[0].along(found, dim)
+            joined = memo[(factor.dist, *inputs)] = found[0].along(found, dim)
+            if factor.dist.is_deterministic:
+                for name, term in zip(factor.var, joined.draw(joined.dims, [], pathwise=True)):
+                    self.bind(name, term.tensor, term.dims)
         elif not factor.dist.is_deterministic:
             scores = [c.log_prob(tuple([b[n] for n in factor.var]), factor, False) for c, b in zip(found, steps)]
             memo[(factor.dist, "log_prob", *inputs, *[self.bindings[n].number for n in factor.var])] = stack_terms(scores, dim)

@@ -41,7 +41,8 @@ def ELBO(
 
     Args:
         p: the generative model p(x,z).
-        q: the inference model q(z|x), over latent variables of `p`, or over what `p` depends on, whose prior is then flat.
+        q: the inference model q(z|x), over latent variables of `p`, or over what `p` depends on, whose prior is then flat. What q computes
+            is no latent variable: it stands in both densities, or in neither.
         num_samples: K, how many draws are averaged.
         estimator: as in `Expectation`.
         kl: `"sample"` for the first form; `"analytic"` for the second, if the divergence has a closed form; `"auto"` for the second if it
@@ -68,7 +69,7 @@ def ELBO(
         >>> print(ELBO(p, q, kl="analytic", beta=4))
         E_q(z|x)[log p(x|z)] - 4 * KL[q(z|x)||p(z)]
     """
-    check_bound(p, q, "ELBO")
+    p, scored = sides_of_bound(p, q, "ELBO")
     if kl not in KINDS_OF_KL:
         raise FormulaError(f"ELBO: kl must be one of {', '.join(map(repr, KINDS_OF_KL))}; got {kl!r}.")
     if free_bits < 0:
@@ -76,13 +77,13 @@ def ELBO(
     unweighted = isinstance(beta, (int, float)) and beta == 1
     plain = unweighted and free_bits == 0
     if kl == "sample" and plain:
-        return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)
-    likelihood, prior = split_prior(p, q)
-    divergence = KullbackLeibler(q, prior, num_samples=num_samples, analytic=kl != "sample")
+        return Expectation(q, LogRatio(p, scored), num_samples=num_samples, estimator=estimator)
+    likelihood, prior = split_prior(p, scored)
+    divergence = KullbackLeibler(scored, prior, num_samples=num_samples, analytic=kl != "sample")
     if kl == "analytic" and not divergence.is_analytic:
-        raise IntractableError(f"ELBO: KL[{q.prob_text}||{prior.prob_text}] has no closed form here; use kl='sample' or kl='auto'.")
+        raise IntractableError(f"ELBO: KL[{scored.prob_text}||{prior.prob_text}] has no closed form here; use kl='sample' or kl='auto'.")
     if plain and not divergence.is_analytic:
-        return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator)
+        return Expectation(q, LogRatio(p, scored), num_samples=num_samples, estimator=estimator)
     reconstruction = Expectation(q, LogProb(likelihood), num_samples=num_samples, estimator=estimator)
     counted = divergence.clamp(min=free_bits) if free_bits else divergence
     return reconstruction - (counted if unweighted else beta * counted)
@@ -111,8 +112,8 @@ def IWAE(p: Distribution, q: Distribution, *, num_samples: int, estimator: AnyEs
         >>> print(IWAE(p, q, num_samples=8))
         E_q(z)^8[log mean(p(z)/q(z))]
     """
-    check_bound(p, q, "IWAE")
-    return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator, aggregate="log_mean_exp")
+    p, scored = sides_of_bound(p, q, "IWAE")
+    return Expectation(q, LogRatio(p, scored), num_samples=num_samples, estimator=estimator, aggregate="log_mean_exp")
 
 
 def RenyiBound(p: Distribution, q: Distribution, alpha: float, *, num_samples: int, estimator: AnyEstimator = "auto") -> Loss:
@@ -137,8 +138,8 @@ def RenyiBound(p: Distribution, q: Distribution, alpha: float, *, num_samples: i
     Source:
         Li and Turner (2016), eq. 5, https://arxiv.org/abs/1602.02311
     """
-    check_bound(p, q, "RenyiBound")
-    return Expectation(q, LogRatio(p, q), num_samples=num_samples, estimator=estimator, aggregate=alpha)
+    p, scored = sides_of_bound(p, q, "RenyiBound")
+    return Expectation(q, LogRatio(p, scored), num_samples=num_samples, estimator=estimator, aggregate=alpha)
 
 
 def split_prior(p: Distribution, q: Distribution) -> tuple[Distribution, Distribution]:
@@ -158,15 +159,30 @@ def split_prior(p: Distribution, q: Distribution) -> tuple[Distribution, Distrib
     return Joint(rest), Joint(prior)
 
 
-def check_bound(p: Distribution, q: Distribution, who: str) -> None:
-    """An error unless q draws some, not all, of what p is over or depends on."""
+def sides_of_bound(p: Distribution, q: Distribution, who: str) -> tuple[Distribution, Distribution]:
+    """The densities that a bound compares: p, with whatever q computes for it, and q without what it computes for neither.
+
+    Raises:
+        FormulaError: unless q draws some, not all, of what p is over or depends on.
+    """
     need_distribution(p, who)
     need_distribution(q, who)
-    drawn, observed = set(q.var), set(p.var).difference(q.var)
-    unknown = [v for v in q.var if v not in (*p.var, *p.cond_var)]
+    computed = [x for x in q.ancestral if x.dist.is_deterministic and p.defined.union(q.hidden_var).isdisjoint(x.var)]
+    needed = {c for x in (*p.factors, *q.factors) if x not in computed for c in x.cond_var}
+    idle = []
+    for x in reversed(computed):
+        if needed.isdisjoint(x.var):
+            idle.append(x)
+        else:
+            needed.update(x.cond_var)
+    scored = Joint([x for x in q.factors if x not in idle], q.hidden_var) if 0 < len(idle) < len(q.factors) else q
+    shared = [x for x in computed if x not in idle]
+    known = {*p.var, *p.cond_var, *(v for x in shared for v in x.var)}
+    unknown = [v for v in scored.var if v not in known]
     if unknown:
         raise FormulaError(
             f"{who}: {q.prob_text} draws {', '.join(unknown)}, of which {p.prob_text} knows nothing. The order is {who}(p, q)."
         )
-    if not observed and drawn.intersection(p.cond_var):
+    if set(p.var).issubset(scored.var) and not set(p.cond_var).isdisjoint(scored.var):
         raise FormulaError(f"{who}: {q.prob_text} draws all of {p.prob_text}, so nothing is observed. The order is {who}(p, q).")
+    return (p * Joint(shared) if shared else p), scored

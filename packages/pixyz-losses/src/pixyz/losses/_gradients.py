@@ -3,7 +3,7 @@
 from pixyz.core import Binding, Distribution, Draw, Expectation, FormulaError, LogProb, Loss, Scope, Term, align, broadcast, union
 from pixyz.core import formula as f
 
-from ._bounds import check_bound
+from ._bounds import sides_of_bound
 
 
 class StoppedLogProb(Loss):
@@ -61,8 +61,8 @@ def StickingTheLanding(p: Distribution, q: Distribution, *, num_samples: int = 1
     Source:
         Roeder et al. (2017), https://arxiv.org/abs/1703.09194
     """
-    check_bound(p, q, "StickingTheLanding")
-    return Expectation(q, LogProb(p) - StoppedLogProb(q), num_samples=num_samples, estimator="pathwise")
+    p, scored = sides_of_bound(p, q, "StickingTheLanding")
+    return Expectation(q, LogProb(p) - StoppedLogProb(scored), num_samples=num_samples, estimator="pathwise")
 
 
 class DReG(Expectation):
@@ -87,8 +87,8 @@ class DReG(Expectation):
     """
 
     def __init__(self, p: Distribution, q: Distribution, *, num_samples: int) -> None:
-        check_bound(p, q, "DReG")
-        ratio = LogProb(p) - StoppedLogProb(q)
+        p, scored = sides_of_bound(p, q, "DReG")
+        ratio = LogProb(p) - StoppedLogProb(scored)
         super().__init__(q, ratio, num_samples=num_samples, estimator="pathwise", aggregate="log_mean_exp")
 
     def body(self, scope: Scope, d: Draw) -> Term:
@@ -126,13 +126,13 @@ class ReweightedWakeSleep(Expectation):
     """
 
     def __init__(self, p: Distribution, q: Distribution, *, num_samples: int) -> None:
-        check_bound(p, q, "ReweightedWakeSleep")
+        p, scored = sides_of_bound(p, q, "ReweightedWakeSleep")
         if num_samples == 1:
             raise FormulaError("ReweightedWakeSleep compares draws by their weights, so it needs num_samples=2 or more.")
-        model, inference = LogProb(p), LogProb(q)
+        model, inference = LogProb(p), LogProb(scored)
         super().__init__(q, model + inference, num_samples=num_samples, estimator="score")
         self._both = (model, inference)
-        self._posterior = f.Density(p.name, q.var, (*[v for v in p.var if v not in q.var], *p.cond_var))
+        self._posterior = f.Density(p.name, scored.var, (*[v for v in p.var if v not in scored.var], *p.cond_var))
 
     @property
     def formula(self) -> f.Formula:
