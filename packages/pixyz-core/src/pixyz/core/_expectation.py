@@ -41,7 +41,8 @@ class Expectation(Loss):
             - `"relaxed"`, [`Relaxed`][pixyz.core.Relaxed]: the concrete, or Gumbel-softmax, draw; biased.
             - `"straight_through"`, [`StraightThrough`][pixyz.core.StraightThrough]: a draw with another's gradient; biased.
             - `"rebar"`, [`Rebar`][pixyz.core.Rebar]: the score with a relaxed draw as control variate.
-        max_enumerate: how many points may be summed over, all enumerated variables together.
+        max_enumerate: how many points may be summed over in one table. Where all variables of q are enumerated, f is summed term by
+            term, and a table has the variables of one term; else it has all enumerated variables.
         aggregate: `"mean"`; or `"log_mean_exp"`, log 1/K Σ exp f, as in importance-weighted bounds; or a number α, the order of a Rényi
             bound, 1/(1-α) log 1/K Σ exp (1-α)f. These are functions of all K draws, and so biased for the same function of the mean.
         share: whether to share draws with other expectations at all.

@@ -31,7 +31,7 @@ class Summand(Loss):
         return self._term[0].formula
 
     def evaluate(self, scope: Scope) -> Term:
-        return reduce(scope.evaluate(self._term[0]), draw_in(scope))
+        return reduce(self._term[0].evaluate(scope), draw_in(scope))  # not through the scope: it is the same term to whoever watches
 
 
 class Summands(NamedTuple):
