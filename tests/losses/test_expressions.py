@@ -702,7 +702,7 @@ BAD = {
     "entropy of what is computed": (
         lambda: Entropy(Deterministic("f(h|z)", h=nn.Tanh()) * Q),
         FormulaError,
-        "H[p(h,z)]: h is computed, so it has no density, and the value is not finite.",
+        "H[q(h,z)]: h is computed, so it has no density, and the value is not finite.",
     ),
     "cross-entropy over others": (lambda: CrossEntropy(Q, Normal("p(x)", loc=0.0, scale=1.0)), FormulaError, "the left side is over z, the right side over x."),
     "cross-entropy of a computed variable": (
