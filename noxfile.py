@@ -28,6 +28,8 @@ FOLDERS = {path.parent.name.removeprefix("pixyz-"): path.parent for path in sort
 PROJECTS = {part: nox.project.load_toml(folder / "pyproject.toml")["project"] for part, folder in FOLDERS.items()}
 WITH_CODE = [part for part, folder in FOLDERS.items() if (folder / "src").is_dir()]
 
+MEASURED = ("vae_step", "family_overhead", "algebra", "losses", "estimators", "sequences")
+
 nox.options.sessions = ["lint", "types", "arrows", "alone", *[f"tests({part}, cpu)" for part in PROJECTS], "doctests", "docs"]
 
 
@@ -175,7 +177,7 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["dev"])
-@nox.parametrize("what", [nox.param(what, id=what) for what in ("vae_step", "family_overhead", "algebra", "losses", "estimators", "sequences")])
+@nox.parametrize("what", [nox.param(what, id=what) for what in MEASURED])
 def benchmarks(session: nox.Session, what: str) -> None:
     """What we cost beside hand-written PyTorch. Arguments go to the benchmark."""
     in_dev(session, "python", f"tests/benchmarks/{what}.py", *session.posargs)

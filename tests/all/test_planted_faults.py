@@ -465,6 +465,14 @@ def costs_of_all_steps_so_far(monkeypatch):
     planted(monkeypatch, _estimators, "_from_each_step_on", lambda f: fault)
 
 
+def a_new_number_for_a_known_value(monkeypatch):
+    def bind(scope, name, tensor, dims):
+        binding = scope.bindings[name] = _scope.Binding(tensor, dims, scope.shared.number())
+        return binding
+
+    planted(monkeypatch, _scope.Scope, "bind", lambda f: bind)
+
+
 def the_value_of_the_same_step(monkeypatch):
     planted(monkeypatch, _trajectory, "shift", lambda f: lambda first, steps, names, who: steps)
 
@@ -599,6 +607,7 @@ FAULTS = [
         baseline_trained_by_the_signed_gradient,
         in_float64(estimators.test_a_learned_baseline_goes_to_the_mean_cost_whatever_the_sign, 1, 1),
     ),
+    (a_new_number_for_a_known_value, in_float64(sequences.test_what_is_drawn_after_a_recurrent_network_runs_once_for_a_step, "log q")),
     (costs_of_the_step_alone, in_float64(sequences.test_scores_reach_all_later_costs, 2)),
     (costs_of_all_steps_so_far, in_float64(sequences.test_scores_reach_all_later_costs, 1)),
     (the_value_of_the_same_step, in_float64(sequences.test_a_loop_by_hand, 1, "analytic")),
