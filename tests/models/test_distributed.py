@@ -153,6 +153,7 @@ def test_data_parallel_training_is_that_of_the_whole_batch(name, tmp_path):
     assert any(not torch.equal(start[k], w) for k, w in loss.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # which is what is meant here
 def test_sharded_training_and_its_checkpoint_in_one_process(tmp_path):
     whole = on_two_processes(sharded, tmp_path)
     loss, _ = vae()
