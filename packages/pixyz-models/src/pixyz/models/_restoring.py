@@ -19,7 +19,7 @@ from ._optimizer_state import optimizer_state, scheduler_state
 from ._series import newest
 from ._signature import Weights
 from ._tensor_file import TensorFile
-from ._trees import alike, put_together
+from ._trees import fit, put_together
 
 if TYPE_CHECKING:
     from ._model import Model
@@ -53,7 +53,7 @@ class _Plan:
         self.file = file
         self.left: list[str] = []
         self._weights: list[tuple[Tensor, Tensor]] = []
-        self._states: list[tuple[Any, dict[str, Any]]] = []
+        self._states: list[tuple[str, Any, dict[str, Any]]] = []
 
     def make(self) -> None:
         """Compares the whole file with the model; what does not fit is in `left`.
@@ -74,16 +74,20 @@ class _Plan:
         self._compare_ema()
 
     def carry_out(self) -> None:
-        """Changes the model. What may still fail comes first, and is taken back if it does."""
+        """Changes the model. What may still fail comes first, and is taken back if it does.
+
+        Raises:
+            CheckpointError: if an optimiser or the like refuses its state; nothing is changed then.
+        """
         undo: list[Callable[[], None]] = []
-        try:
-            for owner, state in self._states:
-                undo.append(_way_back(owner))
+        for name, owner, state in self._states:
+            undo.append(_way_back(owner))
+            try:
                 owner.load_state_dict(state)
-        except BaseException:
-            for back in reversed(undo):
-                back()
-            raise
+            except Exception as error:
+                for back in reversed(undo):
+                    back()
+                raise self._damaged(f"{name} does not take its state, {error}") from error
         with torch.no_grad():
             for target, value in self._weights:
                 target.copy_(value)
@@ -155,20 +159,18 @@ class _Plan:
             if theirs != ours:
                 self.left.append(f"{name}: trains {_count(theirs)} in the file, {_count(ours)} in this model" + _first_other(theirs, ours))
                 continue
-            self._take(name, optimizer, optimizer_state(self._value(entry["state"]), optimizer))
+            self._take(name, optimizer, entry["state"], optimizer_state)
 
     def _compare_schedulers(self) -> None:
         for entry, scheduler in self._pairs("schedulers", self.model.schedulers):
-            self._take(type(scheduler).__name__, scheduler, scheduler_state(self._value(entry["state"]), scheduler))
+            self._take(type(scheduler).__name__, scheduler, entry["state"], scheduler_state)
 
     def _compare_ema(self) -> None:
-        state, ema = self._value(self._state["ema"]), self.model.ema
-        if (state is None) != (ema is None):
+        tree, ema = self._state["ema"], self.model.ema
+        if (tree is None) != (ema is None):
             self.left.append(f"the moving average of the weights: only in {'the file' if ema is None else 'this model'}")
         elif ema is not None:
-            own = ema.state_dict()
-            fits = isinstance(state, dict) and state.keys() == own.keys() and alike(state, own)
-            self._take("the moving average of the weights", ema, state if fits else None)
+            self._take("the moving average of the weights", ema, tree, lambda found, _: fit(found, ema.state_dict()))
 
     def _pairs(self, key: str, own: list[Any]) -> list[tuple[dict[str, Any], Any]]:
         """Those of the file beside those of the model, where the classes are the same."""
@@ -182,11 +184,11 @@ class _Plan:
                 pairs.append((entry, mine))
         return pairs
 
-    def _take(self, name: str, owner: Any, state: dict[str, Any] | None) -> None:
-        if state is None:
-            self.left.append(f"{name}: its state in the file is none for what this model has")
-        else:
-            self._states.append((owner, state))
+    def _take(self, name: str, owner: Any, tree: Any, fitted: Callable[[Any, Any], dict[str, Any]]) -> None:
+        try:
+            self._states.append((name, owner, fitted(self._value(tree), owner)))
+        except TypeError as error:
+            self.left.append(f"{name}: its state in the file does not fit, {_printable(str(error))}")
 
     def _random_state(self) -> RandomState:
         found = self._entry("random")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pixyz.core import CheckpointError, KindError
@@ -63,21 +64,34 @@ def put_together(tree: Any, read: Callable[[str], Tensor]) -> Any:
     raise CheckpointError(f"it has {str(tree)[:60]!r} where a state is expected")
 
 
-def alike(value: Any, own: Any) -> bool:
-    """Whether a value that was read may stand where `own` stands: numbers for numbers, lists of as many, mappings without strange keys."""
-    if value is None or own is None:
-        return not isinstance(value, dict) or own is not None
+def fit(value: Any, own: Any) -> Any:
+    """A value that was read, as it may stand where `own` stands: numbers for numbers, lists of as many, mappings without strange keys.
+
+    Raises:
+        TypeError: if it may not.
+    """
+    if own is None and not isinstance(value, dict):
+        return value
     if isinstance(own, Tensor) and own.ndim:
-        return isinstance(value, Tensor) and value.shape == own.shape and value.dtype == own.dtype
-    if isinstance(own, (*_NUMBERS, Tensor)):
-        return isinstance(value, _NUMBERS) or (isinstance(value, Tensor) and value.ndim == 0)
-    if isinstance(own, (list, tuple)):
-        return type(value) is type(own) and len(value) == len(own) and all([alike(v, o) for v, o in zip(value, own)])
-    if isinstance(own, Counter):
-        return type(value) is Counter and all([type(k) is int and type(v) is int for k, v in value.items()])
-    if isinstance(own, dict):
-        return isinstance(value, dict) and value.keys() <= own.keys() and all([alike(v, own[k]) for k, v in value.items()])
-    return type(value) is type(own)
+        if isinstance(value, Tensor) and value.shape == own.shape and value.dtype == own.dtype:
+            return value
+    elif isinstance(own, (*_NUMBERS, Tensor)):
+        if isinstance(value, _NUMBERS) or (isinstance(value, Tensor) and value.ndim == 0):
+            if isinstance(own, Tensor):  # a learning rate on the device
+                return torch.as_tensor(value, dtype=own.dtype, device=own.device)
+            return value.item() if isinstance(value, Tensor) else value
+    elif isinstance(own, (list, tuple)):
+        if type(value) is type(own) and len(value) == len(own):
+            return type(own)([fit(v, o) for v, o in zip(value, own)])
+    elif isinstance(own, Counter):
+        if type(value) is Counter and all([type(k) is int and type(v) is int for k, v in value.items()]):
+            return value
+    elif isinstance(own, dict):
+        if isinstance(value, dict) and value.keys() <= own.keys():
+            return {k: fit(v, own[k]) for k, v in value.items()}
+    elif type(value) is type(own):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot stand for a {type(own).__name__}")
 
 
 def _key(key: Any, where: str) -> str | int:
