@@ -11,6 +11,7 @@ from ._drawing import Draw, Plan, Scored, draw, stack_scored
 from ._elementwise import log_mean_exp, logsumexp, maximum, minimum
 from ._errors import (
     BoundVariableError,
+    CheckpointError,
     FormulaError,
     IntractableError,
     KindError,
@@ -61,6 +62,7 @@ __all__ = [
     "AnyEstimator",
     "Binding",
     "BoundVariableError",
+    "CheckpointError",
     "Choice",
     "Conditional",
     "Constant",

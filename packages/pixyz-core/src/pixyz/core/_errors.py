@@ -49,5 +49,9 @@ class NonFiniteLossError(PixyzError, ValueError):
     explanation: object = None
 
 
+class CheckpointError(PixyzError, ValueError):
+    """A file that is damaged, or that holds another model; nothing was loaded from it."""
+
+
 class KindError(PixyzError, TypeError):
     """Something of the wrong kind: a list for a tensor, an integer for a real, another device."""

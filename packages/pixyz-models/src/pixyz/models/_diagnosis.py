@@ -16,6 +16,14 @@ def random_state(device: torch.device) -> RandomState:
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
+def set_random_state(state: RandomState, device: torch.device) -> None:
+    """What `random_state` gave, put back."""
+    cpu, cuda = state
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, device)
+
+
 class _NonFinite(Recorder):
     """Keeps the terms that are not finite, the innermost first."""
 
@@ -42,14 +50,14 @@ def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, 
     buffers = [(b, b.clone()) for b in loss.buffers()]
     device = next(loss.parameters()).device
     after = random_state(device)
-    _restore(state, device)
+    set_random_state(state, device)
     try:
         with torch.no_grad():
             Loss.forward(loss, values, **options, watch=watch)
     except SupportError as error:
         return str(error), None
     finally:
-        _restore(after, device)
+        set_random_state(after, device)
         for buffer, kept in buffers:
             buffer.copy_(kept)
     found = watch.found
@@ -59,13 +67,6 @@ def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, 
     who, term = next(((w, t) for w, t in found if bool(t.tensor.isnan().any())), found[0])
     said = _describe(who, term)
     return f"{said}." if str(who) == str(loss) else f"{said}, so {loss} is not finite.", watch.explained()
-
-
-def _restore(state: RandomState, device: torch.device) -> None:
-    cpu, cuda = state
-    torch.set_rng_state(cpu)
-    if cuda is not None:
-        torch.cuda.set_rng_state(cuda, device)
 
 
 def _describe(who: object, term: Term) -> str:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +11,10 @@ from torch import Tensor, nn, optim
 
 from pixyz.core import Distribution, KindError, Loss, NonFiniteLossError, ParameterError, SupportError, leaves_of, need_scalar
 
+from ._checkpoint import Checkpoint, save_checkpoint
 from ._diagnosis import name_nonfinite, random_state
+from ._optimizer_state import Scheduler
+from ._restoring import load_checkpoint
 
 
 class Model:
@@ -72,6 +77,10 @@ class Model:
             if limit is not None and not limit > 0:
                 raise ParameterError(f"{name}: {word} must be positive; got {limit}.")
         self.optimizer = optimizer(self.trained_parameters, **(optimizer_params or {}))
+        self.optimizers = [self.optimizer]
+        self.schedulers: list[Scheduler] = []
+        self.ema: Any = None
+        self.step_count = 0
         self.optimizer_params = dict(optimizer_params or {})
         self.clip_grad_norm = clip_grad_norm
         self.clip_grad_value = clip_grad_value
@@ -109,6 +118,7 @@ class Model:
         if self.clip_grad_value is not None:
             nn.utils.clip_grad_value_(self.trained_parameters, self.clip_grad_value)
         self.optimizer.step()
+        self.step_count += 1
         return loss.detach()
 
     @torch.no_grad()
@@ -121,6 +131,60 @@ class Model:
         finally:
             for module, mode in modes:
                 module.training = mode
+
+    def save(self, path: str | PathLike[str], *, keep: int | None = None, extra: Mapping[str, Any] | None = None) -> Path:
+        """Writes all that training goes on from, to one file, which is there whole or not at all.
+
+        That is the parameters and buffers, the states of the optimisers, the schedulers and the moving average, torch's random state,
+        the number of steps, and, as text, the formula and the names, shapes and dtypes. The file is one of safetensors; nothing in it
+        can be run.
+
+        Args:
+            path: the file; `{step}` or `{step:06d}` in its name stands for the number of steps that the model has made.
+            keep: how many files of such a numbered name are kept, those of the last steps; all, if not given.
+            extra: what `load` gives back: numbers, texts, tensors, and lists, tuples and dicts of them; `{"epoch": 3}`.
+
+        Returns:
+            The file that was written.
+
+        Raises:
+            ParameterError: for `keep` without `{step}`, or for a parameter that has no shape yet.
+            KindError: for a state that is no number, text or tensor, such as a function.
+            OSError: if the disk is full or not to be written on; what stood at `path` before is as it was.
+
+        Examples:
+            >>> import tempfile, torch
+            >>> from pixyz.distributions import Normal
+            >>> p = Normal(var=["x"], loc=torch.nn.Parameter(torch.zeros(2)), scale=1.0)
+            >>> model = Model(-p.log_prob().mean())
+            >>> folder = Path(tempfile.mkdtemp())
+            >>> for epoch in range(4):
+            ...     _ = model.train({"x": torch.ones(3, 2)})
+            ...     _ = model.save(folder / "step_{step}.safetensors", keep=2, extra={"epoch": epoch})
+            >>> sorted(file.name for file in folder.iterdir())
+            ['step_3.safetensors', 'step_4.safetensors']
+            >>> model.load(folder / "step_{step}.safetensors").extra
+            {'epoch': 3}
+        """
+        return save_checkpoint(self, path, keep=keep, extra=extra)
+
+    def load(self, path: str | PathLike[str], *, strict: bool = True) -> Checkpoint:
+        """Reads what `save` wrote into this model, which the same code has built. Training goes on as if it had never stopped.
+
+        Everything is checked before anything is changed. Tensors go to the device where the model is; torch's generator is set to its
+        state of then, that of the GPU too if the model is on one and was.
+
+        Args:
+            path: the file; with `{step}` in its name, that with the greatest number.
+            strict: whether a file is refused that does not fit in every point. Else what fits is loaded, tensor by tensor and optimiser by
+                optimiser, and the rest is listed in `left`.
+
+        Raises:
+            CheckpointError: for a file of another formula or with other tensors or optimisers; for one that is damaged or of
+                another format. Nothing is changed then.
+            FileNotFoundError: if there is no such file.
+        """
+        return load_checkpoint(self, path, strict=strict)
 
     def _leaves(self, given: Loss | Distribution | Iterable[Distribution]) -> list[nn.Module]:
         out: dict[nn.Module, None] = {}

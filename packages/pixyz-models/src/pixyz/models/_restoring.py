@@ -1,0 +1,259 @@
+"""A file in a model: everything is read and checked first, and only then is anything changed."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, optim
+
+from pixyz.core import CheckpointError
+
+from ._checkpoint import FORMAT, Checkpoint, library_version
+from ._diagnosis import RandomState, set_random_state
+from ._optimizer_state import optimizer_state, scheduler_state
+from ._series import newest
+from ._signature import Weights
+from ._tensor_file import TensorFile
+from ._trees import fit, put_together
+
+if TYPE_CHECKING:
+    from ._model import Model
+
+_KINDS = {"step_count": int, "tied": dict, "optimizers": list, "schedulers": list, "random": dict, "extra": dict}
+_SHOWN_LINES = 12
+_SHOWN_LENGTH = 1000
+
+
+def load_checkpoint(model: "Model", path: str | PathLike[str], *, strict: bool) -> Checkpoint:
+    """See `Model.load`."""
+    plan = _Plan(model, TensorFile(newest(Path(path))))
+    try:
+        plan.make()
+    except RecursionError as error:
+        raise CheckpointError(f"{plan.file.path} is damaged: its state is nested too deeply. Nothing was loaded.") from error
+    if strict and plan.left:
+        raise CheckpointError(
+            f"{plan.file.path} is of another model. Nothing was loaded.\n  {_few(plan.left)}\n"
+            "Build the model with the code that it was saved by, or load what fits, with strict=False."
+        )
+    plan.carry_out()
+    return plan.checkpoint()
+
+
+class _Plan:
+    """What of a file goes where in a model."""
+
+    def __init__(self, model: "Model", file: TensorFile) -> None:
+        self.model = model
+        self.file = file
+        self.left: list[str] = []
+        self._weights: list[tuple[Tensor, Tensor]] = []
+        self._states: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def make(self) -> None:
+        """Compares the whole file with the model; what does not fit is in `left`.
+
+        Raises:
+            CheckpointError: for a file that no model wrote.
+        """
+        self._state = self._header()
+        self.extra = self._entry("extra")
+        self._random = self._random_state()
+        weights = Weights(self.model)
+        formula = self.file.texts["formula"]
+        if formula != str(self.model.loss):
+            self.left += [f"- in the file:    {_printable(formula)}", f"+ in this model:  {self.model.loss}"]
+        self._compare_weights(weights)
+        self._compare_optimizers(weights)
+        self._compare_schedulers()
+        self._compare_ema()
+
+    def carry_out(self) -> None:
+        """Changes the model. What may still fail comes first, and is taken back if it does.
+
+        Raises:
+            CheckpointError: if an optimiser or the like refuses its state; nothing is changed then.
+        """
+        undo: list[Callable[[], None]] = []
+        for name, owner, state in self._states:
+            undo.append(_way_back(owner))
+            try:
+                owner.load_state_dict(state)
+            except Exception as error:
+                for back in reversed(undo):
+                    back()
+                raise self._damaged(f"{name} does not take its state, {error}") from error
+        with torch.no_grad():
+            for target, value in self._weights:
+                target.copy_(value)
+                target.grad = None
+        set_random_state(self._random, self._device)
+        self.model.step_count = self._state["step_count"]
+
+    def checkpoint(self) -> Checkpoint:
+        texts = self.file.texts
+        return Checkpoint(
+            self.file.path, texts["formula"], texts.get("version", ""), self._state["step_count"], self.extra, tuple(self.left)
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.trained_parameters[0].device
+
+    def _header(self) -> dict[str, Any]:
+        texts = self.file.texts
+        if not {"format", "formula", "state"} <= texts.keys() or not texts["format"].startswith("pixyz "):
+            raise CheckpointError(f"{self.file.path} holds tensors, but no formula: it is not from Model.save. Nothing was loaded.")
+        if texts["format"] != FORMAT:
+            raise CheckpointError(
+                f"{self.file.path} has the format {_printable(texts['format'])!r}, of version {_printable(texts.get('version', '?'))}; "
+                f"this version, {library_version()}, reads {FORMAT!r}. Nothing was loaded; install the version that saved it."
+            )
+        try:
+            state = json.loads(texts["state"])
+        except ValueError as error:
+            raise self._damaged(f"its state is no JSON: {error}") from error
+        if not isinstance(state, dict) or state.keys() != {*_KINDS, "ema"}:
+            raise self._damaged(f"its state has not the entries {', '.join(_KINDS)} and ema")
+        for key, kind in _KINDS.items():
+            if type(state[key]) is not kind:
+                raise self._damaged(f"{key} is a {type(state[key]).__name__}, not a {kind.__name__}")
+        for key in ("optimizers", "schedulers"):
+            for entry in state[key]:
+                if not isinstance(entry, dict) or not isinstance(entry.get("class"), str) or "state" not in entry:
+                    raise self._damaged(f"an entry of {key} has no class or no state")
+        if state["step_count"] < 0 or not all([isinstance(v, str) and f"weights/{v}" in self.file.names for v in state["tied"].values()]):
+            raise self._damaged("step_count is negative, or a tied parameter is tied to none")
+        return state
+
+    def _compare_weights(self, weights: Weights) -> None:
+        stored = {name.removeprefix("weights/") for name in self.file.names if name.startswith("weights/")}
+        for name, target in weights.tensors.items():
+            source = self._state["tied"].get(name, name)
+            if source not in stored:
+                self.left.append(f"{name}: only in this model")
+                continue
+            shape, dtype = self.file.kind(f"weights/{source}")
+            if shape != target.shape:
+                self.left.append(f"{name}: {shape} in the file, {tuple(target.shape)} in this model")
+            elif dtype != target.dtype:
+                self.left.append(f"{name}: {dtype} in the file, {target.dtype} in this model".replace("torch.", ""))
+            else:
+                self._weights.append((target, self.file.read(f"weights/{source}")))
+        own = weights.tensors.keys() | weights.tied.keys()
+        self.left += [f"{_printable(name)}: only in the file" for name in sorted((stored | self._state["tied"].keys()) - own)]
+        for name in sorted((weights.tied.keys() | self._state["tied"].keys()) & own & (stored | self._state["tied"].keys())):
+            ours, theirs = weights.tied.get(name), self._state["tied"].get(name)
+            if ours != theirs:
+                self.left.append(f"{name}: {_same_as(theirs)} in the file, {_same_as(ours)} in this model")
+
+    def _compare_optimizers(self, weights: Weights) -> None:
+        for entry, optimizer in self._pairs("optimizers", self.model.optimizers):
+            name = type(optimizer).__name__
+            theirs, ours = entry.get("trains"), weights.trained_by(optimizer.param_groups)
+            if theirs != ours:
+                self.left.append(f"{name}: trains {_count(theirs)} in the file, {_count(ours)} in this model" + _first_other(theirs, ours))
+                continue
+            self._take(name, optimizer, entry["state"], optimizer_state)
+
+    def _compare_schedulers(self) -> None:
+        for entry, scheduler in self._pairs("schedulers", self.model.schedulers):
+            self._take(type(scheduler).__name__, scheduler, entry["state"], scheduler_state)
+
+    def _compare_ema(self) -> None:
+        tree, ema = self._state["ema"], self.model.ema
+        if (tree is None) != (ema is None):
+            self.left.append(f"the moving average of the weights: only in {'the file' if ema is None else 'this model'}")
+        elif ema is not None:
+            self._take("the moving average of the weights", ema, tree, lambda found, _: fit(found, ema.state_dict()))
+
+    def _pairs(self, key: str, own: list[Any]) -> list[tuple[dict[str, Any], Any]]:
+        """Those of the file beside those of the model, where the classes are the same."""
+        found, pairs = self._state[key], []
+        if len(found) != len(own):
+            self.left.append(f"{key}: {len(found)} in the file, {len(own)} in this model")
+        for entry, mine in zip(found, own):
+            if entry["class"] != type(mine).__name__:
+                self.left.append(f"{_printable(entry['class'])} in the file, {type(mine).__name__} in this model")
+            else:
+                pairs.append((entry, mine))
+        return pairs
+
+    def _take(self, name: str, owner: Any, tree: Any, fitted: Callable[[Any, Any], dict[str, Any]]) -> None:
+        try:
+            self._states.append((name, owner, fitted(self._value(tree), owner)))
+        except TypeError as error:
+            self.left.append(f"{name}: its state in the file does not fit, {_printable(str(error))}")
+
+    def _random_state(self) -> RandomState:
+        found = self._entry("random")
+        cpu, cuda = found.get("cpu"), found.get("cuda") if self._device.type == "cuda" else None
+        for state, device in ((cpu, "cpu"), (cuda, self._device)):
+            if state is None and device != "cpu":
+                continue
+            try:
+                torch.Generator(device).set_state(state)  # type: ignore[arg-type]
+            except (RuntimeError, TypeError) as error:
+                raise self._damaged("its random state is none of torch's") from error
+        return cpu, cuda  # type: ignore[return-value]
+
+    def _entry(self, key: str) -> dict[str, Any]:
+        value = self._value(self._state[key])
+        if not isinstance(value, dict):
+            raise self._damaged(f"{key} is a {type(value).__name__}, not a dict")
+        return value
+
+    def _value(self, tree: Any) -> Any:
+        try:
+            return put_together(tree, self._read)
+        except CheckpointError as error:
+            raise self._damaged(str(error)) from error
+
+    def _read(self, name: str) -> Tensor:
+        if name not in self.file.names or self.file.kind(name)[1] is None:
+            raise CheckpointError(f"the tensor {_printable(name)!r} is not in it")
+        return self.file.read(name)
+
+    def _damaged(self, why: str) -> CheckpointError:
+        return CheckpointError(f"{self.file.path} is damaged: {_printable(why)}. Nothing was loaded.")
+
+
+def _way_back(owner: Any) -> Callable[[], None]:
+    """What puts an optimiser, a scheduler or a moving average back as it is now."""
+    if isinstance(owner, optim.Optimizer):
+        return partial(owner.__dict__.update, dict(owner.__dict__))  # load_state_dict replaces what it changes
+    return partial(owner.load_state_dict, deepcopy(owner.state_dict()))
+
+
+def _same_as(name: str | None) -> str:
+    return "a tensor of its own" if name is None else f"the same as {_printable(name)}"
+
+
+def _count(groups: Any) -> str:
+    sizes = [len(group) for group in groups] if isinstance(groups, list) and all([isinstance(g, list) for g in groups]) else []
+    return " + ".join(map(str, sizes)) + " tensors"
+
+
+def _first_other(theirs: Any, ours: list[list[str]]) -> str:
+    if not isinstance(theirs, list):
+        return ""
+    for group, mine in zip(theirs, ours):
+        for a, b in zip(group if isinstance(group, list) else [], mine):
+            if a != b:
+                return f", first {_printable(str(a))} for {b}"
+    return ""
+
+
+def _few(lines: list[str]) -> str:
+    more = len(lines) - _SHOWN_LINES
+    return "\n  ".join([*lines[:_SHOWN_LINES], *([f"… and {more} more"] if more > 0 else [])])
+
+
+def _printable(text: str) -> str:
+    """A text from a file, which may come from anywhere."""
+    return "".join([c if c.isprintable() else "?" for c in text[:_SHOWN_LENGTH]])
