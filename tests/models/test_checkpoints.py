@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -187,7 +189,7 @@ class Odd(Normal):
         super().__init__("p(x)")
         with seeded(fill):
             self.loc_of = nn.Parameter(torch.randn(3, 2).T[0])  # not contiguous
-            for dtype in (torch.float64, torch.float16, torch.bfloat16, torch.complex64):
+            for dtype in (torch.float64, torch.float16, torch.bfloat16):
                 self.register_buffer(f"of_{dtype}".replace(".", "_"), torch.randn(2, 2).to(dtype))
             for dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool):
                 self.register_buffer(f"of_{dtype}".replace(".", "_"), torch.randint(0, 2, (3,)).to(dtype))
@@ -234,9 +236,7 @@ def test_what_the_caller_keeps_comes_back(tmp_path):
     assert [v.hex() for v in found["floats"]] == [v.hex() for v in EXTRA["floats"]]
 
 
-@pytest.mark.parametrize(
-    "value", [print, {1.5: 2}, {"a": {1, 2}}, torch.ones(2, dtype=torch.complex128), torch.eye(2).to_sparse()], ids=str
-)
+@pytest.mark.parametrize("value", [print, {1.5: 2}, {"a": {1, 2}}, torch.ones(2, dtype=torch.complex64), torch.eye(2).to_sparse()], ids=str)
 def test_what_no_file_holds_is_refused_and_nothing_is_written(value, tmp_path):
     with pytest.raises(KindError, match=r"^extra/a.* which no checkpoint holds"):
         vae().save(tmp_path / "a", extra={"a": value})
@@ -290,7 +290,7 @@ def test_any_reader_of_safetensors_reads_it(tmp_path):
         texts = file.metadata()
     assert texts["formula"] == str(model.loss) == "-mean(E_q(z|x)[log p(x,z)/q(z|x)])"
     lines = texts["signature"].splitlines()
-    assert {"q(z|x).fc1.weight: float32 (8, 6)", "Adam: of 10 of them"} <= {*lines}
+    assert {"q(z|x).fc1.weight: float32 (8, 6)", "Adam of 10 parameters"} <= {*lines}
     assert lines[0] == str(model.loss)
 
 
@@ -347,6 +347,25 @@ def test_loads_where_the_model_is(device, tmp_path):
     here.load(tmp_path / "b")
     assert here.step_count == 3
     assert all(v.device.type == "cpu" for s in here.optimizer.state.values() for v in s.values())
+
+
+def test_an_expanded_buffer(tmp_path):
+    def build(value):
+        p = Normal("p(x)", loc=nn.Parameter(torch.zeros(3)), scale=1.0)
+        p.register_buffer("b", torch.tensor(value).expand(3))
+        return ML(p)
+
+    model = build(1.0)
+    model.train({"x": torch.ones(2, 3)})
+    model.save(tmp_path / "a")
+    fresh = build(1.0)
+    fresh.load(tmp_path / "a")
+    assert same(snapshot(fresh), snapshot(model))
+    other = build(2.0)
+    before = snapshot(other)
+    with pytest.raises(CheckpointError, match=r"p\(x\).b: other values in the file, and in this model it is expanded"):
+        other.load(tmp_path / "a")
+    assert same(snapshot(other), before)
 
 
 # What is refused
@@ -540,13 +559,16 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    path = tmp_path_factory.mktemp("saved") / "a.safetensors"
+def whole_file():
     model = vae(scheduler="StepLR", ema=True)
     steps(model, 2)
-    model.save(path)
-    return path.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        return model.save(Path(folder) / "a").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def saved():
+    return whole_file()
 
 
 @pytest.mark.parametrize("fault", HOSTILE)

@@ -1,6 +1,6 @@
 """What a model consists of, as a checkpoint names it: its formula, its tensors, its optimisers."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
@@ -50,7 +50,7 @@ class Weights:
                 self.tied[name] = first[tensor]
         self.names = first
 
-    def trained_by(self, groups: list[dict]) -> list[list[str]]:
+    def trained_by(self, groups: list[dict[str, Any]]) -> list[list[str]]:
         """The names of the parameters of an optimiser's groups."""
         return [[self.names.get(w, "a parameter that is not in the model") for w in group["params"]] for group in groups]
 
@@ -62,6 +62,6 @@ def signature(model: "Model", weights: Weights) -> str:
     lines += [f"{name}: the same as {first}" for name, first in weights.tied.items()]
     for optimizer in model.optimizers:
         count = sum(len(group["params"]) for group in optimizer.param_groups)
-        lines.append(f"{type(optimizer).__name__}: of {count} of them")
+        lines.append(f"{type(optimizer).__name__} of {count} parameters")
     lines += [type(scheduler).__name__ for scheduler in model.schedulers]
     return "\n".join(lines)
