@@ -1,5 +1,9 @@
 """The tests are worth something: each of these faults, planted in the library, fails the test that is named beside it."""
 
+import tempfile
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from core import test_elimination as elimination
@@ -18,6 +22,7 @@ from losses import test_finite_sums as finite_sums
 from losses import test_sequences as sequences
 from losses import test_set_losses as set_losses
 from losses import test_truth as truth
+from models import test_checkpoints as checkpoints
 from zoo import Decoder, Encoder, prior
 
 from pixyz.core import (
@@ -54,6 +59,7 @@ from pixyz.distributions import (
     _vectors,
 )
 from pixyz.losses import _chain_rule, _forward, _gradients, _iterative, _kernels, _trajectory, _two_sided
+from pixyz.models import _atomic, _optimizer_state, _restoring, _series, _tensor_file, _trees
 
 
 def planted(monkeypatch, owner, name, make):
@@ -526,6 +532,58 @@ def figure(name):
     in_double(divergences.test_the_figures_of_two_normals, name)
 
 
+def random_state_left_as_it_is(monkeypatch):
+    planted(monkeypatch, _restoring, "set_random_state", lambda f: lambda state, device: None)
+
+
+def rounded_numbers(monkeypatch):
+    planted(monkeypatch, _trees, "take_apart", lambda f: lambda v, *a: round(v, 12) if type(v) is float and v - v == 0 else f(v, *a))
+
+
+def states_without_a_way_back(monkeypatch):
+    planted(monkeypatch, _restoring, "_way_back", lambda f: lambda owner: lambda: None)
+
+
+def schedulers_not_saved(monkeypatch):
+    planted(monkeypatch, _restoring, "scheduler_state", lambda f: lambda found, scheduler: scheduler.state_dict())
+
+
+def any_state_fits(monkeypatch):
+    planted(monkeypatch, _optimizer_state, "fit", lambda f: lambda value, own: value)
+
+
+def written_in_place(monkeypatch):
+    def fault(path, chunks):
+        _atomic._write(path, chunks)
+
+    planted(monkeypatch, _tensor_file, "write_atomically", lambda f: fault)
+
+
+def the_last_by_name(monkeypatch):
+    planted(monkeypatch, _series, "_members", lambda f: lambda path: {str(k): v for k, v in f(path).items()})
+
+
+def in_a_folder(test, *arguments):
+    """A test with a folder of its own."""
+
+    def run():
+        with tempfile.TemporaryDirectory() as folder:
+            test(*arguments, tmp_path=Path(folder))
+
+    return run
+
+
+def a_full_disk():
+    with pytest.MonkeyPatch.context() as patch:
+        in_a_folder(partial(checkpoints.test_a_full_disk_leaves_the_previous_checkpoint, "write", monkeypatch=patch))()
+
+
+def a_refusal_halfway():
+    with pytest.MonkeyPatch.context() as patch:
+        test = partial(checkpoints.test_a_state_that_its_owner_does_not_take_is_taken_back, "scheduler", monkeypatch=patch)
+        in_a_folder(partial(test, checkpoints.whole_file()))()
+
+
 FAULTS = [
     (lost_constant, density("Normal")),
     (lost_log_scale, lambda: laws.test_mass("Normal")),
@@ -626,6 +684,13 @@ FAULTS = [
     (stale_memo, lambda: evaluation.test_parameters_changed_by_an_optimiser_step(vae())),
     (stale_memo, evaluation.test_deleted_model_and_30_past_batches_are_released),
     (no_memo, lambda: evaluation.test_encoder_and_decoder_run_exactly_once_per_step(vae(), "ELBO", 1)),
+    (random_state_left_as_it_is, in_a_folder(checkpoints.test_training_goes_on_as_if_it_had_never_stopped, "SGD", "none")),
+    (rounded_numbers, in_a_folder(checkpoints.test_what_the_caller_keeps_comes_back)),
+    (states_without_a_way_back, a_refusal_halfway),
+    (schedulers_not_saved, in_a_folder(checkpoints.test_training_goes_on_as_if_it_had_never_stopped, "SGD", "StepLR")),
+    (any_state_fits, in_a_folder(checkpoints.test_a_learning_rate_stays_the_tensor_or_number_that_the_model_has, "Adam", "Adam tensor lr")),
+    (written_in_place, a_full_disk),
+    (the_last_by_name, in_a_folder(checkpoints.test_the_greatest_number_is_the_newest)),
 ]
 
 

@@ -62,6 +62,6 @@ def signature(model: "Model", weights: Weights) -> str:
     lines += [f"{name}: the same as {first}" for name, first in weights.tied.items()]
     for optimizer in model.optimizers:
         count = sum(len(group["params"]) for group in optimizer.param_groups)
-        lines.append(f"{type(optimizer).__name__}: of {count} of them")
+        lines.append(f"{type(optimizer).__name__} of {count} parameters")
     lines += [type(scheduler).__name__ for scheduler in model.schedulers]
     return "\n".join(lines)
