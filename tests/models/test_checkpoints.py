@@ -189,7 +189,7 @@ class Odd(Normal):
         super().__init__("p(x)")
         with seeded(fill):
             self.loc_of = nn.Parameter(torch.randn(3, 2).T[0])  # not contiguous
-            for dtype in (torch.float64, torch.float16, torch.bfloat16, torch.complex64):
+            for dtype in (torch.float64, torch.float16, torch.bfloat16):
                 self.register_buffer(f"of_{dtype}".replace(".", "_"), torch.randn(2, 2).to(dtype))
             for dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool):
                 self.register_buffer(f"of_{dtype}".replace(".", "_"), torch.randint(0, 2, (3,)).to(dtype))
@@ -236,9 +236,7 @@ def test_what_the_caller_keeps_comes_back(tmp_path):
     assert [v.hex() for v in found["floats"]] == [v.hex() for v in EXTRA["floats"]]
 
 
-@pytest.mark.parametrize(
-    "value", [print, {1.5: 2}, {"a": {1, 2}}, torch.ones(2, dtype=torch.complex128), torch.eye(2).to_sparse()], ids=str
-)
+@pytest.mark.parametrize("value", [print, {1.5: 2}, {"a": {1, 2}}, torch.ones(2, dtype=torch.complex64), torch.eye(2).to_sparse()], ids=str)
 def test_what_no_file_holds_is_refused_and_nothing_is_written(value, tmp_path):
     with pytest.raises(KindError, match=r"^extra/a.* which no checkpoint holds"):
         vae().save(tmp_path / "a", extra={"a": value})
@@ -349,6 +347,25 @@ def test_loads_where_the_model_is(device, tmp_path):
     here.load(tmp_path / "b")
     assert here.step_count == 3
     assert all(v.device.type == "cpu" for s in here.optimizer.state.values() for v in s.values())
+
+
+def test_an_expanded_buffer(tmp_path):
+    def build(value):
+        p = Normal("p(x)", loc=nn.Parameter(torch.zeros(3)), scale=1.0)
+        p.register_buffer("b", torch.tensor(value).expand(3))
+        return ML(p)
+
+    model = build(1.0)
+    model.train({"x": torch.ones(2, 3)})
+    model.save(tmp_path / "a")
+    fresh = build(1.0)
+    fresh.load(tmp_path / "a")
+    assert same(snapshot(fresh), snapshot(model))
+    other = build(2.0)
+    before = snapshot(other)
+    with pytest.raises(CheckpointError, match=r"p\(x\).b: other values in the file, and in this model it is expanded"):
+        other.load(tmp_path / "a")
+    assert same(snapshot(other), before)
 
 
 # What is refused

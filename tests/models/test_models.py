@@ -269,7 +269,7 @@ def test_an_optimiser_with_nothing_to_train():
 
 
 def test_the_public_api_is_what_is_listed():
-    assert set(pixyz.models.__all__) == {"Model", "VI", "VAE", "ML"}
+    assert set(pixyz.models.__all__) == {"Model", "VI", "VAE", "ML", "Checkpoint"}
 
 
 def test_the_diagnosis_leaves_the_model_as_it_was():

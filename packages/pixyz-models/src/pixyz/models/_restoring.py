@@ -15,6 +15,7 @@ from pixyz.core import CheckpointError
 
 from ._checkpoint import FORMAT, Checkpoint, library_version
 from ._diagnosis import RandomState, set_random_state
+from ._misfits import count, few, first_other, printable, same_as
 from ._optimizer_state import optimizer_state, scheduler_state
 from ._series import newest
 from ._signature import Weights
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ._model import Model
 
 _KINDS = {"step_count": int, "tied": dict, "optimizers": list, "schedulers": list, "random": dict, "extra": dict}
-_SHOWN_LINES = 12
-_SHOWN_LENGTH = 1000
 
 
 def load_checkpoint(model: "Model", path: str | PathLike[str], *, strict: bool) -> Checkpoint:
@@ -38,7 +37,7 @@ def load_checkpoint(model: "Model", path: str | PathLike[str], *, strict: bool) 
         raise CheckpointError(f"{plan.file.path} is damaged: its state is nested too deeply. Nothing was loaded.") from error
     if strict and plan.left:
         raise CheckpointError(
-            f"{plan.file.path} is of another model. Nothing was loaded.\n  {_few(plan.left)}\n"
+            f"{plan.file.path} is of another model. Nothing was loaded.\n  {few(plan.left)}\n"
             "Build the model with the code that it was saved by, or load what fits, with strict=False."
         )
     plan.carry_out()
@@ -67,7 +66,7 @@ class _Plan:
         weights = Weights(self.model)
         formula = self.file.texts["formula"]
         if formula != str(self.model.loss):
-            self.left += [f"- in the file:    {_printable(formula)}", f"+ in this model:  {self.model.loss}"]
+            self.left += [f"- in the file:    {printable(formula)}", f"+ in this model:  {self.model.loss}"]
         self._compare_weights(weights)
         self._compare_optimizers(weights)
         self._compare_schedulers()
@@ -111,7 +110,7 @@ class _Plan:
             raise CheckpointError(f"{self.file.path} holds tensors, but no formula: it is not from Model.save. Nothing was loaded.")
         if texts["format"] != FORMAT:
             raise CheckpointError(
-                f"{self.file.path} has the format {_printable(texts['format'])!r}, of version {_printable(texts.get('version', '?'))}; "
+                f"{self.file.path} has the format {printable(texts['format'])!r}, of version {printable(texts.get('version', '?'))}; "
                 f"this version, {library_version()}, reads {FORMAT!r}. Nothing was loaded; install the version that saved it."
             )
         try:
@@ -144,20 +143,27 @@ class _Plan:
             elif dtype != target.dtype:
                 self.left.append(f"{name}: {dtype} in the file, {target.dtype} in this model".replace("torch.", ""))
             else:
-                self._weights.append((target, self.file.read(f"weights/{source}")))
+                self._take_weight(name, target, self.file.read(f"weights/{source}"))
         own = weights.tensors.keys() | weights.tied.keys()
-        self.left += [f"{_printable(name)}: only in the file" for name in sorted((stored | self._state["tied"].keys()) - own)]
+        self.left += [f"{printable(name)}: only in the file" for name in sorted((stored | self._state["tied"].keys()) - own)]
         for name in sorted((weights.tied.keys() | self._state["tied"].keys()) & own & (stored | self._state["tied"].keys())):
             ours, theirs = weights.tied.get(name), self._state["tied"].get(name)
             if ours != theirs:
-                self.left.append(f"{name}: {_same_as(theirs)} in the file, {_same_as(ours)} in this model")
+                self.left.append(f"{name}: {same_as(theirs)} in the file, {same_as(ours)} in this model")
+
+    def _take_weight(self, name: str, target: Tensor, value: Tensor) -> None:
+        if any([stride == 0 and size > 1 for stride, size in zip(target.stride(), target.shape)]):  # it cannot be written to
+            if not torch.equal(value, target.cpu()):
+                self.left.append(f"{name}: other values in the file, and in this model it is expanded, with one number in several places")
+        else:
+            self._weights.append((target, value))
 
     def _compare_optimizers(self, weights: Weights) -> None:
         for entry, optimizer in self._pairs("optimizers", self.model.optimizers):
             name = type(optimizer).__name__
             theirs, ours = entry.get("trains"), weights.trained_by(optimizer.param_groups)
             if theirs != ours:
-                self.left.append(f"{name}: trains {_count(theirs)} in the file, {_count(ours)} in this model" + _first_other(theirs, ours))
+                self.left.append(f"{name}: trains {count(theirs)} in the file, {count(ours)} in this model" + first_other(theirs, ours))
                 continue
             self._take(name, optimizer, entry["state"], optimizer_state)
 
@@ -179,7 +185,7 @@ class _Plan:
             self.left.append(f"{key}: {len(found)} in the file, {len(own)} in this model")
         for entry, mine in zip(found, own):
             if entry["class"] != type(mine).__name__:
-                self.left.append(f"{_printable(entry['class'])} in the file, {type(mine).__name__} in this model")
+                self.left.append(f"{printable(entry['class'])} in the file, {type(mine).__name__} in this model")
             else:
                 pairs.append((entry, mine))
         return pairs
@@ -188,7 +194,7 @@ class _Plan:
         try:
             self._states.append((name, owner, fitted(self._value(tree), owner)))
         except TypeError as error:
-            self.left.append(f"{name}: its state in the file does not fit, {_printable(str(error))}")
+            self.left.append(f"{name}: its state in the file does not fit, {printable(str(error))}")
 
     def _random_state(self) -> RandomState:
         found = self._entry("random")
@@ -216,11 +222,11 @@ class _Plan:
 
     def _read(self, name: str) -> Tensor:
         if name not in self.file.names or self.file.kind(name)[1] is None:
-            raise CheckpointError(f"the tensor {_printable(name)!r} is not in it")
+            raise CheckpointError(f"the tensor {printable(name)!r} is not in it")
         return self.file.read(name)
 
     def _damaged(self, why: str) -> CheckpointError:
-        return CheckpointError(f"{self.file.path} is damaged: {_printable(why)}. Nothing was loaded.")
+        return CheckpointError(f"{self.file.path} is damaged: {printable(why)}. Nothing was loaded.")
 
 
 def _way_back(owner: Any) -> Callable[[], None]:
@@ -228,32 +234,3 @@ def _way_back(owner: Any) -> Callable[[], None]:
     if isinstance(owner, optim.Optimizer):
         return partial(owner.__dict__.update, dict(owner.__dict__))  # load_state_dict replaces what it changes
     return partial(owner.load_state_dict, deepcopy(owner.state_dict()))
-
-
-def _same_as(name: str | None) -> str:
-    return "a tensor of its own" if name is None else f"the same as {_printable(name)}"
-
-
-def _count(groups: Any) -> str:
-    sizes = [len(group) for group in groups] if isinstance(groups, list) and all([isinstance(g, list) for g in groups]) else []
-    return " + ".join(map(str, sizes)) + " tensors"
-
-
-def _first_other(theirs: Any, ours: list[list[str]]) -> str:
-    if not isinstance(theirs, list):
-        return ""
-    for group, mine in zip(theirs, ours):
-        for a, b in zip(group if isinstance(group, list) else [], mine):
-            if a != b:
-                return f", first {_printable(str(a))} for {b}"
-    return ""
-
-
-def _few(lines: list[str]) -> str:
-    more = len(lines) - _SHOWN_LINES
-    return "\n  ".join([*lines[:_SHOWN_LINES], *([f"… and {more} more"] if more > 0 else [])])
-
-
-def _printable(text: str) -> str:
-    """A text from a file, which may come from anywhere."""
-    return "".join([c if c.isprintable() else "?" for c in text[:_SHOWN_LENGTH]])

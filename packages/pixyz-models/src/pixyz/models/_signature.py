@@ -1,6 +1,6 @@
 """What a model consists of, as a checkpoint names it: its formula, its tensors, its optimisers."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
@@ -50,7 +50,7 @@ class Weights:
                 self.tied[name] = first[tensor]
         self.names = first
 
-    def trained_by(self, groups: list[dict]) -> list[list[str]]:
+    def trained_by(self, groups: list[dict[str, Any]]) -> list[list[str]]:
         """The names of the parameters of an optimiser's groups."""
         return [[self.names.get(w, "a parameter that is not in the model") for w in group["params"]] for group in groups]
 

@@ -25,7 +25,6 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-    "C64": torch.complex64,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
@@ -51,7 +50,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str,
         t = tensors[name]
         if t.dtype not in _CODES or t.layout != torch.strided or hasattr(t, "__tensor_flatten__"):
             raise KindError(
-                f"{name} is a {type(t).__name__} of {t.dtype} and {t.layout}, which no checkpoint holds: it must be dense and whole."
+                f"{name} is a {type(t).__name__} of {t.dtype} and {t.layout}, which no checkpoint holds: it must be dense, whole and real."
             )
         begin, end = end, end + t.numel() * t.element_size()
         header[name] = {"dtype": _CODES[t.dtype], "shape": [*t.shape], "data_offsets": [begin, end]}
