@@ -63,24 +63,33 @@ def vae(optimizer="Adam", scheduler="none", *, ema=False, hidden=8):
     if SCHEDULERS[scheduler]:
         model.schedulers.append(SCHEDULERS[scheduler](model.optimizer))
     if ema:
-        model.ema = AveragedModel(model.loss, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+        model.ema = Average(model.loss, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     return model
 
 
+class Average(AveragedModel):
+    """Torch's own average, which is never in the place of the weights."""
+
+    is_in_place = False
+
+
 def steps(model, num_steps):
-    losses = []
+    """Steps whose schedulers and average are driven here, so that any of torch's may stand in the model."""
+    schedulers, average, losses = model.schedulers, model.ema, []
+    model.schedulers, model.ema = [], None
     for _ in range(num_steps):
         if isinstance(model.optimizer, optim.LBFGS):
             losses.append(lbfgs_step(model))
         else:
             losses.append(model.train({"x": X}).item())
-        for scheduler in model.schedulers:
+        for scheduler in schedulers:
             if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(losses[-1])
             else:
                 scheduler.step()
-        if model.ema is not None:
-            model.ema.update_parameters(model.loss)
+        if average is not None:
+            average.update_parameters(model.loss)
+    model.schedulers, model.ema = schedulers, average
     return losses
 
 
