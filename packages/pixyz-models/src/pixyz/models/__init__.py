@@ -1,7 +1,24 @@
 """Models: a loss, what it trains, and an optimiser."""
 
 from ._checkpoint import Checkpoint
+from ._evaluation import Evaluation
+from ._figures import plot_history
+from ._image_plots import plot_reconstructions, plot_samples
+from ._latent_plot import plot_latent
+from ._likelihood import LogLikelihood
 from ._model import Model
 from ._ready_made import ML, VAE, VI
 
-__all__ = ["ML", "VAE", "VI", "Checkpoint", "Model"]
+__all__ = [
+    "ML",
+    "VAE",
+    "VI",
+    "Checkpoint",
+    "Evaluation",
+    "LogLikelihood",
+    "Model",
+    "plot_history",
+    "plot_latent",
+    "plot_reconstructions",
+    "plot_samples",
+]

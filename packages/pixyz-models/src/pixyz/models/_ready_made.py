@@ -19,9 +19,7 @@ class VI(Model):
     """
 
     def __init__(self, p: Distribution, approximate_dist: Distribution, *, num_samples: int = 1, **options: Any) -> None:
-        super().__init__(-ELBO(p, approximate_dist, num_samples=num_samples).mean(), **options)
-        self.p = p
-        self.q = approximate_dist
+        super().__init__(-ELBO(p, approximate_dist, num_samples=num_samples).mean(), p=p, q=approximate_dist, **options)
 
 
 class VAE(Model):
@@ -33,7 +31,7 @@ class VAE(Model):
         prior: p(z).
         regularizer: another loss in place of the KL divergence, one value per datum.
         num_samples: how many draws of the encoder are averaged.
-        options: those of `Model`.
+        options: those of `Model`. With a regularizer, `p=` may tell what `sample` and `log_likelihood` ask.
 
     Raises:
         FormulaError: unless exactly one of prior and regularizer is given.
@@ -54,7 +52,9 @@ class VAE(Model):
         elif prior is not None or regularizer is None:
             raise FormulaError("VAE takes either a prior, for KL[encoder||prior], or a regularizer of its own; give one of them.")
         reconstruction = LogProb(decoder).expectation(encoder, num_samples=num_samples)
-        super().__init__((-reconstruction + regularizer).mean(), **options)
+        if prior is not None:
+            options.setdefault("p", decoder * prior)
+        super().__init__((-reconstruction + regularizer).mean(), q=encoder, **options)
         self.encoder = encoder
         self.decoder = decoder
 
@@ -68,5 +68,4 @@ class ML(Model):
     """
 
     def __init__(self, p: Distribution, **options: Any) -> None:
-        super().__init__(NLL(p).mean(), **options)
-        self.p = p
+        super().__init__(NLL(p).mean(), p=p, **options)
