@@ -75,7 +75,7 @@ def test_the_importance_weighted_estimate_is_the_exact_likelihood_within_four_st
     runs = torch.stack([model.log_likelihood({"x": x}, num_samples=2000).each for _ in range(20)])
     variance, mean = torch.var_mean(runs, 0)
     unbiased = mean + variance / 2  # the mean of a logarithm is too small by half of the variance
-    assert (variance.sqrt() < 0.1).all()
+    assert (variance.sqrt() < 0.2).all()
     assert ((unbiased - truth).abs() < 4 * (variance / 20).sqrt()).all()
 
 
