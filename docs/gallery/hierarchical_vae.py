@@ -96,9 +96,9 @@ def main() -> None:
     print(f"  {'':14}{'bound':>16}{'log p(x)':>16}{'over one layer':>18}{'KL of z_2':>14}")
     for name, values in found.items():
         bound, nats, top = zip(*values)
-        of_top = "" if name == "one layer" else summary(top)
         gain = [b - a for (_, a, _), b in zip(found["one layer"], nats)]
-        print(f"  {name:14}{summary(bound):>16}{summary(nats):>16}{summary(gain):>18}{of_top:>14}")
+        of_two = "" if name == "one layer" else f"{summary(gain):>18}{summary(top):>14}"
+        print(f"  {name:14}{summary(bound):>16}{summary(nats):>16}{of_two}")
     plot_history(history, ylabel="held out, -ELBO, nats", path=args.out / "hierarchical_vae.png")
     print(f"pictures in {args.out}")
 
