@@ -44,7 +44,7 @@ SCHEDULERS = {
     "none": None,
     "StepLR": lambda o: lr_scheduler.StepLR(o, 3, 0.5),
     "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [3, 8, 8], 0.5),
-    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 9),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 20),
     "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(
         o, 0.1, total_steps=30, cycle_momentum=not {"betas", "momentum"}.isdisjoint(o.defaults)
     ),
@@ -52,7 +52,8 @@ SCHEDULERS = {
     "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=0.1),
     "SequentialLR": lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.ConstantLR(o, 0.5, 2), lr_scheduler.ExponentialLR(o, 0.9)], [7]),
 }
-X = binary(8)
+with seeded(0):
+    X = binary(8)
 
 
 def vae(optimizer="Adam", scheduler="none", *, ema=False, hidden=8):
