@@ -1,4 +1,4 @@
-"""Interleaved measurement of training steps, shared by `vae_step.py` and the peers; needs nothing but torch."""
+"""Interleaved measurement of training steps, shared by `model_step.py` and the peers; needs nothing but torch."""
 
 import argparse
 import json

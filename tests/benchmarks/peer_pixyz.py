@@ -1,4 +1,4 @@
-"""The same step with the published pixyz 0.3.3, in an environment of its own; `vae_step.py --peers` runs it."""
+"""The same step with the published pixyz 0.3.3, in an environment of its own; `model_step.py --peers` runs it."""
 
 from importlib.metadata import version
 from typing import Any

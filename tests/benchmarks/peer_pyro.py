@@ -1,4 +1,4 @@
-"""The same step with Pyro, in an environment of its own; `vae_step.py --peers` runs it.
+"""The same step with Pyro, in an environment of its own; `model_step.py --peers` runs it.
 
 Written as Pyro's users do: SVI with an ELBO that takes the KL in closed form, `pyro.optim.Adam`, and Pyro's validation at
 its default, on. SVI sums over the batch and gives the loss as a number.

@@ -32,7 +32,7 @@ from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of, register_leaves
 from ._log_prob import LogProb
-from ._loss import Loss, need_scalar
+from ._loss import CACHE_OF_ITS_OWN, Loss, need_scalar
 from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss
@@ -59,6 +59,7 @@ _algebra.bind()
 
 __all__ = [
     "BATCH",
+    "CACHE_OF_ITS_OWN",
     "AnyEstimator",
     "Binding",
     "BoundVariableError",

@@ -17,8 +17,11 @@ from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope, Watcher
 from ._values import as_dict, as_tensors, open_scope, require
 
-# All losses share one forward, and torch gives up on a function after eight graphs: where it can, each loss has a count of its own.
-_A_CACHE_OF_ITS_OWN = {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
+_knows_isolation = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+CACHE_OF_ITS_OWN: dict[str, Any] = {"isolate_recompiles": True} if _knows_isolation else {}
+"""Options of `torch.compile` for what shares its code with others, as all losses share one `forward`: torch gives up on a
+function after eight graphs, and with these, where it can, each has a count of its own."""
+
 Operand: TypeAlias = "Loss | Tensor | float"
 
 
@@ -189,7 +192,7 @@ class Loss(nn.Module):
         """
         if options.get("mode") is None:  # torch.compile takes a mode or options, not both
             options["options"] = {"guard_filter_fn": _without_our_globals, **(options.get("options") or {})}
-        super().compile(*args, **{**_A_CACHE_OF_ITS_OWN, **options})
+        super().compile(*args, **{**CACHE_OF_ITS_OWN, **options})
 
     def eval(self, *values: Any, **more: Any) -> "Loss":
         """Evaluation mode, as for every `nn.Module`. For the value of the formula there is `estimate`."""

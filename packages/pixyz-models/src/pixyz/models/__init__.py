@@ -7,6 +7,7 @@ from ._image_plots import plot_reconstructions, plot_samples
 from ._latent_plot import plot_latent
 from ._likelihood import LogLikelihood
 from ._model import Model
+from ._optimisation import Optimizer
 from ._ready_made import ML, VAE, VI
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Evaluation",
     "LogLikelihood",
     "Model",
+    "Optimizer",
     "plot_history",
     "plot_latent",
     "plot_reconstructions",

@@ -1,51 +1,55 @@
-"""A loss, what it trains, and an optimiser."""
+"""A loss, what it trains, and its optimisers."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn, optim
+from torch import Tensor
 
-from pixyz.core import (
-    Distribution,
-    KindError,
-    Loss,
-    NonFiniteLossError,
-    ParameterError,
-    SupportError,
-    leaves_of,
-    need_distribution,
-    need_scalar,
-)
+from pixyz.core import Distribution, KindError, Loss, need_distribution, need_scalar
 
 from . import _after_training, _evaluation, _likelihood
 from ._checkpoint import Checkpoint, save_checkpoint
 from ._data import Data
-from ._diagnosis import name_nonfinite, random_state
-from ._modes import evaluating
-from ._optimizer_state import Scheduler
+from ._optimisation import MakesOptimizer, MakesScheduler, Optimizer
 from ._restoring import load_checkpoint
+from ._step import Steps
+from ._summary import summary
 
 
-class Model:
+class Model(Steps):
     """Minimises a loss, a step at a time.
 
     Args:
         loss: what `train` minimises, `()`; append `.mean()` to a loss per datum.
         test_loss: what `test` reports; the loss, if not given.
         distributions: whose parameters are trained; all that the loss has, if not given.
-        optimizer: a class from `torch.optim`.
+        optimizer: a class from `torch.optim`; Adam, if not given.
         optimizer_params: its arguments, `{"lr": 1e-3}`.
+        scheduler: a class from `torch.optim.lr_scheduler`; it goes on by one with every step of the optimiser.
+        scheduler_params: its arguments, `{"T_max": 1000}`.
+        optimizers: several optimisers, each with its own distributions, in place of the five above.
         clip_grad_norm: the largest norm of all gradients together.
         clip_grad_value: the largest absolute value of any gradient.
+        accumulate: how many calls of `train` make one step of the optimiser; their gradients are averaged.
+        ema: the decay of an exponential moving average of the trained weights, such as 0.999.
+        compile: makes one graph of the loss, with its backward pass, and compiles the optimiser's step, or takes torch's fused one. A dict
+            has options of `torch.compile`.
         p: the generative model that `sample`, `reconstruct` and `log_likelihood` ask; `VI`, `VAE` and `ML` know it.
         q: the inference model that `infer`, `reconstruct` and `log_likelihood` ask; `VI` and `VAE` know it.
 
+    Attributes:
+        trained_parameters: what is trained, of the leaves in `distributions`.
+        optimizers: the optimisers, in the order given.
+        schedulers: their schedulers, for those that have one.
+        ema: the average of the weights, with `state_dict()` and `load_state_dict()`; None without one.
+        step_count: how many steps the optimisers have taken.
+
     Raises:
         ShapeError: for a loss that is not a scalar.
-        ParameterError: if there is nothing to train.
+        ParameterError: if there is nothing to train, or one parameter is in two optimisers.
+        KindError: for an optimiser that is made already.
 
     Examples:
         >>> import torch
@@ -67,10 +71,16 @@ class Model:
         test_loss: Loss | None = None,
         *,
         distributions: Iterable[Distribution] | None = None,
-        optimizer: Callable[..., optim.Optimizer] = optim.Adam,
+        optimizer: MakesOptimizer | None = None,
         optimizer_params: Mapping[str, Any] | None = None,
+        scheduler: MakesScheduler | None = None,
+        scheduler_params: Mapping[str, Any] | None = None,
+        optimizers: Iterable[Optimizer] | None = None,
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
+        compile: bool | Mapping[str, Any] = False,
         p: Distribution | None = None,
         q: Distribution | None = None,
     ) -> None:
@@ -88,64 +98,15 @@ class Model:
         self.q = q
         self.loss = loss
         self.test_loss = loss if test_loss is None else test_loss
-        self.distributions = self._leaves(loss if distributions is None else distributions)
-        self.trained_parameters = list(dict.fromkeys(w for d in self.distributions for w in d.parameters()))
-        if not self.trained_parameters:
-            raise ParameterError(f"{name}: {loss} has no parameters to train.")
-        if not callable(optimizer):
-            raise KindError(f"{name}: optimizer is a class, like torch.optim.Adam, made here; got the {type(optimizer).__name__} itself.")
-        for word, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
-            if limit is not None and not limit > 0:
-                raise ParameterError(f"{name}: {word} must be positive; got {limit}.")
-        self.optimizer = optimizer(self.trained_parameters, **(optimizer_params or {}))
-        self.optimizers = [self.optimizer]
-        self.schedulers: list[Scheduler] = []
-        self.ema: Any = None
-        self.step_count = 0
-        self.optimizer_params = dict(optimizer_params or {})
-        self.clip_grad_norm = clip_grad_norm
-        self.clip_grad_value = clip_grad_value
-
-    def train(self, values: Mapping[str, Any], **options: Any) -> Tensor:
-        """One step of the optimiser, in train mode.
-
-        Args:
-            values: `(batch, *features)` for every variable of the loss.
-            options: those of `Loss.estimate`.
-
-        Returns:
-            The loss before the step, `()`, detached.
-
-        Raises:
-            NonFiniteLossError: if the loss is nan or infinite; it names the term, and the optimiser has not stepped.
-        """
-        self.loss.train()
-        before = random_state(self.trained_parameters[0].device)
-        try:
-            loss = self.loss.estimate(values, **options)
-        except SupportError as error:
-            if not error.nans:
-                raise
-            raise NonFiniteLossError(f"{error} So {self.loss} is not finite. The optimiser has not stepped.") from error
-        if not math.isfinite(loss.item()):
-            said, explanation = name_nonfinite(self.loss, values, options, before)
-            error = NonFiniteLossError(f"{said} The optimiser has not stepped." + (f"\n\n{explanation}" if explanation else ""))
-            error.explanation = explanation
-            raise error
-        self.optimizer.zero_grad()
-        loss.backward()
-        if self.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.trained_parameters, self.clip_grad_norm)
-        if self.clip_grad_value is not None:
-            nn.utils.clip_grad_value_(self.trained_parameters, self.clip_grad_value)
-        self.optimizer.step()
-        self.step_count += 1
-        return loss.detach()
-
-    def test(self, values: Mapping[str, Any], **options: Any) -> Tensor:
-        """The test loss, `()`, in evaluation mode and without gradients; every module's mode is as before afterwards."""
-        with evaluating(self.test_loss):
-            return self.test_loss.estimate(values, **options)
+        one = {
+            "distributions": distributions,
+            "optimizer": optimizer,
+            "optimizer_params": optimizer_params,
+            "scheduler": scheduler,
+            "scheduler_params": scheduler_params,
+        }
+        self._limit(clip_grad_norm, clip_grad_value, accumulate)
+        self._arrange(loss, one, optimizers, ema=ema, compile=compile)
 
     def evaluate(self, data: Data, *, batch_size: int | None = None, names: Sequence[str] | None = None) -> _evaluation.Evaluation:
         """The test loss of all data, and every term of its formula: the mean over batches, each counted by its size.
@@ -261,6 +222,7 @@ class Model:
             >>> model.load(folder / "step_{step}.safetensors").extra
             {'epoch': 3}
         """
+        self.check()
         return save_checkpoint(self, path, keep=keep, extra=extra)
 
     def load(self, path: str | PathLike[str], *, strict: bool = True) -> Checkpoint:
@@ -281,31 +243,7 @@ class Model:
         """
         return load_checkpoint(self, path, strict=strict)
 
-    def _leaves(self, given: Loss | Distribution | Iterable[Distribution]) -> list[nn.Module]:
-        out: dict[nn.Module, None] = {}
-        for d in [given] if isinstance(given, (Loss, Distribution)) else given:
-            if not isinstance(d, (Loss, Distribution)):
-                raise KindError(f"{type(self).__name__}: distributions must be distributions; got a {type(d).__name__}.")
-            out.update(dict.fromkeys(leaves_of(d)))
-        return [*out]
-
     def __str__(self) -> str:
-        trained = []
-        for d in self.distributions:
-            count = sum(w.numel() for w in d.parameters())
-            if count:
-                trained.append(f"{getattr(d, 'leaf_text', 'baseline')}: {count:,} parameter{'s' * (count > 1)}")
-        options = ", ".join(f"{k}={v}" for k, v in self.optimizer_params.items())
-        lines = [
-            f"minimises:  {self.loss}",
-            *([f"tests:      {self.test_loss}"] if self.test_loss is not self.loss else []),
-            "trains:     " + "\n              ".join(trained),
-            f"optimiser:  {type(self.optimizer).__name__}({options})",
-        ]
-        clip = {"norm": self.clip_grad_norm, "value": self.clip_grad_value}
-        clipped = [f"{k} {v}" for k, v in clip.items() if v is not None]
-        if clipped:
-            lines.append(f"gradients:  clipped at {' and '.join(clipped)}")
-        return "\n  ".join([type(self).__name__, *lines])
+        return summary(self, self._choices)
 
     __repr__ = __str__

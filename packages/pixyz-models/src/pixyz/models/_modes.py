@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""Train mode, and evaluation mode for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,3 +19,13 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def train_mode(module: nn.Module) -> None:
+    """Sets train mode, unless all modules are in it: to look is cheaper than to set."""
+    if not _in_train_mode(module):
+        module.train()
+
+
+def _in_train_mode(module: nn.Module) -> bool:
+    return module.training and all([child is None or _in_train_mode(child) for child in module._modules.values()])

@@ -1,0 +1,181 @@
+"""The step of a model: the loss, its gradient, the optimisers."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+
+from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError
+
+from ._diagnosis import random_state
+from ._ema import AveragedWeights
+from ._finite import Evaluated, make_check
+from ._modes import evaluating, train_mode
+from ._optimisation import Optimizer
+from ._stepping import MaskedStep, make_step
+from ._training import arrange
+
+
+class Steps:
+    """What a model does with a loss and its optimisers: `train`, `test`, `check`, `averaged`."""
+
+    loss: Loss
+    test_loss: Loss
+    clip_grad_norm: float | None
+    clip_grad_value: float | None
+    accumulate: int
+
+    def _arrange(
+        self,
+        loss: Loss,
+        one: Mapping[str, Any],
+        several: Iterable[Optimizer] | None,
+        *,
+        ema: float | None,
+        compile: bool | Mapping[str, Any],
+    ) -> None:
+        """Makes what the steps need.
+
+        Args:
+            loss: the loss.
+            one: what was said of one optimiser, by word.
+            several: several optimisers.
+            ema: the decay of the average.
+            compile: whether to compile, or the options.
+        """
+        self.compiled = compile is not False
+        self.step_count = 0
+        training = arrange(loss, one, several, fast=self.compiled, who=type(self).__name__)
+        self.optimizers = training.optimizers
+        self.schedulers = training.schedulers
+        self.distributions = list(dict.fromkeys(leaf for _, leaves in training.choices for leaf in leaves.values()))
+        self.trained_parameters = [*training.weights.values()]
+        self._choices = training.choices
+        self._all_trained = {*self.trained_parameters}.issuperset(loss.parameters())
+        options = dict(compile) if isinstance(compile, Mapping) else {}
+        if self.compiled:
+            loss.compile(**{"fullgraph": True, **options})
+        self._steps = [make_step(o, compiling=self.compiled, options=options) for o in self.optimizers]
+        self._masked = [MaskedStep(o, step) for o, step in zip(self.optimizers, self._steps, strict=True)]
+        self._device = self.trained_parameters[0].device
+        self._check = make_check(loss, training.weights, self._device)
+        self.ema = None if ema is None else AveragedWeights(training.weights, ema)
+        self._calls = 0
+
+    @property
+    def optimizer(self) -> optim.Optimizer:
+        """The optimiser, of a model that has one."""
+        if len(self.optimizers) > 1:
+            raise ParameterError(f"{type(self).__name__} has {len(self.optimizers)} optimisers; take one of model.optimizers.")
+        return self.optimizers[0]
+
+    def train(self, values: Mapping[str, Any], **options: Any) -> Tensor:
+        """One step of the optimisers, in train mode.
+
+        With `accumulate=n`, every n-th call takes the step, and the others only add to its gradient. The schedulers and the average of the
+        weights go on with the step.
+
+        On an accelerator nothing waits for the device: where a loss or a gradient is not finite, this step and those after it are left out
+        there, and the error comes from a later call, of `train`, `test` or `check`.
+
+        Args:
+            values: `(batch, *features)` for every variable of the loss.
+            options: those of `Loss.estimate`.
+
+        Returns:
+            The loss before the step, `()`, detached.
+
+        Raises:
+            NonFiniteLossError: if the loss or a gradient is nan or infinite; it names the term, and the optimisers have not stepped.
+        """
+        self._check.read(wait=False)
+        if self.ema is not None and self.ema.is_in_place:
+            raise ParameterError(f"{type(self).__name__}: train would train the averages. Leave the block of averaged() first.")
+        train_mode(self.loss)
+        evaluated = Evaluated(values, options, random_state(self._device))
+        try:
+            loss = self.loss.estimate(values, **options)
+        except SupportError as error:
+            if not error.nans:
+                raise
+            raise NonFiniteLossError(f"{error} So {self.loss} is not finite. The optimiser has not stepped.") from error
+        self._check.see_loss(loss, evaluated)
+        if not self._calls:
+            for weight in self.trained_parameters:
+                weight.grad = None
+        self._backward(loss)
+        self._calls += 1
+        if self._calls == self.accumulate:
+            self._calls = 0
+            self._update()
+        self._check.end(evaluated)
+        return loss.detach()
+
+    def _backward(self, loss: Tensor) -> None:
+        share = None if self.accumulate == 1 else torch.full_like(loss, 1 / self.accumulate)
+        # What another model trains gets no gradient from here.
+        only = None if self._all_trained else [w for w in self.trained_parameters if w.requires_grad]
+        loss.backward(gradient=share, inputs=only)
+
+    def _update(self) -> None:
+        """One step with the gradients that are there."""
+        flag = self._check.see_gradients()
+        if self.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained_parameters, self.clip_grad_norm)
+        if self.clip_grad_value is not None:
+            nn.utils.clip_grad_value_(self.trained_parameters, self.clip_grad_value)
+        if flag is None:
+            for step in self._steps:
+                step()
+        else:
+            for step in self._masked:
+                step(flag)
+        for scheduler in self.schedulers:
+            scheduler.step()
+        if self.ema is not None:
+            self.ema.update()
+        self.step_count += 1
+
+    def check(self) -> None:
+        """Waits for the device, and raises what the steps so far have met there. On the CPU there is nothing to wait for.
+
+        Raises:
+            NonFiniteLossError: if a loss or a gradient was not finite; the weights are those before that step.
+        """
+        self._check.read(wait=True)
+
+    def test(self, values: Mapping[str, Any], **options: Any) -> Tensor:
+        """The test loss, `()`, in evaluation mode and without gradients; every module's mode is as before afterwards.
+
+        With `ema`, it is that of the averaged weights, those that one would keep.
+        """
+        self.check()
+        with evaluating(self.test_loss), nullcontext() if self.ema is None else self.ema.in_place():
+            return self.test_loss.estimate(values, **options)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the trained weights are their averages; afterwards they are what they were.
+
+        Raises:
+            ParameterError: for a model without an average.
+
+        Examples:
+            >>> import torch
+            >>> from pixyz.distributions import Normal
+            >>> p = Normal(var=["x"], loc=torch.nn.Parameter(torch.zeros(1)), scale=1.0)
+            >>> model = Model(-p.log_prob().mean(), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.5}, ema=0.5)
+            >>> for _ in range(2):
+            ...     _ = model.train({"x": torch.ones(4, 1)})
+            >>> with model.averaged():
+            ...     print(f"{p.loc.item():.4f}")
+            0.6667
+            >>> print(f"{p.loc.item():.4f}")
+            0.7500
+        """
+        if self.ema is None:
+            raise ParameterError(f"{type(self).__name__} has no average of its weights; make it with ema=0.999.")
+        with self.ema.in_place():
+            yield

@@ -1,0 +1,132 @@
+"""Which optimiser trains which distributions: sorted, checked, and made."""
+
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import LRScheduler
+
+from pixyz.core import Distribution, KindError, Loss, ParameterError, leaves_of
+
+from ._optimisation import Optimizer, Trained
+from ._stepping import make_optimizer
+
+Leaves = dict[str, nn.Module]
+
+
+class Training(NamedTuple):
+    """What is trained, and by what."""
+
+    choices: list[tuple[Optimizer, Leaves]]
+    """Each optimiser as it was written down, with its leaves by text."""
+    weights: dict[str, nn.Parameter]
+    """All that is trained, by name."""
+    optimizers: list[optim.Optimizer]
+    schedulers: list[LRScheduler]
+
+
+def arrange(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | None, *, fast: bool, who: str) -> Training:
+    """Makes the optimisers of a model and their schedulers.
+
+    Args:
+        loss: the loss.
+        one: what was said of one optimiser, by word; None where nothing was.
+        several: several, in place of the one.
+        fast: whether they will be compiled, unless they are fused.
+        who: the model, for the messages.
+
+    Raises:
+        ParameterError: if there is nothing to train, or one parameter is in two optimisers.
+        KindError: for an optimiser or scheduler that is made already, or that no model can step.
+    """
+    choices = _choices(loss, one, several, who)
+    for choice in choices:
+        choice.check(who)
+    shares = [_leaves_by_text(loss, choice.distributions, who) for choice in choices]
+    _check_shares(loss, shares, who)
+    names: dict[nn.Parameter, str] = {}
+    optimizers, schedulers = [], []
+    for choice, leaves in zip(choices, shares, strict=True):
+        mine = {}
+        for text, leaf in leaves.items():
+            for name, weight in leaf.named_parameters():
+                mine.setdefault(weight, f"{text}.{name}")  # what two leaves share has the first one's name
+        names.update(mine)
+        optimizers.append(make_optimizer(choice.optimizer, [*mine], choice.optimizer_params, fast=fast))
+        if choice.scheduler is not None:
+            schedulers.append(choice.scheduler(optimizers[-1], **choice.scheduler_params))
+    return Training([*zip(choices, shares, strict=True)], {name: w for w, name in names.items()}, optimizers, schedulers)
+
+
+def _choices(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | None, who: str) -> list[Optimizer]:
+    said = {word: value for word, value in one.items() if value is not None}
+    if several is None:
+        return [Optimizer(**{"distributions": loss, **said})]
+    choices = list(several)
+    if said:
+        raise ParameterError(f"{who}: optimizers says what {', '.join(said)} would; give either.")
+    for choice in choices:
+        if not isinstance(choice, Optimizer):
+            raise KindError(
+                f"{who}: optimizers takes Optimizer([p, q], torch.optim.Adam, ...) of pixyz.models; got a {type(choice).__name__}."
+            )
+    if not choices:
+        raise ParameterError(f"{who}: optimizers is empty; leave it out for one optimiser that trains everything.")
+    return choices
+
+
+def _leaves_by_text(loss: Loss, given: Trained, who: str) -> Leaves:
+    """The leaves of what is given, each under its text in the loss."""
+    texts = {leaf: text for text, leaf in loss.named_children()}
+    found: Leaves = {}
+    for part in (given,) if isinstance(given, (Loss, Distribution)) else given:
+        if not isinstance(part, (Loss, Distribution)):
+            raise KindError(f"{who}: distributions must be distributions; got a {type(part).__name__}.")
+        for leaf in leaves_of(part):
+            found[texts.get(leaf) or str(getattr(leaf, "leaf_text", type(leaf).__name__))] = leaf
+    return found
+
+
+def _check_shares(loss: Loss, shares: list[Leaves], who: str) -> None:
+    """Raises an error for an optimiser with nothing to train and for a parameter in two, and warns of what nobody trains.
+
+    Args:
+        loss: the loss.
+        shares: for each optimiser, its leaves by text.
+        who: the model, for the messages.
+    """
+    owners: dict[nn.Parameter, tuple[int, str]] = {}
+    for number, leaves in enumerate(shares, 1):
+        count = 0
+        for text, leaf in leaves.items():
+            for name, weight in leaf.named_parameters():
+                first, where = owners.setdefault(weight, (number, f"{text}.{name}"))
+                if first != number:
+                    also = "" if where == f"{text}.{name}" else f", which is {text}.{name},"
+                    raise ParameterError(f"{who}: {where}{also} is in optimisers {first} and {number}; only one can train it.")
+                count += weight.requires_grad
+        if not count:
+            whose = ", ".join(leaves) if leaves else "no distribution"
+            raise ParameterError(
+                f"{who}: {loss} has no parameters to train."
+                if len(shares) == 1 and set(leaves.values()) == {*loss.children()}
+                else f"{who}: optimiser {number} has no parameters to train; it is given {whose}."
+            )
+    left = [text for text, leaf in loss.named_children() if any(w.requires_grad and w not in owners for w in leaf.parameters())]
+    if left:
+        one = len(left) == 1
+        warnings.warn(
+            f"{who}: {loss} uses {' and '.join(left)}, which nobody trains. Add {'it' if one else 'them'} to the distributions, "
+            f"or say that {'it is' if one else 'they are'} fixed with requires_grad_(False).",
+            stacklevel=_outside(),
+        )
+
+
+def _outside() -> int:
+    """How far up the stack the user's line is: the ready-made models stand between it and this file."""
+    level, frame = 1, sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("pixyz.models"):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    return level

@@ -1,0 +1,262 @@
+"""One step: compiled, fused and masked ones against plain ones; what is not finite; memory."""
+
+import copy
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.optim.lr_scheduler import ExponentialLR
+from zoo import Decoder, Encoder, Label, binary, prior
+
+import pixyz.models._finite
+from pixyz.core import NonFiniteLossError, Parameter, seeded
+from pixyz.distributions import Normal
+from pixyz.losses import ELBO, NLL
+from pixyz.models import ML, VAE, VI, Model
+
+EAGER = {"backend": "eager"}  # traces as every backend does, without a compiler
+
+FUSED = {"Adam": optim.Adam, "AdamW": optim.AdamW, "SGD": optim.SGD, "Adagrad": optim.Adagrad}
+COMPILED = {"RMSprop": optim.RMSprop, "NAdam": optim.NAdam, "Adamax": optim.Adamax, "Adadelta": optim.Adadelta}
+OTHERS = {"RAdam": optim.RAdam, "ASGD": optim.ASGD, "Rprop": optim.Rprop}
+
+
+def two_of(**options):
+    """A bound's model made with the options, and a plain one of copies."""
+    p, q = Decoder(), Encoder()
+    p2, q2 = copy.deepcopy(p), copy.deepcopy(q)
+    z = prior().to(p.fc1.weight)
+    plain = {k: v for k, v in options.items() if k != "compile"}
+    return VI(p * z, q, **options), VI(p2 * z, q2, **plain)
+
+
+def assert_same_weights(a, b, atol):
+    for v, w in zip(a.trained_parameters, b.trained_parameters, strict=True):
+        torch.testing.assert_close(v, w, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("kind", [*FUSED, *COMPILED])
+def test_a_compiled_step_equals_the_eager_one(kind):
+    torch.set_default_dtype(torch.float64)
+    make = {**FUSED, **COMPILED}[kind]
+    options = {"optimizer": make, "optimizer_params": {"lr": 1e-2}, "scheduler": ExponentialLR, "scheduler_params": {"gamma": 0.9}}
+    fast, plain = two_of(compile=EAGER, ema=0.9, clip_grad_norm=1.0, **options)
+    plain.clip_grad_norm = 1.0
+    x = binary().double()
+    for i in range(12):
+        with seeded(i):
+            a = fast.train({"x": x})
+        with seeded(i):
+            b = plain.train({"x": x})
+        assert a.item() == pytest.approx(b.item(), abs=1e-10)
+    assert_same_weights(fast, plain, 1e-10)
+    assert bool(fast.optimizer.param_groups[0].get("fused")) == (kind in FUSED)
+    assert not plain.optimizer.param_groups[0].get("fused")
+
+
+def test_a_schedule_of_learning_rates_is_one_graph():
+    """Of the step: one graph when the state is made, one afterwards."""
+    counted = []
+
+    def backend(graph, inputs):
+        counted.append(graph)
+        return graph.forward
+
+    f = Label()
+    model = ML(f, optimizer=optim.RMSprop, scheduler=ExponentialLR, scheduler_params={"gamma": 0.9}, compile={"backend": backend})
+    values = {"x": binary(), "y": torch.eye(3)[[0, 1, 2, 0, 1]]}
+    for _ in range(3):
+        model.train(values)
+    before = len(counted)
+    for _ in range(12):
+        model.train(values)
+    assert len(counted) == before
+    assert float(model.optimizer.param_groups[0]["lr"]) == pytest.approx(1e-2 * 0.9**15)
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.RMSprop], ids=["fused", "compiled"])
+@pytest.mark.parametrize("compile", [False, EAGER], ids=["eager", "compile"])
+def test_a_scheduler_may_be_made_outside(kind, compile):
+    model = ML(Label(), optimizer=kind, optimizer_params={"lr": 0.1}, compile=compile)
+    scheduler = ExponentialLR(model.optimizer, gamma=0.5)
+    for _ in range(2):
+        model.train({"x": binary(), "y": torch.eye(3)[[0, 1, 2, 0, 1]]})
+        scheduler.step()
+    assert float(model.optimizer.param_groups[0]["lr"]) == pytest.approx(0.025)
+
+
+def test_what_the_user_says_of_the_optimiser_rules():
+    model = ML(Label(), optimizer_params={"foreach": True}, compile=EAGER)
+    assert not model.optimizer.param_groups[0]["fused"]
+
+
+def test_an_optimiser_of_ones_own_is_not_compiled():
+    class Own(optim.Optimizer):
+        def __init__(self, weights):
+            super().__init__(weights, {})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for w in group["params"]:
+                    w -= 0.1 * w.grad
+                    torch._dynamo.graph_break()
+
+    fast, plain = two_of(optimizer=Own, compile=EAGER)
+    for model in (fast, plain):
+        with seeded(0):
+            model.train({"x": binary()})
+    assert_same_weights(fast, plain, 1e-6)
+
+
+def test_a_compiled_model_says_so():
+    assert str(ML(Label(), compile=EAGER)).endswith("\n  compiled:   the loss and the step")
+
+
+def test_a_gradient_that_is_not_finite_is_named_and_not_stepped():
+    class Root(Normal):
+        """Its mean is 0 at the start, where the root has no derivative."""
+
+        def __init__(self):
+            super().__init__(var=["x"], cond_var=["z"])
+            self.w = nn.Parameter(torch.zeros(2))
+
+        def forward(self, z):
+            return {"loc": z * self.w.abs().sqrt(), "scale": torch.ones_like(z)}
+
+    p = Root()
+    model = Model(NLL(p).mean(), accumulate=2)
+    values = {"x": torch.ones(3, 2), "z": torch.ones(3, 2)}
+    model.train(values)
+    with pytest.raises(
+        NonFiniteLossError, match=r"^The loss is finite, but its gradient with respect to p\(x\|z\)\.w is nan\. The optimiser has"
+    ):
+        model.train(values)
+    assert torch.equal(p.w, torch.zeros(2))
+    with torch.no_grad():
+        p.w.fill_(1.0)
+    model.train(values)
+    model.train(values)
+    assert model.step_count == 1
+    assert p.w.isfinite().all()
+
+
+@pytest.fixture
+def far_away(monkeypatch):
+    """Flags are treated as on an accelerator, where the host does not look before the step."""
+    monkeypatch.setattr(pixyz.models._finite, "reading_is_free", lambda device: False)
+
+
+def weighted(**options):
+    p, q = Decoder(), Encoder()
+    return Model((Parameter("beta") * -ELBO(p * prior(), q)).mean(), **options)
+
+
+def state_of(model):
+    """All that a step changes."""
+    return copy.deepcopy([[w.detach() for w in model.trained_parameters], [*model.optimizer.state.values()]])
+
+
+@pytest.mark.parametrize("compile", [False, EAGER], ids=["eager", "compiled"])
+@pytest.mark.parametrize("kind", [*FUSED, *COMPILED, *OTHERS])
+def test_a_step_that_is_not_finite_changes_nothing_on_the_device(far_away, kind, compile):
+    make = {**FUSED, **COMPILED, **OTHERS}[kind]
+    params = {"momentum": 0.9} if kind == "SGD" else {}
+    model = weighted(optimizer=make, optimizer_params={"lr": 1e-2, **params}, compile=compile)
+    x = binary()
+    for _ in range(3):
+        model.train({"x": x, "beta": 1.0})
+    before = state_of(model)
+    model.train({"x": x, "beta": float("nan")})
+    torch.testing.assert_close(state_of(model), before, rtol=0, atol=0)
+    with pytest.raises(NonFiniteLossError, match=r"^beta is nan, so mean\(.*\) is not finite\. The weights are those before this step"):
+        model.train({"x": x, "beta": 1.0})
+    torch.testing.assert_close(state_of(model), before, rtol=0, atol=0)
+    model.train({"x": x, "beta": 1.0})
+    model.check()
+    assert not torch.equal(before[0][0], model.trained_parameters[0])
+
+
+@pytest.mark.parametrize("read", [Model.check, lambda model: model.test({"x": binary(), "beta": 1.0})], ids=["check", "test"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_first_step_is_left_out_as_well(far_away, read, accumulate):
+    model = weighted(optimizer=optim.SGD, optimizer_params={"lr": 0.1, "momentum": 0.9, "fused": True}, accumulate=accumulate)
+    before = state_of(model)
+    for i in range(accumulate):
+        model.train({"x": binary(), "beta": 1.0 if i else float("inf")})
+        if i < accumulate - 1:
+            model._check._pending.clear()  # as if the flag were still on its way
+    torch.testing.assert_close(state_of(model), before, rtol=0, atol=0)
+    with pytest.raises(NonFiniteLossError, match="is not finite"):
+        read(model)
+    read(model)
+
+
+class Clock:
+    """An event that is there when it is told, or waited for."""
+
+    def __init__(self):
+        self.there = self.waited = False
+
+    def query(self):
+        return self.there
+
+    def synchronize(self):
+        self.there = self.waited = True
+
+
+def test_steps_after_a_bad_one_are_left_out_until_the_host_knows(far_away, monkeypatch):
+    clocks = []
+
+    def send(flags):
+        clocks.append(Clock())
+        return flags, clocks[-1]
+
+    monkeypatch.setattr(pixyz.models._finite, "_send", send)
+    model = weighted(optimizer_params={"fused": True})
+    x = binary()
+    model.train({"x": x, "beta": 1.0})
+    before = state_of(model)
+    model.train({"x": x, "beta": float("nan")})
+    for _ in range(3):
+        model.train({"x": x, "beta": 1.0})
+    assert not any(clock.waited for clock in clocks)
+    torch.testing.assert_close(state_of(model), before, rtol=0, atol=0)
+    with pytest.raises(NonFiniteLossError, match="^beta is nan"):
+        model.check()
+    for _ in range(12):
+        model.train({"x": x, "beta": 1.0})
+    assert clocks[-12].waited
+    assert not clocks[-1].waited
+    model.check()
+
+
+def test_the_weights_of_the_step_before_are_kept():
+    p, q = Decoder(), Encoder()
+    model = VAE(q, p, prior(), ema=0.9)
+    x = binary()
+    for _ in range(20):
+        model.train({"x": x})
+    before = copy.deepcopy((model.loss.state_dict(), model.optimizer.state_dict(), model.ema.state_dict()))
+    with pytest.raises(NonFiniteLossError):
+        model.train({"x": x * float("nan")})
+    torch.testing.assert_close((model.loss.state_dict(), model.optimizer.state_dict(), model.ema.state_dict()), before, rtol=0, atol=0)
+    assert model.step_count == 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the resident size is read from /proc")
+def test_ten_thousand_steps_do_not_grow():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    p = Normal(var=["x"], cond_var=["z"], loc=nn.Linear(2, 2), scale=1.0)
+    q = Normal(var=["z"], cond_var=["x"], loc=nn.Linear(2, 2), scale=1.0, name="q")
+    model = VI(p * prior(), q, optimizer=optim.SGD, optimizer_params={"lr": 1e-3}, ema=0.99)
+    sizes = []
+    for i in range(10_000):
+        model.train({"x": torch.zeros(2, 2)})
+        if i in (500, 9_999):
+            sizes.append(resident())
+    assert sizes[1] <= 1.02 * sizes[0]
