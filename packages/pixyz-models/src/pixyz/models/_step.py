@@ -23,9 +23,18 @@ class Steps:
 
     loss: Loss
     test_loss: Loss
-    clip_grad_norm: float | None
-    clip_grad_value: float | None
-    accumulate: int
+
+    def _limit(self, clip_grad_norm: float | None, clip_grad_value: float | None, accumulate: int) -> None:
+        """Checks and keeps what is done with the gradients before a step."""
+        name = type(self).__name__
+        for word, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
+            if limit is not None and not limit > 0:
+                raise ParameterError(f"{name}: {word} must be positive; got {limit}.")
+        if not isinstance(accumulate, int) or accumulate < 1:
+            raise ParameterError(f"{name}: accumulate is how many calls of train make one step, at least 1; got {accumulate!r}.")
+        self.clip_grad_norm = clip_grad_norm
+        self.clip_grad_value = clip_grad_value
+        self.accumulate = accumulate
 
     def _arrange(
         self,
@@ -45,6 +54,11 @@ class Steps:
             ema: the decay of the average.
             compile: whether to compile, or the options.
         """
+        if ema is not None and not 0 <= ema < 1:
+            who = type(self).__name__
+            raise ParameterError(f"{who}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema}.")
+                f"{type(self).__name__}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema}."
+            )
         self.compiled = compile is not False
         self.step_count = 0
         training = arrange(loss, one, several, fast=self.compiled, who=type(self).__name__)
