@@ -57,8 +57,6 @@ class Steps:
         if ema is not None and not 0 <= ema < 1:
             who = type(self).__name__
             raise ParameterError(f"{who}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema}.")
-                f"{type(self).__name__}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema}."
-            )
         self.compiled = compile is not False
         self.step_count = 0
         training = arrange(loss, one, several, fast=self.compiled, who=type(self).__name__)
@@ -179,6 +177,7 @@ class Steps:
         Examples:
             >>> import torch
             >>> from pixyz.distributions import Normal
+            >>> from pixyz.models import Model
             >>> p = Normal(var=["x"], loc=torch.nn.Parameter(torch.zeros(1)), scale=1.0)
             >>> model = Model(-p.log_prob().mean(), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.5}, ema=0.5)
             >>> for _ in range(2):
