@@ -177,6 +177,7 @@ class Steps:
         Examples:
             >>> import torch
             >>> from pixyz.distributions import Normal
+            >>> from pixyz.models import Model
             >>> p = Normal(var=["x"], loc=torch.nn.Parameter(torch.zeros(1)), scale=1.0)
             >>> model = Model(-p.log_prob().mean(), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.5}, ema=0.5)
             >>> for _ in range(2):
