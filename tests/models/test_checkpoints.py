@@ -769,7 +769,7 @@ def test_a_file_that_may_not_grow_leaves_the_previous_checkpoint(tmp_path):
             print(error)
         print(model.load(sys.argv[1]).step_count)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), tmp_path / "a"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), tmp_path / "a"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\[Errno 27\] File too large\. The file was not written, .*\n0\n", done.stdout)
     assert files(tmp_path) == ["a"]
@@ -780,6 +780,7 @@ KILLS = """
     import torch
     from pixyz.distributions import Normal
     from pixyz.models import ML
+    torch.set_num_threads(1)  # the threads of a pool are not there after a fork
     path = sys.argv[1]
     for kill in range(8):
         model = ML(Normal("p(x|z)", loc=torch.nn.Linear(1000, 1000), scale=1.0))
@@ -795,7 +796,7 @@ KILLS = """
         os.close(theirs)
         saved = 0
         while saved < 3:
-            saved += len(os.read(ours, 1))
+            saved += len(os.read(ours, 1)) or sys.exit("the child is gone")
         time.sleep(0.002 * kill)  # somewhere in the next save, or the one after
         os.kill(child, signal.SIGKILL)
         while more := os.read(ours, 99):
@@ -812,7 +813,7 @@ KILLS = """
 
 def test_a_process_that_is_killed_while_saving_leaves_a_whole_checkpoint(tmp_path):
     """Linux only: the processes are forked, so that torch is imported once."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLS), tmp_path / "a"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLS), tmp_path / "a"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     *kills, last = done.stdout.splitlines()
     assert len(kills) == 8
@@ -826,7 +827,7 @@ def test_the_unfinished_files_of_other_machines_and_living_processes_stay(tmp_pa
     names = [".b.partial-elsewhere-1", f".b.partial-{node}-{os.getppid()}", "partial", ".partial-x"]
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, timeout=200)
     (tmp_path / f".b.partial-{node}-{int(done.stdout)}").write_bytes(b"")
     vae().save(tmp_path / "a")
     assert files(tmp_path) == sorted(["a", *names])
