@@ -71,8 +71,7 @@ class Steps:
             loss.compile(**{"fullgraph": True, **options})
         self._steps = [make_step(o, compiling=self.compiled, options=options) for o in self.optimizers]
         self._masked = [MaskedStep(o, step) for o, step in zip(self.optimizers, self._steps, strict=True)]
-        self._device = self.trained_parameters[0].device
-        self._check = make_check(loss, training.weights, self._device)
+        self._check = make_check(loss, training.weights, self.trained_parameters[0].device)
         self.ema = None if ema is None else AveragedWeights(training.weights, ema)
         self._calls = 0
 
@@ -106,7 +105,7 @@ class Steps:
         if self.ema is not None and self.ema.is_in_place:
             raise ParameterError(f"{type(self).__name__}: train would train the averages. Leave the block of averaged() first.")
         train_mode(self.loss)
-        evaluated = Evaluated(values, options, random_state(self._device))
+        evaluated = Evaluated(values, options, random_state(self.trained_parameters[0].device))
         try:
             loss = self.loss.estimate(values, **options)
         except SupportError as error:
