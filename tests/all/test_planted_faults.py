@@ -187,14 +187,13 @@ def shared_draws_inside_an_expectation(monkeypatch):
 
 
 def no_shared_draws(monkeypatch):
-    planted(monkeypatch, _scope.Scope, "inside", lambda f: f)
     from pixyz.core import Expectation
 
     planted(
         monkeypatch,
         Expectation,
         "_draw",
-        lambda f: lambda self, scope, batch: _drawing.draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self),
+        lambda f: lambda self, scope, batch, together: _drawing.draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self),
     )
 
 

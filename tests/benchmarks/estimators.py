@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from interleaved import SAME_LOSS, SIZES, Size, interleave
+from interleaved import SAME_LOSS, SIZES, Size, gradient_step, interleave
 from torch import Tensor, distributions, nn
 
 from pixyz.core import Loss
@@ -84,13 +84,7 @@ def step(module: nn.Module, x: Tensor, compiled: bool) -> Callable[[], float]:
     if compiled:
         module.compile(fullgraph=True)
 
-    def run() -> float:
-        module.zero_grad()
-        loss = module({"x": x})
-        loss.backward()
-        return float(loss.detach())
-
-    return run
+    return gradient_step(module, lambda: module({"x": x}))
 
 
 def main() -> None:

@@ -51,6 +51,18 @@ def training_step(module: nn.Module, loss: Loss, x: Tensor) -> Step:
     return step
 
 
+def gradient_step(module: nn.Module, value: Callable[[], Tensor]) -> Callable[[], float]:
+    """Loss and gradient, without an optimiser."""
+
+    def run() -> float:
+        module.zero_grad()
+        loss = value()
+        loss.backward()
+        return float(loss.detach())
+
+    return run
+
+
 def seeded(make: Callable[[Size], nn.Module], size: Size) -> nn.Module:
     """A module that starts from the same weights as every other of that size."""
     torch.manual_seed(0)

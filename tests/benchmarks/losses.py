@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 from handwritten import HandVAE
-from interleaved import SIZES, Size, interleave
+from interleaved import SIZES, Size, gradient_step, interleave
 from pixyz_networks import networks
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
@@ -54,7 +54,11 @@ def compare_sum(rounds: int) -> None:
         loss = -(nets[1].log_prob().expectation(nets[0]) - KullbackLeibler(nets[0], prior)).mean()
         for title, a, b in (
             (f"{name}, value", lambda: loss.estimate({"x": x}), lambda: vae({"x": x})),
-            (f"{name}, value and gradient", step(loss, lambda: loss.estimate({"x": x})), step(vae, lambda: vae({"x": x}))),
+            (
+                f"{name}, value and gradient",
+                gradient_step(loss, lambda: loss.estimate({"x": x})),
+                gradient_step(vae, lambda: vae({"x": x})),
+            ),
         ):
             report(title, a, b, rounds if name == "large" else 5 * rounds)
 
@@ -66,26 +70,16 @@ def report(title: str, ours: Callable[[], object], by_hand: Callable[[], object]
     print(f"{title:32}{taken['ours']:10.0f}{taken['by hand']:13.0f}{taken['ours'] / taken['by hand']:8.2f}")
 
 
-def step(module: nn.Module, value: Callable[[], Tensor]) -> Callable[[], float]:
-    def run() -> float:
-        module.zero_grad()
-        loss = value()
-        loss.backward()
-        return float(loss.detach())
-
-    return run
-
-
 def compare(rounds: int) -> None:
     vae, nets, x = hand_and_ours(SIZE)
     q, p = nets[0], nets[1] * Prior(var=["z"], loc=0.0, scale=1.0, dim=SIZE.latent)
 
     def ours(loss: Loss) -> Callable[[], float]:
         loss = -loss.mean()
-        return step(loss, lambda: loss.estimate({"x": x}))
+        return gradient_step(loss, lambda: loss.estimate({"x": x}))
 
     def by_hand(value: Callable[[], Tensor]) -> Callable[[], float]:
-        return step(vae, lambda: -value().mean())
+        return gradient_step(vae, lambda: -value().mean())
 
     rows = {
         "ELBO, 64 draws": (ours(ELBO(p, q, num_samples=64)), by_hand(lambda: log_weights(vae, x, 64).mean(0))),

@@ -7,11 +7,10 @@ T = 50, batch 64, x 88, hidden 128, z 32; one thread; medians of interleaved rou
 
 import argparse
 import random
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from interleaved import interleave
+from interleaved import gradient_step, interleave
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal as TorchNormal
@@ -81,16 +80,6 @@ class DeepMarkovModel(nn.Module):
         return -step.expectation(Deterministic("rnn(h|x)", self.backward_rnn)).mean()
 
 
-def step(module: nn.Module, value: Callable[[], Tensor]) -> Callable[[], float]:
-    def run() -> float:
-        module.zero_grad()
-        loss = value()
-        loss.backward()
-        return float(loss.detach())
-
-    return run
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20)
@@ -105,8 +94,8 @@ def main() -> None:
     for kl in ("analytic", "sample"):
         loss = model.formula(kl=kl)
         steps = {
-            "ours": step(model, lambda loss=loss: loss.estimate(values)),
-            "by hand": step(model, lambda kl=kl: model.by_hand(x, analytic=kl == "analytic")),
+            "ours": gradient_step(model, lambda loss=loss: loss.estimate(values)),
+            "by hand": gradient_step(model, lambda kl=kl: model.by_hand(x, analytic=kl == "analytic")),
         }
         same = []
         for run in steps.values():

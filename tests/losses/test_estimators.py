@@ -701,6 +701,17 @@ def sequence(estimator, **options):
     return IterativeLoss(step, update_value={"z": "z_prev"}, max_iter=3)
 
 
+def assert_unbiased_along_a_sequence(loss, truth):
+    theta, n = torch.tensor([0.3, -0.7]), 50_000
+    rows = theta.expand(n, -1).clone().requires_grad_()
+    loss.estimate({"theta": rows[:100].detach(), "z_prev": torch.zeros(100, 1)})
+    (gradients,) = torch.autograd.grad(loss.estimate({"theta": rows, "z_prev": torch.zeros(n, 1)}).sum(), rows)
+    exact = theta.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(truth(exact), exact)
+    variance, mean = torch.var_mean(gradients, 0)
+    assert ((mean - slope) / (variance / n).sqrt()).abs().max() < 4
+
+
 SEQUENCES = {"score": "score", "moving average": moving, "learned": lambda: Score(baseline=Joined(3)), "a number": Score(baseline=3.0)}
 
 
@@ -717,14 +728,7 @@ def test_baselines_along_a_sequence(name):
         return total
 
     loss = sequence(made(SEQUENCES[name]), num_samples=2)
-    theta, n = torch.tensor([0.3, -0.7]), 50_000
-    rows = theta.expand(n, -1).clone().requires_grad_()
-    loss.estimate({"theta": rows[:100].detach(), "z_prev": torch.zeros(100, 1)})
-    (gradients,) = torch.autograd.grad(loss.estimate({"theta": rows, "z_prev": torch.zeros(n, 1)}).sum(), rows)
-    exact = theta.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(truth(exact), exact)
-    variance, mean = torch.var_mean(gradients, 0)
-    assert ((mean - slope) / (variance / n).sqrt()).abs().max() < 4
+    assert_unbiased_along_a_sequence(loss, truth)
 
 
 @pytest.mark.parametrize("how", ["score", moving, Score(baseline=3.0)])
@@ -743,14 +747,7 @@ def test_baselines_of_an_aggregate_over_sequences(how):
         return sum((p + q).exp() * (math.log(math.exp(a) + math.exp(b)) - math.log(2)) for (p, a), (q, b) in pairs)
 
     loss = sequence(made(how), num_samples=2, aggregate="log_mean_exp")
-    theta, n = torch.tensor([0.3, -0.7]), 50_000
-    rows = theta.expand(n, -1).clone().requires_grad_()
-    loss.estimate({"theta": rows[:100].detach(), "z_prev": torch.zeros(100, 1)})
-    (gradients,) = torch.autograd.grad(loss.estimate({"theta": rows, "z_prev": torch.zeros(n, 1)}).sum(), rows)
-    exact = theta.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(truth(exact), exact)
-    variance, mean = torch.var_mean(gradients, 0)
-    assert ((mean - slope) / (variance / n).sqrt()).abs().max() < 4
+    assert_unbiased_along_a_sequence(loss, truth)
 
 
 def test_two_terms_of_a_sequence_share_a_baseline():

@@ -5,9 +5,9 @@ from . import _formula as formula
 from ._baselines import MovingAverage
 from ._choices import AnyEstimator, Choice
 from ._constant_var import ConstantVar
-from ._dims import BATCH, Dims, Term, align, broadcast, fold, spread, stack_terms, unfold, union
+from ._dims import BATCH, Dims, Term, add, align, broadcast, fold, spread, stack_terms, sum_over, unfold, union
 from ._distribution import Distribution, need_distribution
-from ._drawing import Draw, Plan, Scored, draw, stack_scored
+from ._drawing import Draw, Plan, Scored, draw, stack_scored, warn_without_baseline
 from ._elementwise import log_mean_exp, logsumexp, maximum, minimum
 from ._errors import (
     BoundVariableError,
@@ -52,7 +52,7 @@ from ._scope import (
 )
 from ._seeded import seeded
 from ._single import Single
-from ._variables import suggest
+from ._variables import is_whole, suggest
 
 _installation.check_namespace()
 _algebra.bind()
@@ -114,6 +114,7 @@ __all__ = [
     "SupportError",
     "Term",
     "Watcher",
+    "add",
     "align",
     "as_loss",
     "broadcast",
@@ -121,6 +122,7 @@ __all__ = [
     "draw",
     "fold",
     "formula",
+    "is_whole",
     "leaves_of",
     "log_mean_exp",
     "logsumexp",
@@ -136,6 +138,8 @@ __all__ = [
     "stack_scored",
     "stack_terms",
     "suggest",
+    "sum_over",
     "unfold",
     "union",
+    "warn_without_baseline",
 ]

@@ -106,10 +106,22 @@ def unfold(tensor: Tensor, target: Dims, sizes: Sequence[int]) -> Tensor:
     return tensor.reshape(*sizes, *tensor.shape[1:]) if target else tensor.squeeze(0)
 
 
+def add(a: Term, b: Term) -> Term:
+    """The sum of two terms without features that are known to fit; `broadcast` finds out whether others do."""
+    dims = union(a.dims, b.dims)
+    return Term(align(a.tensor, a.dims, dims) + align(b.tensor, b.dims, dims), dims)
+
+
+def sum_over(term: Term, dims: Dims) -> Term:
+    """The sum over those of these dims that the term has."""
+    axes = [i for i, d in enumerate(term.dims) if d in dims]
+    if not axes:
+        return term
+    return Term(term.tensor.sum(axes), tuple(d for d in term.dims if d not in dims))
+
+
 def stack_terms(terms: Sequence[Term], dim: int) -> Term:
-    """Terms that are one another's continuation along a new dim, newer than theirs; one term as it is, if it is the same everywhere."""
-    if all([t.tensor is terms[0].tensor for t in terms]):
-        return terms[0]
+    """Terms that are one another's continuation along a new dim, newer than theirs."""
     dims = union(*[t.dims for t in terms])
     sizes = {d: n for t in terms for d, n in zip(t.dims, t.tensor.shape)}
     return Term(torch.stack([spread(t.tensor, t.dims, dims, [sizes[d] for d in dims]) for t in terms]), (dim, *dims))

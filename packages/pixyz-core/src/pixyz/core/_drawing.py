@@ -38,6 +38,15 @@ def stack_scored(steps: Sequence[Scored], dim: int) -> Scored:
     return Scored(log_q, first.baseline._replace(value=stack_terms([s.baseline.value for s in steps if s.baseline is not None], dim)))
 
 
+def warn_without_baseline(who: object, factor: Factor, *, stacklevel: int) -> None:
+    """A warning of a score that nobody asked for, from a single draw."""
+    warnings.warn(
+        f"{who}: the gradient through {factor} is estimated by the score function from one draw, without a baseline. "
+        "Use num_samples=2 or more.",
+        stacklevel=stacklevel,
+    )
+
+
 class Draw(NamedTuple):
     """The variables of an expectation, drawn or enumerated.
 
@@ -112,11 +121,7 @@ class Drawing:
         else:
             self._open_sample_dim(method)
             if choice.is_auto and method.scored and self.num_samples == 1 and shared.validate:
-                warnings.warn(
-                    f"{self.who}: the gradient through {factor} is estimated by the score function from one draw, without a baseline. "
-                    "Use num_samples=2 or more.",
-                    stacklevel=2,
-                )
+                warn_without_baseline(self.who, factor, stacklevel=3)
             dims, sizes = inner.draw_dims(factor, conditional, inner.samples)
             terms = method.draw(conditional, dims, sizes, inner)
         self._bind(factor, terms, choice)

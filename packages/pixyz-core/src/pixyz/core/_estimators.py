@@ -15,10 +15,12 @@ https://arxiv.org/abs/1602.06725). Enumerated variables are summed outside of th
 above them, else inside, mean_k Σ_y q(y|z_k) f_k(y).
 """
 
+import functools
+
 import torch
 
 from ._aggregates import power_mean, without_each
-from ._dims import Dims, Term, align, union
+from ._dims import Dims, Term, add, align, sum_over, union
 from ._drawing import Draw, Scored
 
 
@@ -77,9 +79,8 @@ def _weighted(body: Term, weights: tuple[Term, ...]) -> Term:
     """The body times the probability of the enumerated values."""
     if not weights:
         return body
-    dims = union(body.dims, *[w.dims for w in weights])
-    log_weight = sum([align(w.tensor, w.dims, dims) for w in weights[1:]], align(weights[0].tensor, weights[0].dims, dims))
-    return _times_probability(body, Term(log_weight.exp(), dims))
+    log_weight = functools.reduce(add, weights)
+    return _times_probability(body, Term(log_weight.tensor.exp(), log_weight.dims))
 
 
 def _relevant(d: Draw, dims: Dims) -> tuple[Term, ...]:
@@ -116,11 +117,9 @@ def _summed_inside(body: Term, weights: tuple[Term, ...], d: Draw, order: float)
     dims = tuple(dim for w in weights for dim in d.enumerated if dim in w.dims and dim in body.dims)
     if not dims:
         return body
-    every = union(body.dims, *[w.dims for w in weights])
-    log_weight = sum([align(w.tensor, w.dims, every) for w in weights[1:]], align(weights[0].tensor, weights[0].dims, every))
     scale = 1 - order
-    t = (log_weight + scale * align(body.tensor, body.dims, every)).logsumexp([every.index(dim) for dim in dims]) / scale
-    return Term(t, tuple(dim for dim in every if dim not in dims))
+    inside, every = add(functools.reduce(add, weights), _times(body, scale))
+    return Term(inside.logsumexp([every.index(dim) for dim in dims]) / scale, tuple(dim for dim in every if dim not in dims))
 
 
 def _scored_by(term: Term, d: Draw) -> list[Scored]:
@@ -182,19 +181,5 @@ def _score(advantage: Term, s: Scored, d: Draw, kept: Dims) -> Term:
     return sum_over(score, tuple(dim for dim in score.dims if dim not in kept))
 
 
-def add(a: Term, b: Term) -> Term:
-    """The sum of two terms without features."""
-    dims = union(a.dims, b.dims)
-    return Term(align(a.tensor, a.dims, dims) + align(b.tensor, b.dims, dims), dims)
-
-
 def _times(term: Term, number: float) -> Term:
     return Term(term.tensor * number, term.dims)
-
-
-def sum_over(term: Term, dims: Dims) -> Term:
-    """The sum over those of these dims that the term has."""
-    axes = [i for i, d in enumerate(term.dims) if d in dims]
-    if not axes:
-        return term
-    return Term(term.tensor.sum(axes), tuple(d for d in term.dims if d not in dims))

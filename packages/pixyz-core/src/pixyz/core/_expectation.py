@@ -6,7 +6,7 @@ from ._aggregates import order_of
 from ._baselines import baseline_networks, holder
 from ._choices import AnyEstimator, parameter_names, resolve
 from ._copies import MAX_ENUMERATE
-from ._dims import BATCH, Term, spread
+from ._dims import Term
 from ._distribution import Distribution
 from ._drawing import Draw, draw, plan
 from ._errors import FormulaError, KindError, ShapeError
@@ -17,7 +17,7 @@ from ._methods import check_limit
 from ._rebar import reduce_rebar
 from ._relaxations import Rebar, Relaxed
 from ._scope import Scope
-from ._summands import Summands, put_draw, summands
+from ._summands import put_draw, summands
 from ._variables import is_whole
 
 
@@ -124,39 +124,32 @@ class Expectation(Loss):
         return Expected(q.density, PowerMean(f.formula, self.order), self.num_samples)
 
     def evaluate(self, scope: Scope) -> Term:
-        _, f = self.parts
         batch = scope.batch_of(self.input_var, self)
-        if self._summands is not None:
-            d = self._draw(scope, batch, self._summands.together)
-            if not d.scored:
-                return self._per_datum(self._term_by_term(scope, d, batch, self._summands), batch)
-        d = self._draw(scope, batch)
+        split = self._summands
+        d = self._draw(scope, batch, None if split is None else split.together)
+        if split is not None and d.scored:  # one of the tables was too large
+            split, d = None, self._draw(scope, batch)
         if scope.shared.watch is not None:
             scope.shared.watch.drew(d)
+        if split is None:
+            term = self._reduced(scope, d, batch)
+        else:
+            inner = self._inside(scope, d, batch)
+            put_draw(inner, d)
+            term = inner.evaluate(split.loss)
+        return self.for_each_datum(term, batch)  # its batch is known here, and perhaps nowhere further out
+
+    def _reduced(self, scope: Scope, d: Draw, batch: int) -> Term:
+        q, f = self.parts
         body = self._body(scope, d, batch)
         if f.mixes_batch and (set(d.enumerated).intersection(body.dims) or (f.per_datum and d.scored)):
             raise ShapeError(
-                f"{self}: {f} mixes the data of a batch, so its expectation over {self.parts[0].prob_text} is not one for each datum. "
+                f"{self}: {f} mixes the data of a batch, so its expectation over {q.prob_text} is not one for each datum. "
                 "Take .mean() or .sum() outside of the expectation."
             )
         if d.relaxed:
-            term = reduce_rebar(body, d, lambda version: self._body(scope, version, batch), scope)
-        else:
-            term = reduce(body, d, self.order)
-        return self._per_datum(term, batch)
-
-    def _per_datum(self, term: Term, batch: int) -> Term:
-        if self.per_datum and BATCH not in term.dims:  # its batch is known here, and perhaps nowhere further out
-            target = (*term.dims, BATCH)
-            return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
-        return term
-
-    def _term_by_term(self, scope: Scope, d: Draw, batch: int, found: Summands) -> Term:
-        if scope.shared.watch is not None:
-            scope.shared.watch.drew(d)
-        inner = self._inside(scope, d, batch)
-        put_draw(inner, d)
-        return inner.evaluate(found.loss)
+            return reduce_rebar(body, d, lambda version: self._body(scope, version, batch), scope)
+        return reduce(body, d, self.order)
 
     def _inside(self, scope: Scope, d: Draw, batch: int) -> Scope:
         hidden = self.parts[0].hidden_var

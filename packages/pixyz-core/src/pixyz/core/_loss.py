@@ -162,11 +162,14 @@ class Loss(nn.Module):
             sample_dims=sample_dims,
             watch=watch,
         )
-        tensor, dims = scope.evaluate(self)
-        if self.per_datum and BATCH not in dims:
-            target = (*dims, BATCH)
-            tensor = spread(tensor, dims, target, scope.sizes(target))
-        return tensor
+        return self.for_each_datum(scope.evaluate(self), scope.batch).tensor
+
+    def for_each_datum(self, term: Term, batch: int) -> Term:
+        """The value with its batch, which one that is the same for all data has not got yet."""
+        if not self.per_datum or BATCH in term.dims:
+            return term
+        target = (*term.dims, BATCH)
+        return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
 
     def each_term(self, change: Callable[["Loss"], "Loss"]) -> "Loss":
         """The loss with `change` applied to the terms that it is a sum of, where their coefficients are numbers or parameters."""

@@ -10,9 +10,9 @@ that is left of their difference is the gradient of log q times f(z̃) (Tucker e
 
 from collections.abc import Callable
 
-from ._dims import Term
+from ._dims import Term, add
 from ._drawing import Draw
-from ._estimators import add, cost_of, reduce, weighted
+from ._estimators import cost_of, reduce, weighted
 from ._scope import Scope
 
 

@@ -23,6 +23,7 @@ from pixyz.core import (
     Term,
     common_sizes,
     fold,
+    is_whole,
     suggest,
     union,
 )
@@ -242,7 +243,7 @@ def _context(inputs: list[Tensor]) -> Tensor | None:
 
 
 def _check_size(n: object, word: str, who: str) -> None:
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    if not is_whole(n) or n < 1:
         raise KindError(f"{who}: {word} must be a positive whole number; got {n!r}.")
 
 

@@ -58,8 +58,10 @@ class Given(Eventwise):
         return self
 
     def along(self, steps: Sequence["Given"], dim: int) -> "Given":
-        """These conditionals of one factor as one, along a new dim."""
-        terms = {name: stack_terms([s.terms[name] for s in steps], dim) for name in self.terms}
+        """These conditionals of one factor as one, along a new dim; a parameter that is the same in all of them stays as it is."""
+        columns = {name: [s.terms[name] for s in steps] for name in self.terms}
+        same = {name for name, column in columns.items() if all([t.tensor is column[0].tensor for t in column])}
+        terms = {name: column[0] if name in same else stack_terms(column, dim) for name, column in columns.items()}
         return Given(self.family, self.factor, terms, False, self.features)
 
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term, stack_terms
+from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term, is_whole, stack_terms
 
 from ._deterministic import Computed, Deterministic
 from ._eventwise import sum_features
@@ -73,7 +73,7 @@ class VectorQuantizer(Deterministic):
         if len(self.var) != 1:
             raise FormulaError(f"{self.prob_text}: a VectorQuantizer has one variable; quantise each by its own.")
         for word, n in (("num_codes", num_codes), ("dim", dim)):
-            if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            if not is_whole(n) or n < 1:
                 raise KindError(f"{self.prob_text}: {word} must be a whole number of at least 1; got {n!r}.")
         if decay is not None and not 0 <= decay < 1:
             raise FormulaError(f"{self.prob_text}: decay must be in [0, 1), or None; got {decay!r}.")

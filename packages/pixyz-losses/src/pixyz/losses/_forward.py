@@ -1,10 +1,11 @@
 """Sums over all paths of a finite chain, by the forward recursion."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Mapping
 
 import torch
 
-from pixyz.core import Binding, Draw, IntractableError, Term, align, draw, spread, union
+from pixyz.core import Binding, Draw, IntractableError, Term, add, align, draw, spread, sum_over, union
 
 from ._trajectory import Carried, Run, Span
 
@@ -46,7 +47,7 @@ def summed(run: Run, carried: Carried) -> list[Span] | None:
     rest = _every_value(run, carried, (1, run.length), values)
     if rest is None:
         return None
-    begin, later = (_log_joint(span.draw.weights[: len(carried.plans)]) for span in (first, rest))
+    begin, later = (functools.reduce(add, span.draw.weights[: len(carried.plans)]) for span in (first, rest))
     names = [{span.draw.bindings[v].dims[0]: before[v] for v in handed_on} for span in (first, rest)]
     alphas = _marginals(_marginal(begin, _own(first.draw, time=True), names[0]), later, rest.draw, names[1], run.length - 1)
     enumerated = (*rest.draw.enumerated, *before.values())
@@ -70,20 +71,10 @@ def _own(d: Draw, *, time: bool = False) -> tuple[int, ...]:
     return tuple(dim for dim in d.enumerated if time or dim != d.steps)
 
 
-def _log_joint(weights: Iterable[Term]) -> Term:
-    """The sum of log-densities."""
-    total, *others = weights
-    for w in others:
-        dims = union(total.dims, w.dims)
-        total = Term(align(total.tensor, total.dims, dims) + align(w.tensor, w.dims, dims), dims)
-    return total
-
-
 def _marginal(log_joint: Term, own: tuple[int, ...], names: Mapping[int, int]) -> Term:
     """The probability of what is handed on, under the dims that it has in the step after."""
-    gone = [i for i, dim in enumerate(log_joint.dims) if dim in own and dim not in names]
-    joint = log_joint.tensor.exp()
-    return Term(joint.sum(gone) if gone else joint, tuple(names.get(d, d) for d in log_joint.dims if d not in own or d in names))
+    kept = sum_over(Term(log_joint.tensor.exp(), log_joint.dims), tuple(dim for dim in own if dim not in names))
+    return Term(kept.tensor, tuple(names.get(dim, dim) for dim in kept.dims))
 
 
 def _marginals(alpha: Term, table: Term, d: Draw, names: Mapping[int, int], count: int) -> Term:

@@ -1,11 +1,11 @@
 """The sum of a loss over the steps of a sequence, along which variables are drawn from one another."""
 
+import functools
 from collections.abc import Iterable, Mapping
 
 import torch
 
 from pixyz.core import (
-    BATCH,
     Distribution,
     Expectation,
     FormulaError,
@@ -15,7 +15,8 @@ from pixyz.core import (
     Scope,
     ShapeError,
     Term,
-    broadcast,
+    add,
+    is_whole,
     reduce,
     spread,
     suggest,
@@ -139,14 +140,8 @@ class IterativeLoss(Loss):
     def evaluate(self, scope: Scope) -> Term:
         run = self._run(scope)
         spans = None if self._carried is None else summed(run, self._carried)
-        first, *more = [self._closed(span) for span in (drawn(run, self._carried) if spans is None else spans)]
-        for term in more:
-            x, y, dims = broadcast(first, term, self)
-            first = Term(x + y, dims)
-        if self.per_datum and BATCH not in first.dims:
-            target = (*first.dims, BATCH)
-            return Term(spread(first.tensor, first.dims, target, [*first.tensor.shape, run.batch]), target)
-        return first
+        terms = [self._closed(span) for span in (drawn(run, self._carried) if spans is None else spans)]
+        return self.for_each_datum(functools.reduce(add, terms), run.batch)
 
     def _run(self, scope: Scope) -> Run:
         """The values, step by step."""
@@ -165,7 +160,7 @@ class IterativeLoss(Loss):
         steps = {} if self._slices else {v: of_series(v, b, count, self) for v, b in zip(self._series, whole)}
         if self._timestep is not None:
             steps[self._timestep] = Steps(torch.arange(count, device=like.device), ())
-        steps.update(computed(scope, self._slices, steps, count, batch, self))
+        steps.update(computed(scope, self._slices, steps, count, batch))
         if mask is not None:
             steps = {v: filled(s, mask) for v, s in steps.items()}
         for key, prev in self._shifts.items():
@@ -243,7 +238,7 @@ def _check(
     """Raises an error for names and numbers that do not fit the step."""
     if max_iter is None and not series:
         raise FormulaError(f"Σ_t {step}: without series nothing says how many steps there are; give series_var or max_iter.")
-    if max_iter is not None and (not isinstance(max_iter, int) or isinstance(max_iter, bool) or max_iter < 1):
+    if max_iter is not None and (not is_whole(max_iter) or max_iter < 1):
         raise KindError(f"Σ_t {step}: max_iter must be a whole number of at least 1; got {max_iter!r}.")
     if slices is not None and not (isinstance(slices, Distribution) and all(x.dist.is_deterministic for x in slices.factors)):
         raise KindError(f"Σ_t {step}: slice_step must be a Deterministic, which computes the values of one step; got {slices}.")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, Scope, ShapeError, SupportError, common_sizes, spread, union
+from pixyz.core import BATCH, Binding, Dims, Factor, Scope, ShapeError, SupportError, Term, common_sizes, spread, stack_terms, union
 
 
 class Steps(NamedTuple):
@@ -37,11 +37,10 @@ def of_series(name: str, b: Binding, count: int, who: object) -> Steps:
     return Steps(b.tensor.movedim(axis, 0)[:count], b.dims)
 
 
-def stack(bindings: Sequence[Binding], name: str, who: object) -> Steps:
+def stack(bindings: Sequence[Binding]) -> Steps:
     """What was bound step by step."""
-    dims = union(*[b.dims for b in bindings])
-    sizes = common_sizes(dims, tuple(bindings), (name,) * len(bindings), who)
-    return Steps(torch.stack([spread(b.tensor, b.dims, dims, sizes) for b in bindings]), dims)
+    tensor, dims = stack_terms([Term(b.tensor, b.dims) for b in bindings], -1)  # time has no identifier yet
+    return Steps(tensor, dims[1:])
 
 
 def shift(first: Binding, steps: Steps, names: tuple[str, str], who: object) -> Steps:
@@ -91,7 +90,7 @@ def filled(steps: Steps, mask: Steps) -> Steps:
     return Steps(torch.where(mask.tensor.reshape(shape) > 0, steps.tensor, steps.tensor[:1]), steps.dims)
 
 
-def computed(scope: Scope, factors: Iterable[Factor], steps: Mapping[str, Steps], count: int, batch: int, who: object) -> dict[str, Steps]:
+def computed(scope: Scope, factors: Iterable[Factor], steps: Mapping[str, Steps], count: int, batch: int) -> dict[str, Steps]:
     """What deterministic factors make of whole values and of the steps so far, one step after the other."""
     factors = tuple(factors)
     found: dict[str, list[Binding]] = {v: [] for x in factors for v in x.var}
@@ -103,4 +102,4 @@ def computed(scope: Scope, factors: Iterable[Factor], steps: Mapping[str, Steps]
             conditional = here.conditional(x)
             for v, term in zip(x.var, conditional.draw(conditional.dims, [], pathwise=True)):
                 found[v].append(here.bind(v, term.tensor, term.dims))
-    return {v: stack(bindings, v, who) for v, bindings in found.items()}
+    return {v: stack(bindings) for v, bindings in found.items()}

@@ -4,7 +4,19 @@ import math
 
 import torch
 
-from pixyz.core import BATCH, Distribution, FormulaError, IntractableError, Loss, Scope, ShapeError, Term, need_distribution, spread
+from pixyz.core import (
+    BATCH,
+    Distribution,
+    FormulaError,
+    IntractableError,
+    Loss,
+    Scope,
+    ShapeError,
+    Term,
+    is_whole,
+    need_distribution,
+    spread,
+)
 from pixyz.core import formula as f
 
 from ._set_loss import draw_set, need_gradients, own_batch
@@ -52,7 +64,7 @@ class TotalCorrelation(Loss):
             raise FormulaError(f"TC({q.prob_text}): it is asked of one conditional of one variable, q(z|x).")
         if estimator not in ESTIMATORS:
             raise FormulaError(f"TC({q.prob_text}): there is no estimator {estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
-        if isinstance(dataset_size, bool) or not isinstance(dataset_size, int) or dataset_size < 2:
+        if not is_whole(dataset_size) or dataset_size < 2:
             raise FormulaError(f"TC({q.prob_text}): dataset_size is a whole number of at least 2; got {dataset_size!r}.")
         super().__init__([q], input_var=q.cond_var, bound_var=q.var, per_datum=False, stochastic=True, mixes_batch=True, compares_sets=True)
         self.dataset_size = dataset_size

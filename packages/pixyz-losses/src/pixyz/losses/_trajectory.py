@@ -1,6 +1,5 @@
 """Sequences drawn step by step, and bound with time as one more dim."""
 
-import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from pixyz.core import (
     draw,
     leaves_of,
     stack_scored,
+    warn_without_baseline,
 )
 
 from ._steps import Steps, shift, stack
@@ -97,11 +97,7 @@ class Carried(NamedTuple):
                     "than finite variables. Use 'score'."
                 )
             if self.num_samples == 1:
-                warnings.warn(
-                    f"{who}: the gradient through {x.factor} is estimated by the score function from one draw, without a baseline. "
-                    "Use num_samples=2 or more.",
-                    stacklevel=4,
-                )
+                warn_without_baseline(who, x.factor, stacklevel=5)
 
     @property
     def sampling(self) -> tuple[Plan, ...]:
@@ -167,7 +163,7 @@ def drawn(run: Run, carried: Carried | None) -> list[Span]:
     first = draws[0]
     steps = dict(run.steps)
     for name in first.bindings:
-        steps[name] = stack([d.bindings[name] for d in draws], name, run.who)
+        steps[name] = stack([d.bindings[name] for d in draws])
     for key, prev in carried.updates.items():
         steps[prev] = shift(bound[0][prev], steps[key], (prev, key), run.who)
     samples = run.scope.samples if first.sample_dim is None else (first.sample_dim, *run.scope.samples)
