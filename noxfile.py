@@ -183,6 +183,12 @@ def benchmarks(session: nox.Session, what: str) -> None:
     in_dev(session, "python", f"tests/benchmarks/{what}.py", *session.posargs)
 
 
+@nox.session(venv_backend="none", requires=["dev"])
+def soak(session: nox.Session) -> None:
+    """A training that is killed 20 times, and ends as one that was left alone; minutes. Arguments: nox -s soak -- --kills 50"""
+    in_dev(session, "pytest", "tests/models/test_killed.py", *(session.posargs or ["--kills", "20"]))
+
+
 @nox.session(venv_backend="none")
 def bump(session: nox.Session) -> None:
     """Sets one version everywhere: nox -s bump -- 1.1.0"""

@@ -6,6 +6,7 @@ import torch
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="cpu or cuda: where tests that take the fixture `device` run")
+    parser.addoption("--kills", default=3, type=int, help="how often the training of test_killed.py is killed")
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ _OF_SHAPES = re.compile(
     re.IGNORECASE,
 )
 
+_HALF = (torch.bfloat16, torch.float16)
+
 
 class Outputs:
     """What a network returned, still folded.
@@ -106,8 +108,12 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
             f"it returned {_describe(returned)}."
         )
     tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in returned.items()}
-    count = next(iter(arguments.values())).shape[0] if inputs else None
-    return Outputs(tensors, factor, dims, sizes, count)
+    if not inputs:
+        return Outputs(tensors, factor, dims, sizes, None)
+    like = next(iter(arguments.values()))
+    if torch.is_autocast_enabled(like.device.type):  # networks in half precision, but densities and their sums are not
+        tensors = {k: t.float() if t.dtype in _HALF else t for k, t in tensors.items()}
+    return Outputs(tensors, factor, dims, sizes, like.shape[0])
 
 
 def fold_inputs(

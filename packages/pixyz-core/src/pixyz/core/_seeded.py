@@ -19,6 +19,6 @@ def seeded(seed: int) -> Iterator[None]:
         >>> bool(a == b)
         True
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([*range(torch.cuda.device_count())]):  # said, for else torch warns where there are several
         torch.manual_seed(seed)
         yield

@@ -34,6 +34,7 @@ class Checkpoint:
         version: the version of this library that saved it.
         step_count: the steps that the model had made.
         extra: what `Model.save` was given to keep.
+        position: where in its data the training was, if `fit` has saved it.
         left: what did not fit and was left, a line each; only with `strict=False`.
     """
 
@@ -43,14 +44,22 @@ class Checkpoint:
     step_count: int
     extra: dict[str, Any] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    position: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         left = [f"left: {line}" for line in self.left]
         return "\n  ".join([str(self.path), f"formula:  {self.formula}", f"steps:    {self.step_count}", *left])
 
 
-def save_checkpoint(model: "Model", path: str | PathLike[str], *, keep: int | None, extra: Mapping[str, Any] | None) -> Path:
-    """See `Model.save`."""
+def save_checkpoint(
+    model: "Model",
+    path: str | PathLike[str],
+    *,
+    keep: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+    position: Mapping[str, Any] | None = None,
+) -> Path:
+    """See `Model.save`. `position` says where in its data a training is, and the like."""
     given = Path(path)
     check_keep(given, keep)
     target = numbered(given, model.step_count)
@@ -76,6 +85,7 @@ def save_checkpoint(model: "Model", path: str | PathLike[str], *, keep: int | No
         "ema": apart(None if model.ema is None else model.ema.state_dict(), "ema"),
         "random": apart({"cpu": cpu, "cuda": cuda}, "random"),
         "extra": apart(dict(extra or {}), "extra"),
+        "position": apart(dict(position or {}), "position"),
     }
     texts = {
         "format": FORMAT,

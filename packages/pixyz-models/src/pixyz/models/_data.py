@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pixyz.core import KindError, ShapeError
+from pixyz.core import KindError, ShapeError, is_whole
 
 Data = Mapping[str, Any] | Iterable[Any]
 
 
 def on_device(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """The values, tensors moved; dtypes stay."""
-    return {v: value.to(device) if isinstance(value, Tensor) else value for v, value in _items(values)}
+    return {v: value.to(device) if isinstance(value, Tensor) else value for v, value in items(values)}
 
 
 def batches(
@@ -38,7 +38,7 @@ def batches(
     empty = True
     for part in tqdm(parts, desc=who, unit="batch", delay=2, leave=False, disable=None):
         empty = False
-        yield on_device(_named(part, names, who), device)
+        yield on_device(named(part, names, who), device)
     if empty:
         raise ShapeError(f"{who}: there are no data. Give at least one batch; a loader that was run through once may be at its end.")
 
@@ -48,24 +48,39 @@ def batch_of(values: Mapping[str, Any], variables: Iterable[str]) -> int:
     return next((len(values[v]) for v in variables if isinstance(values.get(v), Tensor) and values[v].ndim), 1)
 
 
-def _parts(values: Mapping[str, Any], split: Iterable[str], who: str, batch_size: int | None) -> Sequence[dict[str, Any]]:
-    given = dict(_items(values))
+def columns(given: Mapping[str, Any], split: Iterable[str], who: str) -> dict[str, Tensor]:
+    """The tensors of a mapping that are split together; numbers and tensors of rank 0 stay whole.
+
+    Raises:
+        ShapeError: if they have unequal numbers of data.
+    """
     tensors = {v: given[v] for v in dict.fromkeys(split) if isinstance(given.get(v), Tensor) and given[v].ndim}
-    sizes = {v: len(t) for v, t in tensors.items()}
-    if tensors and not max(sizes.values()):
+    if len({len(t) for t in tensors.values()}) > 1:
+        said = ", ".join(f"{v} has {len(t)} data" for v, t in tensors.items())
+        raise ShapeError(f"{who}: {said}, so they cannot be split together. Give a loader of what belongs together.")
+    return tensors
+
+
+def _parts(values: Mapping[str, Any], split: Iterable[str], who: str, batch_size: int | None) -> Sequence[dict[str, Any]]:
+    given = dict(items(values))
+    tensors = {v: given[v] for v in dict.fromkeys(split) if isinstance(given.get(v), Tensor) and given[v].ndim}
+    if tensors and not max(map(len, tensors.values())):
         return []
     if batch_size is None or not tensors:
         return [given]
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if not is_whole(batch_size) or batch_size < 1:
         raise KindError(f"{who}: batch_size must be a whole number of at least 1, or None for all at once; got {batch_size!r}.")
-    if len(set(sizes.values())) > 1:
-        said = ", ".join(f"{v} has {n} data" for v, n in sizes.items())
-        raise ShapeError(f"{who}: {said}, so they cannot be split together. Give batch_size=None, or a loader of what belongs together.")
-    columns = {v: t.split(batch_size) for v, t in tensors.items()}
-    return [{**given, **dict(zip(columns, row))} for row in zip(*columns.values())]
+    rows = zip(*[t.split(batch_size) for t in columns(given, tensors, who).values()])
+    return [{**given, **dict(zip(tensors, row))} for row in rows]
 
 
-def _named(part: Any, names: Sequence[str] | None, who: str) -> Mapping[str, Any]:
+def named(part: Any, names: Sequence[str] | None, who: str) -> Mapping[str, Any]:
+    """A batch as a mapping.
+
+    Raises:
+        KindError: for a batch that is no mapping and has no names.
+        ShapeError: for another number of tensors than names.
+    """
     if isinstance(part, Mapping):
         return part
     if names is None:
@@ -79,5 +94,6 @@ def _named(part: Any, names: Sequence[str] | None, who: str) -> Mapping[str, Any
     return dict(zip(names, columns))
 
 
-def _items(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def items(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The items of any mapping."""
     return [(v, values[v]) for v in values.keys()]  # noqa: SIM118 - a TensorDict iterates over its rows

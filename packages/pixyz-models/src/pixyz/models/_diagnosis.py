@@ -1,6 +1,7 @@
 """Which term of a loss is not finite."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +38,22 @@ class _NonFinite(Recorder):
             self.found.append((who, term))
 
 
+@contextmanager
+def unnoticed(loss: Loss, state: RandomState) -> Iterator[None]:
+    """Inside, the loss may be evaluated once more, from this random state; its buffers and the generators are left as they were."""
+    buffers = [(b, b.clone()) for b in loss.buffers()]
+    device = next(loss.parameters()).device
+    after = random_state(device)
+    set_random_state(state, device)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        set_random_state(after, device)
+        for buffer, kept in buffers:
+            buffer.copy_(kept)
+
+
 def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState) -> tuple[str, Explanation | None]:
     """A sentence that names the innermost term that is nan or infinite, and for how many data, and all terms. The loss is left as it was.
 
@@ -47,19 +64,11 @@ def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, 
         state: the random state before the evaluation that failed, so that the same samples are drawn.
     """
     watch = _NonFinite()
-    buffers = [(b, b.clone()) for b in loss.buffers()]
-    device = next(loss.parameters()).device
-    after = random_state(device)
-    set_random_state(state, device)
     try:
-        with torch.no_grad():
+        with unnoticed(loss, state):
             Loss.forward(loss, values, **options, watch=watch)
     except SupportError as error:
         return str(error), None
-    finally:
-        set_random_state(after, device)
-        for buffer, kept in buffers:
-            buffer.copy_(kept)
     found = watch.found
     if not found:
         return f"{loss} is not finite; none of its terms was, when it was evaluated again.", watch.explained()

@@ -43,6 +43,10 @@ class AveragedWeights:
         share = (1 - self.decay) / (1 - self.decay**self.updates)
         torch._foreach_lerp_(self._averages, self._weights, share)  # type: ignore[attr-defined]
 
+    def follow(self) -> None:
+        """The averages go where the weights are, which may have been moved."""
+        self._averages = [a.to(w.device) for a, w in zip(self._averages, self._weights, strict=True)]
+
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside, the weights are their averages; afterwards they are what they were. Inside of itself it does nothing."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ._after_training import device_of
 from ._data import Data, batch_of, batches
 from ._modes import evaluating
+from ._schedules import scheduled
 
 if TYPE_CHECKING:
     from ._model import Model
@@ -38,9 +39,10 @@ def evaluate(model: "Model", data: Data, *, batch_size: int | None, names: Seque
     variables = [*loss.input_var, *sorted(loss.optional_var)]
     sums: dict[str, float] = {}
     count = 0
-    with evaluating(loss):
+    with evaluating(loss), model.with_averages():
         for values in batches(data, variables, who, batch_size=batch_size, names=names, device=device_of(model)):
             size = batch_of(values, variables)
+            values = scheduled(values, model.schedules, model.step_count)
             for text, value in loss.explain(values).as_dict().items():
                 sums[text] = sums.get(text, 0.0) + size * value
             count += size

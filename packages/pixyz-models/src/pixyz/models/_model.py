@@ -5,20 +5,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pixyz.core import Distribution, KindError, Loss, need_distribution, need_scalar
 
-from . import _after_training, _evaluation, _likelihood
+from ._asked import Asked
 from ._checkpoint import Checkpoint, save_checkpoint
 from ._data import Data
+from ._history import History
 from ._optimisation import MakesOptimizer, MakesScheduler, Optimizer
 from ._restoring import load_checkpoint
+from ._schedules import Schedule, check_schedules
 from ._step import Steps
 from ._summary import summary
 
 
-class Model(Steps):
+class Model(Steps, Asked):
     """Minimises a loss, a step at a time.
 
     Args:
@@ -30,6 +30,8 @@ class Model(Steps):
         scheduler: a class from `torch.optim.lr_scheduler`; it goes on by one with every step of the optimiser.
         scheduler_params: its arguments, `{"T_max": 1000}`.
         optimizers: several optimisers, each with its own distributions, in place of the five above.
+        schedules: for a `Parameter` of the loss, its value as a function of the number of steps, `{"beta": LinearSchedule(0, 1, steps=1000)}`;
+            a value that is given with the data stands before it.
         clip_grad_norm: the largest norm of all gradients together.
         clip_grad_value: the largest absolute value of any gradient.
         accumulate: how many calls of `train` make one step of the optimiser; their gradients are averaged.
@@ -76,6 +78,7 @@ class Model(Steps):
         scheduler: MakesScheduler | None = None,
         scheduler_params: Mapping[str, Any] | None = None,
         optimizers: Iterable[Optimizer] | None = None,
+        schedules: Mapping[str, Schedule] | None = None,
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
         accumulate: int = 1,
@@ -98,6 +101,8 @@ class Model(Steps):
         self.q = q
         self.loss = loss
         self.test_loss = loss if test_loss is None else test_loss
+        known = [*self.loss.input_var, *self.test_loss.input_var]
+        self.schedules = check_schedules(schedules or {}, known, name)
         one = {
             "distributions": distributions,
             "optimizer": optimizer,
@@ -108,84 +113,92 @@ class Model(Steps):
         self._limit(clip_grad_norm, clip_grad_value, accumulate)
         self._arrange(loss, one, optimizers, ema=ema, compile=compile)
 
-    def evaluate(self, data: Data, *, batch_size: int | None = None, names: Sequence[str] | None = None) -> _evaluation.Evaluation:
-        """The test loss of all data, and every term of its formula: the mean over batches, each counted by its size.
-
-        Args:
-            data: `(N, *features)` for every variable of the test loss, or a loader that gives such mappings, or tuples.
-            batch_size: how many data of a mapping are evaluated at a time; all, if not given.
-            names: the variables that the tensors of a tuple are, `["x", "y"]`.
-
-        Raises:
-            ShapeError: for no data.
-        """
-        return _evaluation.evaluate(self, data, batch_size=batch_size, names=names)
-
-    def sample(
-        self, batch_size: int | None = None, *, given: Mapping[str, Any] | None = None, mean_of: str | Iterable[str] = ()
-    ) -> dict[str, Tensor]:
-        """Draws every variable of p, `(batch, *features)`.
-
-        Args:
-            batch_size: how many; the batch of what is given if not said, else 1.
-            given: `(batch, *features)` for each conditioning variable, or for variables that nothing drawn stands above.
-            mean_of: variables of which the mean, given what was drawn above, stands for the draw: grey pixels, not black and white.
-
-        Raises:
-            FormulaError: if the model knows no p.
-        """
-        return _after_training.sample(self, batch_size, given, mean_of)
-
-    def infer(self, values: Mapping[str, Any], *, mean_of: str | Iterable[str] = ()) -> dict[str, Tensor]:
-        """Draws the latent variables from q, `(batch, *features)`, or takes their means, as in `sample`.
-
-        Raises:
-            FormulaError: if the model knows no q.
-        """
-        return _after_training.infer(self, values, mean_of)
-
-    def reconstruct(self, values: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The mean of everything that p makes of one draw from q, `(batch, *features)`: E[x|z] with z from q(z|x).
-
-        Raises:
-            FormulaError: if the model knows no p or no q.
-        """
-        return _after_training.reconstruct(self, values)
-
-    def log_likelihood(
+    def fit(
         self,
         data: Data,
         *,
-        num_samples: int = 1000,
-        unit: str = "nats",
-        divided_by: float = 1.0,
-        batch_size: int | None = 100,
+        epochs: int,
+        validate: Data | None = None,
+        batch_size: int | None = None,
         names: Sequence[str] | None = None,
-    ) -> _likelihood.LogLikelihood:
-        r"""The mean of log p(x) over the data, with its standard error: by importance sampling from q, or exact where there is no q.
+        seed: int = 0,
+        save: str | PathLike[str] | None = None,
+        save_every: int | None = None,
+        keep: int | None = 3,
+        best: str | PathLike[str] | None = None,
+        resume: str | PathLike[str] | bool = False,
+        patience: int | None = None,
+        logger: Any = None,
+        log_every: int = 50,
+        callbacks: Sequence[Any] = (),
+        progress: bool | None = None,
+        **trainer: Any,
+    ) -> History:
+        """Trains for whole epochs, by PyTorch Lightning, where the model is; `train` is the step.
 
-        Data that were whole numbers v before noise was added and they were divided, x = (v + u)/s with 0 ≤ u < 1, are counted as those
-        numbers, by the Jacobian of the division; D is how many numbers a datum has:
-
-        $$\log P(v) \ge \mathbb{E}_u[\log p(x)] - D \log s, \qquad \text{bits/dim} = -\frac{\log p(x) - D \log s}{D \log 2}$$
+        The order of each epoch follows from the seed and the epoch's number, and a checkpoint knows where in it the training was. So
+        one that was killed goes on from `resume` as if nothing had happened: on the CPU, bit for bit.
 
         Args:
-            data: as for `evaluate`.
-            num_samples: K, the draws of q for each datum; the estimate is a lower bound in expectation, tight as K grows.
-            unit: `"nats"`, of log p, or `"bits/dim"`, of -log p.
-            divided_by: s, 256 for bytes in [0, 1], or 16; 1 for data that have no density, as binary pixels.
-            batch_size: how many data of a mapping are evaluated at a time; what is in memory is K times as many.
-            names: as for `evaluate`.
+            data: `(N, *features)` for every variable of the loss; or a `Dataset`, or a `DataLoader`, or anything else that gives batches.
+            epochs: how often the data are gone through, counted from the very start of a training that is resumed.
+            validate: data of the same kinds, on which the test loss is evaluated after each epoch; with the averaged weights, if there are.
+            batch_size: of mappings and datasets, for each process; 64, if not given. The data of a mapping are shuffled.
+            names: the variables that the tensors of a tuple are, `["x", "y"]`.
+            seed: what the orders of the epochs follow from. Draws are from torch's generator, as ever.
+            save: the file of checkpoints, or a series, `"runs/step_{step}.safetensors"`; saved when an epoch ends.
+            save_every: after how many steps one is saved besides.
+            keep: how many of a series are kept.
+            best: the file of the weights with the least validation loss so far.
+            resume: the checkpoint to go on from, which `save` has written; True for the last one, if there is one yet.
+            patience: ends the training when the validation loss has not sunk for so many epochs.
+            logger: a logger of Lightning's, or several: `CSVLogger("runs")`, `TensorBoardLogger("runs")`. Each term of the formula is logged
+                under its printed name.
+            log_every: after how many steps the terms are logged.
+            callbacks: Lightning's, or your own.
+            progress: whether there is a progress bar; if not given, on a terminal or in a notebook.
+            trainer: other arguments of Lightning's `Trainer`: `accelerator`, `devices`, `strategy`, `precision="bf16-mixed"`, `profiler`.
+
+        Returns:
+            The losses of the epochs, which `plot_history` draws.
 
         Raises:
-            FormulaError: if the model knows no p.
-            ShapeError: for no data.
+            ModuleNotFoundError: without Lightning, with the line that installs it.
+            ShapeError: for no data, or variables with unequal numbers of data.
+            NonFiniteLossError: as `train`; the weights are those before the step.
+            CheckpointError: as `load`; and for a file that was saved in the middle of an epoch of other data.
 
-        Source:
-            Burda et al. (2016), eq. 8, https://arxiv.org/abs/1509.00519; Theis et al. (2016), section 3.1, https://arxiv.org/abs/1511.01844
+        Examples:
+            >>> import torch
+            >>> from pixyz.distributions import Normal
+            >>> p = Normal(var=["x"], loc=torch.nn.Parameter(torch.zeros(2)), scale=1.0)
+            >>> model = Model(-p.log_prob().mean(), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1})
+            >>> print(model.fit({"x": torch.ones(100, 2)}, epochs=2, batch_size=10, progress=False))
+            epoch    train
+                1  2.26021
+                2  1.89026
         """
-        return _likelihood.log_likelihood(
-            self, data, num_samples=num_samples, unit=unit, divided_by=divided_by, batch_size=batch_size, names=names
+        from ._fit import fit  # Lightning takes seconds to import, and is an extra
+
+        return fit(
+            self,
+            data,
+            epochs=epochs,
+            validate=validate,
+            batch_size=batch_size,
+            names=names,
+            seed=seed,
+            save=save,
+            save_every=save_every,
+            keep=keep,
+            best=best,
+            resume=resume,
+            patience=patience,
+            logger=logger,
+            log_every=log_every,
+            callbacks=callbacks,
+            progress=progress,
+            options=trainer,
         )
 
     def save(self, path: str | PathLike[str], *, keep: int | None = None, extra: Mapping[str, Any] | None = None) -> Path:

@@ -25,7 +25,7 @@ from ._trees import fit, put_together
 if TYPE_CHECKING:
     from ._model import Model
 
-_KINDS = {"step_count": int, "tied": dict, "optimizers": list, "schedulers": list, "random": dict, "extra": dict}
+_KINDS = {"step_count": int, "tied": dict, "optimizers": list, "schedulers": list, "random": dict, "extra": dict, "position": dict}
 
 
 def load_checkpoint(model: "Model", path: str | PathLike[str], *, strict: bool) -> Checkpoint:
@@ -62,6 +62,7 @@ class _Plan:
         """
         self._state = self._header()
         self.extra = self._entry("extra")
+        self.position = self._entry("position")
         self._random = self._random_state()
         weights = Weights(self.model)
         formula = self.file.texts["formula"]
@@ -97,7 +98,13 @@ class _Plan:
     def checkpoint(self) -> Checkpoint:
         texts = self.file.texts
         return Checkpoint(
-            self.file.path, texts["formula"], texts.get("version", ""), self._state["step_count"], self.extra, tuple(self.left)
+            self.file.path,
+            texts["formula"],
+            texts.get("version", ""),
+            self._state["step_count"],
+            self.extra,
+            tuple(self.left),
+            self.position,
         )
 
     @property

@@ -13,7 +13,7 @@ def numbered(path: Path, step: int) -> Path:
     Raises:
         ParameterError: for another field than `{step}`, or for two.
     """
-    return path.with_name(path.name.format(step=step)) if _is_series(path) else path
+    return path.with_name(path.name.format(step=step)) if is_series(path) else path
 
 
 def newest(path: Path) -> Path:
@@ -22,12 +22,18 @@ def newest(path: Path) -> Path:
     Raises:
         FileNotFoundError: if the series has no file.
     """
-    if not _is_series(path):
-        return path
-    found = _members(path)
-    if not found:
+    found = find(path)
+    if found is None and is_series(path):
         raise FileNotFoundError(f"There is no checkpoint {path} yet, for no {{step}}.")
-    return found[max(found)]
+    return found or path
+
+
+def find(path: Path) -> Path | None:
+    """The same, or None if there is no such file."""
+    if not is_series(path):
+        return path if path.exists() else None
+    found = _members(path)
+    return found[max(found)] if found else None
 
 
 def prune(path: Path, step: int, keep: int) -> None:
@@ -46,14 +52,19 @@ def check_keep(path: Path, keep: int | None) -> None:
         return
     if type(keep) is not int or keep < 1:
         raise ParameterError(f"keep must be a positive integer; got {keep!r}.")
-    if not _is_series(path):
+    if not is_series(path):
         example = path.with_name(f"{path.stem}_{{step}}{path.suffix}")
         raise ParameterError(
             f"keep={keep} keeps the last {keep} of numbered files, but {path} has no {{step}} in its name. Write {str(example)!r}."
         )
 
 
-def _is_series(path: Path) -> bool:
+def is_series(path: Path) -> bool:
+    """Whether the name has `{step}` in it.
+
+    Raises:
+        ParameterError: for another field, or for two.
+    """
     try:
         fields = [(name, spec) for _, name, spec, _ in Formatter().parse(path.name) if name is not None]
     except ValueError as error:

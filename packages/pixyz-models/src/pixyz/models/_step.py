@@ -1,7 +1,8 @@
 """The step of a model: the loss, its gradient, the optimisers."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError
 
 from ._diagnosis import random_state
 from ._ema import AveragedWeights
+from ._engine import PLAIN, Engine
 from ._finite import Evaluated, make_check
 from ._modes import evaluating, train_mode
 from ._optimisation import Optimizer
+from ._schedules import Schedule, scheduled
 from ._stepping import MaskedStep, make_step
 from ._training import arrange
 
@@ -23,6 +26,7 @@ class Steps:
 
     loss: Loss
     test_loss: Loss
+    schedules: Mapping[str, Schedule]
 
     def _limit(self, clip_grad_norm: float | None, clip_grad_value: float | None, accumulate: int) -> None:
         """Checks and keeps what is done with the gradients before a step."""
@@ -71,9 +75,17 @@ class Steps:
             loss.compile(**{"fullgraph": True, **options})
         self._steps = [make_step(o, compiling=self.compiled, options=options) for o in self.optimizers]
         self._masked = [MaskedStep(o, step) for o, step in zip(self.optimizers, self._steps, strict=True)]
-        self._check = make_check(loss, training.weights, self.trained_parameters[0].device)
+        self._weights = training.weights
         self.ema = None if ema is None else AveragedWeights(training.weights, ema)
+        self._settle()
         self._calls = 0
+
+    def _settle(self) -> None:
+        """Sees to what stands where the weights are, which may have been moved."""
+        self._device = self.trained_parameters[0].device
+        self._check = make_check(self.loss, self._weights, self._device)
+        if self.ema is not None:
+            self.ema.follow()
 
     @property
     def optimizer(self) -> optim.Optimizer:
@@ -101,48 +113,52 @@ class Steps:
         Raises:
             NonFiniteLossError: if the loss or a gradient is nan or infinite; it names the term, and the optimisers have not stepped.
         """
+        return self._train(values, options, PLAIN)
+
+    def _train(self, values: Mapping[str, Any], options: Mapping[str, Any], engine: Engine) -> Tensor:
+        """One step, whose gradient and update the engine carries out; the mean of the loss over all processes."""
+        if self.trained_parameters[0].device != self._device:
+            self._settle()
         self._check.read(wait=False)
         if self.ema is not None and self.ema.is_in_place:
             raise ParameterError(f"{type(self).__name__}: train would train the averages. Leave the block of averaged() first.")
         train_mode(self.loss)
-        evaluated = Evaluated(values, options, random_state(self.trained_parameters[0].device))
+        values = scheduled(values, self.schedules, self.step_count)
+        evaluated = Evaluated(values, options, random_state(self._device))
         try:
             loss = self.loss.estimate(values, **options)
         except SupportError as error:
             if not error.nans:
                 raise
             raise NonFiniteLossError(f"{error} So {self.loss} is not finite. The optimiser has not stepped.") from error
-        self._check.see_loss(loss, evaluated)
+        seen = engine.of_all(loss)
+        self._check.see_loss(seen, evaluated)
         if not self._calls:
             for weight in self.trained_parameters:
                 weight.grad = None
-        self._backward(loss)
+        self._backward(loss, engine)
         self._calls += 1
         if self._calls == self.accumulate:
             self._calls = 0
-            self._update()
+            self._update(engine)
         self._check.end(evaluated)
-        return loss.detach()
+        return seen
 
-    def _backward(self, loss: Tensor) -> None:
+    def _backward(self, loss: Tensor, engine: Engine) -> None:
         share = None if self.accumulate == 1 else torch.full_like(loss, 1 / self.accumulate)
         # What another model trains gets no gradient from here.
         only = None if self._all_trained else [w for w in self.trained_parameters if w.requires_grad]
-        loss.backward(gradient=share, inputs=only)
+        engine.backward(loss, gradient=share, inputs=only)
 
-    def _update(self) -> None:
+    def _update(self, engine: Engine) -> None:
         """One step with the gradients that are there."""
         flag = self._check.see_gradients()
         if self.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.trained_parameters, self.clip_grad_norm)
         if self.clip_grad_value is not None:
             nn.utils.clip_grad_value_(self.trained_parameters, self.clip_grad_value)
-        if flag is None:
-            for step in self._steps:
-                step()
-        else:
-            for step in self._masked:
-                step(flag)
+        for number, step in enumerate(self._steps if flag is None else [partial(step, flag) for step in self._masked]):
+            engine.step(number, step)
         for scheduler in self.schedulers:
             scheduler.step()
         if self.ema is not None:
@@ -163,8 +179,17 @@ class Steps:
         With `ema`, it is that of the averaged weights, those that one would keep.
         """
         self.check()
-        with evaluating(self.test_loss), nullcontext() if self.ema is None else self.ema.in_place():
-            return self.test_loss.estimate(values, **options)
+        with evaluating(self.test_loss), self.with_averages():
+            return self.test_loss.estimate(scheduled(values, self.schedules, self.step_count), **options)
+
+    def with_averages(self) -> AbstractContextManager[None]:
+        """Inside, the weights are those that one would keep: their averages, if there are such."""
+        return nullcontext() if self.ema is None else self.ema.in_place()
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether no gradient waits for the rest of its step, which `accumulate` makes of several calls."""
+        return not self._calls
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

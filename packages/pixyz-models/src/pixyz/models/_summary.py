@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ._optimisation import Optimizer
+from ._schedules import said
 
 if TYPE_CHECKING:
     from ._model import Model
@@ -25,7 +26,7 @@ def summary(model: "Model", choices: list[tuple[Optimizer, dict[str, nn.Module]]
                 trained.append(f"{text}: {count:,} parameter{'s' * (count > 1)}")
     by = [str(choice) for choice, _ in choices]
     if len(choices) > 1:
-        by = [f"{said} for {', '.join(leaves)}" for said, (_, leaves) in zip(by, choices, strict=True)]
+        by = [f"{name} for {', '.join(leaves)}" for name, (_, leaves) in zip(by, choices, strict=True)]
     gradients = []
     if model.accumulate > 1:
         gradients.append(f"averaged over {model.accumulate} calls")
@@ -39,6 +40,7 @@ def summary(model: "Model", choices: list[tuple[Optimizer, dict[str, nn.Module]]
         "tests": str(model.test_loss) if model.test_loss is not model.loss else "",
         "trains": below.join(trained),
         "optimiser": below.join(by),
+        "schedules": below.join(f"{v}: {said(schedule)}" for v, schedule in model.schedules.items()),
         "gradients": ", ".join(gradients),
         "average": f"of the weights, decay {model.ema.decay}" if model.ema is not None else "",
         "compiled": "the loss and the step" if model.compiled else "",
