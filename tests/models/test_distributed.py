@@ -2,6 +2,9 @@
 
 import os
 import socket
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -165,3 +168,56 @@ def test_sharded_training_and_its_checkpoint_in_one_process(tmp_path):
     assert loss.state_dict().keys() == whole.keys()
     for key, weight in loss.state_dict().items():
         assert torch.equal(weight, whole[key]), key
+
+
+FITTED = """
+    import sys
+    import torch
+    from torch import nn
+    from pixyz.distributions import Categorical, MixtureModel, Normal
+    from pixyz.models import ML
+
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+
+    def build():
+        torch.manual_seed(0)
+        weights = Categorical("p(k)", logits=nn.Parameter(torch.zeros(3)))
+        parts = [Normal(loc=nn.Parameter(torch.randn(2)), scale=nn.Parameter(torch.ones(2)), name=f"p_{i}") for i in range(3)]
+        return ML(MixtureModel(parts, weights), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1})
+
+    def fit(model, **options):
+        torch.manual_seed(1)
+        x = torch.randn(32, 2)
+        return model.fit({"x": x}, epochs=3, validate={"x": x[:10]}, progress=False, **options)
+
+    if __name__ == "__main__":
+        folder, strategy = sys.argv[1:]
+        model = build()
+        options = {"accelerator": "cpu", "devices": 2, "strategy": strategy, "save": f"{folder}/a_{{step}}", "save_every": 3, "keep": None}
+        history = fit(model, batch_size=4, **options)
+        assert model.step_count == 12, model.step_count
+        resumed = build()
+        fit(resumed, batch_size=4, resume=f"{folder}/a_6", **options)
+        for a, b in zip(model.trained_parameters, resumed.trained_parameters):
+            assert torch.equal(a, b)
+        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            torch.save((model.loss.state_dict(), history.train, history.validation), f"{folder}/found.pt")
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+def test_fit_on_two_processes_is_fit_with_the_whole_batch(strategy, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(FITTED))
+    done = subprocess.run([sys.executable, str(program), str(tmp_path), strategy], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    weights, train_losses, validation = torch.load(tmp_path / "found.pt")
+    there: dict = {"__name__": "there"}
+    exec(textwrap.dedent(FITTED), there)
+    model = there["build"]()
+    history = there["fit"](model, batch_size=8)
+    for name, weight in model.loss.state_dict().items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-10, atol=1e-10)
+    assert train_losses == pytest.approx(history.train, abs=1e-10)
+    assert validation == pytest.approx(history.validation, abs=1e-10)

@@ -124,14 +124,14 @@ def test_every_datum_comes_once_in_an_epoch_and_each_epoch_has_its_own_order():
     position = Position(0)
     order = EpochOrder(23, 5, position, shuffle=True)
     first = [*order]
-    assert sorted(sum(first, [])) == [*range(23)]
+    assert sorted(i for rows in first for i in rows) == [*range(23)]
     assert [len(rows) for rows in first] == [5, 5, 5, 5, 3]
     assert first == [*order]
     position.batch = 2
     assert [*order] == first[2:]
     assert len(order) == 3
     position.epoch, position.batch = 1, 0
-    assert sorted(sum(order, [])) == [*range(23)]
+    assert sorted(i for rows in order for i in rows) == [*range(23)]
     assert [*order] != first
     assert [*EpochOrder(23, 5, Position(1), shuffle=True)] != first
     assert [*EpochOrder(23, 5, Position(0), shuffle=False, drop_last=True)] == [[*range(i, i + 5)] for i in (0, 5, 10, 15)]
@@ -244,7 +244,9 @@ def test_schedules():
         CyclicalSchedule(0.0, 1.0, period=4, ramp=0)
     p = Normal(var=["x"], loc=nn.Parameter(torch.zeros(2)), scale=1.0)
     loss = (Parameter("beta") * p.log_prob()).mean()
-    with pytest.raises(ParameterError, match=r'a schedule for betta, which the loss has not. Did you mean .beta.\? Write Parameter\("betta"\)'):
+    with pytest.raises(
+        ParameterError, match=r'a schedule for betta, which the loss has not. Did you mean .beta.\? Write Parameter\("betta"\)'
+    ):
         Model(loss, schedules={"betta": warm})
     with pytest.raises(KindError, match="the schedule of beta is a function of the number of steps, .* got a float"):
         Model(loss, schedules={"beta": 0.5})
@@ -406,7 +408,9 @@ def test_a_loss_that_is_not_finite_stops_it_with_the_weights_of_before():
             kept[model.step_count] = p.loc.item()
 
     batches = [torch.ones(2, 1)] * 730 + [torch.full((2, 1), torch.nan)] + [torch.ones(2, 1)] * 9
-    with pytest.raises(NonFiniteLossError, match=r"p\(x\) \(Normal\): x must be a number, but 2 of 2 are not .* The optimiser has not stepped"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"p\(x\) \(Normal\): x must be a number, but 2 of 2 are not .* The optimiser has not stepped"
+    ):
         model.fit(batches, epochs=1, names=["x"], callbacks=[Keep()])
     assert model.step_count == 730
     assert p.loc.item() == kept[730]
@@ -466,7 +470,10 @@ BAD_WORDS = {
     "best alone": ({"best": "a"}, "best='a' needs validate="),
     "save_every alone": ({"save_every": 2}, "save_every=2 needs save="),
     "resume from nothing said": ({"resume": True}, "resume=True goes on from the last file of save=, which is not given"),
-    "Lightning's clipping": ({"gradient_clip_val": 1.0}, r"gradient_clip_val is Lightning's; say it here with Model\(..., clip_grad_norm=\)"),
+    "Lightning's clipping": (
+        {"gradient_clip_val": 1.0},
+        r"gradient_clip_val is Lightning's; say it here with Model\(..., clip_grad_norm=\)",
+    ),
     "Lightning's accumulation": ({"accumulate_grad_batches": 2}, r"say it here with Model\(..., accumulate=\)"),
 }
 
@@ -488,7 +495,9 @@ def test_precision_that_is_scaled_is_refused(monkeypatch):
 def test_resuming_what_does_not_fit(tmp_path):
     model, x = vi(), data()
     model.fit(x, epochs=1, batch_size=5, save=tmp_path / "a_{step}", save_every=2, keep=None)
-    with pytest.raises(CheckpointError, match="is in the middle of an epoch of 23 data in batches of 5; fit is given 23 data in batches of 6"):
+    with pytest.raises(
+        CheckpointError, match="is in the middle of an epoch of 23 data in batches of 5; fit is given 23 data in batches of 6"
+    ):
         vi().fit(x, epochs=1, batch_size=6, resume=tmp_path / "a_2")
     with pytest.raises(CheckpointError, match="is in the middle of an epoch of 23 .*; fit is given a loader in an order of its own"):
         vi().fit([x["x"]], epochs=1, names=["x"], resume=tmp_path / "a_2")

@@ -12,15 +12,15 @@ from ._data import on_device
 from ._modes import evaluating
 
 if TYPE_CHECKING:
-    from ._model import Model
+    from ._asked import Asked
 
 
-def device_of(model: "Model") -> torch.device:
+def device_of(model: "Asked") -> torch.device:
     """Where the model's parameters are."""
     return model.trained_parameters[0].device
 
 
-def generative(model: "Model", wanted: str) -> Distribution:
+def generative(model: "Asked", wanted: str) -> Distribution:
     """The generative model, or an error that says how to give it."""
     name = type(model).__name__
     if model.p is None:
@@ -28,7 +28,7 @@ def generative(model: "Model", wanted: str) -> Distribution:
     return model.p
 
 
-def inference(model: "Model", wanted: str) -> Distribution:
+def inference(model: "Asked", wanted: str) -> Distribution:
     """The inference model, or an error that says how to give it."""
     name = type(model).__name__
     if model.q is None:
@@ -39,18 +39,18 @@ def inference(model: "Model", wanted: str) -> Distribution:
     return model.q
 
 
-def sample(model: "Model", batch_size: int | None, given: Mapping[str, Any] | None, mean_of: str | Iterable[str]) -> dict[str, Tensor]:
+def sample(model: "Asked", batch_size: int | None, given: Mapping[str, Any] | None, mean_of: str | Iterable[str]) -> dict[str, Tensor]:
     """Draws from p."""
     p = generative(model, "sample")
     return _drawn(p, on_device(given or {}, device_of(model)), mean_of, batch_size=batch_size)
 
 
-def infer(model: "Model", values: Mapping[str, Any], mean_of: str | Iterable[str]) -> dict[str, Tensor]:
+def infer(model: "Asked", values: Mapping[str, Any], mean_of: str | Iterable[str]) -> dict[str, Tensor]:
     """Draws from q."""
     return _drawn(inference(model, "infer"), on_device(values, device_of(model)), mean_of, batch_size=None)
 
 
-def reconstruct(model: "Model", values: Mapping[str, Any]) -> dict[str, Tensor]:
+def reconstruct(model: "Asked", values: Mapping[str, Any]) -> dict[str, Tensor]:
     """The means of what p makes of a draw from q."""
     p, q = generative(model, "reconstruct"), inference(model, "reconstruct")
     whole = p.showing(p.hidden_var)

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from . import _after_training, _evaluation, _likelihood
 from ._data import Data
+from ._step import Steps
 
 if TYPE_CHECKING:
     from pixyz.core import Distribution
 
 
-class Asked:
+class Asked(Steps):
     """What a model that was trained says of data, and draws."""
 
     p: "Distribution | None"

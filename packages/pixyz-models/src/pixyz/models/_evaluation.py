@@ -10,7 +10,7 @@ from ._modes import evaluating
 from ._schedules import scheduled
 
 if TYPE_CHECKING:
-    from ._model import Model
+    from ._asked import Asked
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Evaluation:
         return "\n".join(f"{text:<{width}}  {value:.6g}" for text, value in self.terms.items())
 
 
-def evaluate(model: "Model", data: Data, *, batch_size: int | None, names: Sequence[str] | None) -> Evaluation:
+def evaluate(model: "Asked", data: Data, *, batch_size: int | None, names: Sequence[str] | None) -> Evaluation:
     """The mean over batches, each counted by its size."""
     loss = model.test_loss
     who = f"{type(model).__name__}.evaluate"

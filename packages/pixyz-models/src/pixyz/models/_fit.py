@@ -15,19 +15,16 @@ from torch import nn
 
 from pixyz.core import ParameterError, is_whole
 
+from ._checkpoint import save_checkpoint
 from ._data import Data
 from ._diagnosis import random_state, set_random_state
 from ._history import History
 from ._loaders import is_in_memory, make_loader
+from ._of_lightning import Checkpoint, EarlyStopping, LightningModule, MultiProcessingLauncher, Trainer
 from ._order import Position
 from ._run import Run
 from ._series import check_keep, is_series
 from .lightning import LightningModel
-
-from lightning.pytorch import LightningModule, Trainer  # isort: skip  # after ours, which says what to install
-from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback  # isort: skip
-from lightning.pytorch.callbacks import EarlyStopping  # isort: skip
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher  # isort: skip
 
 if TYPE_CHECKING:
     from ._model import Model
@@ -47,7 +44,7 @@ _SAID_ELSEWHERE = {
 }
 
 
-class _Reporter(CheckpointCallback):
+class _Reporter(Checkpoint):
     """Tells a run how far it is. As a checkpoint callback it comes after all others, and Lightning adds none of its own."""
 
     def __init__(self, run: Run, hand_over: Path) -> None:
@@ -56,6 +53,7 @@ class _Reporter(CheckpointCallback):
         self._random = random_state(run.model.trained_parameters[0].device)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._run.is_writer = trainer.is_global_zero
         # What was drawn while the trainer was set up is no part of the run.
         if not trainer.global_rank and (pl_module.device.type == "cuda") == (self._random[1] is not None):
             set_random_state(self._random, pl_module.device)
@@ -67,7 +65,7 @@ class _Reporter(CheckpointCallback):
         self._run.epoch_done(pl_module.epoch_means, stopping=trainer.should_stop)  # type: ignore[arg-type]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        if isinstance(trainer.strategy.launcher, MultiProcessingLauncher) and trainer.is_global_zero:
             save_checkpoint(self._run.model, self.hand_over, position=self._run.state)
 
 

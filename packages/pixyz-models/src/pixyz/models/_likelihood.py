@@ -15,7 +15,7 @@ from ._data import Data, batches
 from ._modes import evaluating
 
 if TYPE_CHECKING:
-    from ._model import Model
+    from ._asked import Asked
 
 UNITS = ("nats", "bits/dim")
 
@@ -42,7 +42,7 @@ class LogLikelihood:
 
 
 def log_likelihood(
-    model: "Model",
+    model: "Asked",
     data: Data,
     *,
     num_samples: int,

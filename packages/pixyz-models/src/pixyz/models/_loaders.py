@@ -37,7 +37,7 @@ def make_loader(
         data = named(data.tensors, names, who)
     if not is_in_memory(data):
         if batch_size is not None:
-            raise KindError(f"{who}: batch_size={batch_size} is for a mapping or a Dataset; a loader has its batches already. Leave it out.")
+            raise KindError(f"{who}: batch_size={batch_size} is for a mapping or a Dataset; a loader has its batches already.")
         batches = _reordered(data, position) if isinstance(data, DataLoader) and _has_plain_order(data) else _Stream(data, position, who)
         return Loader(batches, names, who, position)
     batch_size = 64 if batch_size is None else batch_size
@@ -47,8 +47,8 @@ def make_loader(
     if not len(dataset):
         raise _no_data(who)
     order = EpochOrder(len(dataset), batch_size, position, shuffle=shuffle)
-    collate = {"collate_fn": _as_it_is} if isinstance(dataset, _Columns) else {}
-    return Loader(DataLoader(dataset, batch_sampler=order, generator=torch.Generator(), **collate), names, who, position)
+    collate: Any = _as_it_is if isinstance(dataset, _Columns) else None
+    return Loader(DataLoader(dataset, batch_sampler=order, generator=torch.Generator(), collate_fn=collate), names, who, position)
 
 
 def is_in_memory(data: Data) -> bool:
@@ -74,7 +74,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if isinstance(self._batches, DataLoader):  # the seeds of its workers come from here
-            self._batches.generator.manual_seed(self._position.seed_of_epoch)
+            self._batches.generator.manual_seed(self._position.seed_of_epoch)  # type: ignore[union-attr]
         for batch in self._batches:
             yield dict(items(named(batch, self._names, self._who)))
 

@@ -14,11 +14,10 @@ from ._history import History
 from ._optimisation import MakesOptimizer, MakesScheduler, Optimizer
 from ._restoring import load_checkpoint
 from ._schedules import Schedule, check_schedules
-from ._step import Steps
 from ._summary import summary
 
 
-class Model(Steps, Asked):
+class Model(Asked):
     """Minimises a loss, a step at a time.
 
     Args:
@@ -30,8 +29,8 @@ class Model(Steps, Asked):
         scheduler: a class from `torch.optim.lr_scheduler`; it goes on by one with every step of the optimiser.
         scheduler_params: its arguments, `{"T_max": 1000}`.
         optimizers: several optimisers, each with its own distributions, in place of the five above.
-        schedules: for a `Parameter` of the loss, its value as a function of the number of steps, `{"beta": LinearSchedule(0, 1, steps=1000)}`;
-            a value that is given with the data stands before it.
+        schedules: for a `Parameter` of the loss, its value at a step of the optimiser: `{"beta": LinearSchedule(0, 1, steps=1000)}`.
+            A value that is given with the data stands before it.
         clip_grad_norm: the largest norm of all gradients together.
         clip_grad_value: the largest absolute value of any gradient.
         accumulate: how many calls of `train` make one step of the optimiser; their gradients are averaged.
@@ -152,8 +151,8 @@ class Model(Steps, Asked):
             best: the file of the weights with the least validation loss so far.
             resume: the checkpoint to go on from, which `save` has written; True for the last one, if there is one yet.
             patience: ends the training when the validation loss has not sunk for so many epochs.
-            logger: a logger of Lightning's, or several: `CSVLogger("runs")`, `TensorBoardLogger("runs")`. Each term of the formula is logged
-                under its printed name.
+            logger: a logger of Lightning's, or several: `CSVLogger("runs")`, `TensorBoardLogger("runs")`. Each term of the formula is
+                logged under its printed name.
             log_every: after how many steps the terms are logged.
             callbacks: Lightning's, or your own.
             progress: whether there is a progress bar; if not given, on a terminal or in a notebook.

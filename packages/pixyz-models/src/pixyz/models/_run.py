@@ -30,6 +30,7 @@ class Run:
 
     Attributes:
         order: that of its data, where it is ours.
+        is_writer: whether this process saves; of several, one does.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Run:
         self._keep = keep
         self._best = best
         self._due = False
+        self.is_writer = True
 
     @property
     def state(self) -> dict[str, Any]:
@@ -125,13 +127,13 @@ class Run:
             for name, value in means["validation"].items():
                 if name != "loss":
                     history.terms.setdefault(name, []).append(value)
-            if self._best is not None and history.best_epoch == len(history.validation):
+            if self._best is not None and self.is_writer and history.best_epoch == len(history.validation):
                 save_checkpoint(self.model, self._best, position=self.state)
         self._due = True
         self._save_if_due()
 
     def _save_if_due(self) -> None:
-        if self._due and self._save is not None and self.model.is_between_steps:
+        if self._due and self._save is not None and self.is_writer and self.model.is_between_steps:
             self.history.checkpoint = save_checkpoint(self.model, self._save, keep=self._keep, position=self.state)
             self._due = False
 

@@ -89,7 +89,9 @@ def check_schedules(schedules: Mapping[str, Schedule], variables: Iterable[str],
     known = [*variables]
     for name, schedule in schedules.items():
         if name not in known:
-            raise ParameterError(f'{who}: there is a schedule for {name}, which the loss has not.{suggest(name, known)} Write Parameter("{name}").')
+            raise ParameterError(
+                f'{who}: there is a schedule for {name}, which the loss has not.{suggest(name, known)} Write Parameter("{name}").'
+            )
         if not callable(schedule):
             raise KindError(
                 f"{who}: the schedule of {name} is a function of the number of steps, like LinearSchedule(0.0, 1.0, steps=1000); "
@@ -113,4 +115,8 @@ def _check_steps(who: object, word: str, count: int) -> None:
 
 def said(schedule: Schedule) -> str:
     """A schedule in a line: ours in words, a function by its name."""
-    return str(schedule) if isinstance(schedule, (LinearSchedule, CyclicalSchedule)) else getattr(schedule, "__name__", type(schedule).__name__)
+    return (
+        str(schedule)
+        if isinstance(schedule, (LinearSchedule, CyclicalSchedule))
+        else getattr(schedule, "__name__", type(schedule).__name__)
+    )

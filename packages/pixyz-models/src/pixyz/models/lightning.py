@@ -12,15 +12,8 @@ from pixyz.core import KindError, seeded
 from ._data import batch_of, named
 from ._diagnosis import random_state, unnoticed
 from ._engine import Engine
+from ._of_lightning import DDPStrategy, LightningModule, SingleDeviceStrategy
 from ._schedules import scheduled
-
-try:
-    from lightning.pytorch import LightningModule
-    from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'Loops of training are run by Lightning, which is not here: pip install "pixyz-models[lightning]".', name="lightning"
-    ) from error
 
 if TYPE_CHECKING:
     from ._model import Model
@@ -89,7 +82,7 @@ class LightningModel(LightningModule):
                 "To shard the weights, call fully_shard(loss) and write the loop: the page Several devices has one."
             )
         if precision == "16-mixed":
-            raise KindError(f'{self._who}: precision="16-mixed" scales the loss, so that a step that is not finite looks like any other. Take "bf16-mixed".')
+            raise KindError(f'{self._who}: precision="16-mixed" scales the loss, and leaves out steps without a word. Take "bf16-mixed".')
 
     def on_train_start(self) -> None:
         """Each process draws noise of its own."""
@@ -182,7 +175,7 @@ class _Stepped:
     def __init__(self, optimizer: optim.Optimizer) -> None:
         self._optimizer = optimizer
         self.take: Callable[[], object] = optimizer.step
-        self.__class__ = type(type(optimizer).__name__, (_Stepped, type(optimizer)), {})
+        self.__class__ = type(type(optimizer).__name__, (_Stepped, type(optimizer)), {})  # type: ignore[assignment]
 
     def step(self, closure: Callable[[], Any]) -> Any:
         value = closure()
