@@ -15,16 +15,18 @@ hand-written model of its own process. The bounds are printed, and never asserte
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from handwritten import HandVAE
-from interleaved import HAND, REPEATS, SIZES, Size, Step, batch_of, measure, seeded, training_step
+from interleaved import HAND, REPEATS, SIZES, WARM_UP, Size, Step, batch_of, interleave, measure, seeded, training_step
 from pixyz_networks import Decoder, Encoder, networks
 from torch import Tensor, nn
 
@@ -99,6 +101,37 @@ def build_all(size: Size, x: Tensor) -> dict[str, Step]:
         OURS_COMPILED: training_step(ours, ours.estimate, x),
         TRAINED_COMPILED: trained_by(Model(our_loss(size), **ADAM, compile=True), x),
     }
+
+
+def step_of_fit(model: Model, x: Tensor, count: int) -> float:
+    """The median microseconds from the end of one step of `fit` to that of the next; Lightning runs the loop."""
+    from lightning.pytorch import Callback
+
+    class Clock(Callback):
+        ends: list[float] = []
+
+        def on_train_batch_end(self, *told: Any) -> None:
+            self.ends.append(time.perf_counter())
+
+    clock = Clock()
+    model.fit([batch_of(x) for _ in range(count)], epochs=1, progress=False, callbacks=[clock], log_every=count)
+    return statistics.median(b - a for a, b in zip(clock.ends[WARM_UP:], clock.ends[WARM_UP + 1 :], strict=False)) * 1e6
+
+
+def print_fit(size_name: str, size: Size, runs: int, repeats: int) -> None:
+    """A step of `fit` beside one of `Model.train`, in turns."""
+    torch.manual_seed(1)
+    x = (torch.rand(size.batch, size.data) > 0.5).float()
+    alone, with_lightning = [], []
+    for _ in range(runs):
+        step = trained_by(Model(our_loss(size), **ADAM), x)
+        for _ in range(WARM_UP):
+            step()
+        alone.append(interleave({TRAINED: step}, repeats=repeats, shuffler=random.Random(0))[TRAINED])
+        with_lightning.append(step_of_fit(Model(our_loss(size), **ADAM), x, repeats))
+    more = [b - a for a, b in zip(alone, with_lightning, strict=True)]
+    ratio = show_ratio(ratios(with_lightning, alone))
+    print(f"  {size_name}: a step of fit {statistics.median(with_lightning):.0f} µs, {ratio} × Model.train; {statistics.median(more):.0f} µs more")
 
 
 def compiled(module: nn.Module) -> nn.Module:
@@ -212,6 +245,9 @@ def main() -> None:
         shape = ", ".join(f"{key} {value}" for key, value in size._asdict().items())
         print_table(f"{name}: {shape}; {repeats} rounds in a run", rows)
         tables[name] = {"size": size._asdict(), "repeats": repeats, "rows": {key: row._asdict() for key, row in rows.items()}}
+    print("\nwhat Lightning's loop adds, with its data loading")
+    for name, size in SIZES.items():
+        print_fit(name, size, args.runs, args.repeats or REPEATS[name])
     print_imports(imports)
     if args.json:
         found = {"torch": torch.__version__, "runs": args.runs, "tables": tables, "import_seconds": imports, "peers": peers}
