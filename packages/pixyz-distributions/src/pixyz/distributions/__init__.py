@@ -21,10 +21,12 @@ from ._from_exponential import Pareto, Weibull
 from ._from_normal import HalfNormal, LogNormal
 from ._from_torch import TorchFamily, from_torch
 from ._gamma import Exponential, Gamma, InverseGamma
+from ._given import outside
 from ._location_scale import Cauchy, Gumbel, Laplace, Logistic, StudentT
 from ._mixtures import MixtureModel, MixtureOfNormal, MixtureOfProducts
 from ._normal import Normal
 from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
+from ._supports import Interval, Support
 from ._vector_quantizer import VectorQuantizer
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
 from ._von_mises import VonMises
@@ -53,6 +55,7 @@ __all__ = [
     "Geometric",
     "Gumbel",
     "HalfNormal",
+    "Interval",
     "InverseGamma",
     "Kumaraswamy",
     "Laplace",
@@ -73,6 +76,7 @@ __all__ = [
     "RelaxedBernoulli",
     "RelaxedCategorical",
     "StudentT",
+    "Support",
     "TorchFamily",
     "Truncated",
     "Uniform",
@@ -81,4 +85,5 @@ __all__ = [
     "Weibull",
     "ZeroInflated",
     "from_torch",
+    "outside",
 ]

@@ -1,0 +1,22 @@
+"""Normalising flows: bijections, and the distributions that are made with them."""
+
+from ._actnorm import ActNorm
+from ._bijection import Bijection
+from ._chain import Chain
+from ._coupling import Coupling
+from ._monotone import AffineMap, MonotoneMap, ShiftMap
+from ._permutation import Permutation, Reverse
+from ._spline import SplineMap
+
+__all__ = [
+    "ActNorm",
+    "AffineMap",
+    "Bijection",
+    "Chain",
+    "Coupling",
+    "MonotoneMap",
+    "Permutation",
+    "Reverse",
+    "ShiftMap",
+    "SplineMap",
+]

@@ -1,0 +1,82 @@
+"""The networks that layers have, where none is given."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from pixyz.core import KindError, ShapeError, is_whole
+
+from ._bijection import Shape
+
+MakesNetwork = Callable[[int, int], nn.Module]
+"""Makes a network of so many inputs and outputs: features of vectors, or channels of images."""
+
+START = 1e-2
+"""By how much the last layer's weights are scaled: a layer starts near the identity, and still every weight has a gradient."""
+
+
+class Conditioner(nn.Module):
+    """A network of a part of x and the context, that gives `count` parameters for each of `outputs` features or channels.
+
+    Args:
+        shape: the features of what goes in; a vector's `(D,)`, or an image's `(C, H, W)`, of which C channels go in.
+        outputs: how many features or channels have parameters.
+        count: how many each of them has.
+        context: how many features the context has. It stands behind those of a vector, or as constant channels behind those of an image.
+        hidden: the sizes of the hidden layers.
+        network: makes another network, from the numbers of inputs and outputs.
+
+    Raises:
+        KindError: for hidden sizes that are none.
+        ShapeError: for features of another rank.
+    """
+
+    def __init__(
+        self, shape: Shape, outputs: int, count: int, *, context: int, hidden: Iterable[int], network: MakesNetwork | None
+    ) -> None:
+        super().__init__()
+        if len(shape) not in (1, 3):
+            raise ShapeError(f"A network takes vectors (D,) or images (C, H, W); the features are {shape}. Give a network of your own.")
+        sizes = [shape[0] + context, *hidden, outputs * count]
+        if isinstance(hidden, (str, int)) or not all([is_whole(n) and n > 0 for n in sizes]):
+            raise KindError(f"hidden must be a list of positive sizes, like [64, 64]; got {hidden!r}.")
+        self.is_image = len(shape) == 3
+        self.parts = (outputs, count)
+        if network is None:
+            self.net = _convolutions(sizes) if self.is_image else _mlp(sizes)
+        else:
+            self.net = network(sizes[0], sizes[-1])
+            if not isinstance(self.net, nn.Module):
+                raise KindError(f"network must make an nn.Module; it made a {type(self.net).__name__}.")
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """The parameters, `(batch, outputs, count)` or `(batch, outputs, H, W, count)`."""
+        if context is not None:
+            x = torch.cat([x, context[..., None, None].expand(*context.shape, *x.shape[2:]) if self.is_image else context], 1)
+        params = self.net(x).unflatten(1, self.parts)
+        return params.movedim(2, -1) if self.is_image else params
+
+
+def _mlp(sizes: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for n, m in zip(sizes[:-1], sizes[1:]):
+        layers += [nn.Linear(n, m), nn.ReLU()]
+    return _near_zero(nn.Sequential(*layers[:-1]))
+
+
+def _convolutions(sizes: list[int]) -> nn.Sequential:
+    """3 × 3 at both ends, 1 × 1 between."""
+    layers: list[nn.Module] = []
+    last = len(sizes) - 2
+    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:])):
+        wide = i in (0, last)
+        layers += [nn.Conv2d(n, m, 3 if wide else 1, padding=1 if wide else 0), nn.ReLU()]
+    return _near_zero(nn.Sequential(*layers[:-1]))
+
+
+@torch.no_grad()
+def _near_zero(net: nn.Sequential) -> nn.Sequential:
+    for weight in net[-1].parameters():
+        weight.mul_(START)
+    return net
