@@ -13,7 +13,7 @@ from ._errors import BoundVariableError, FormulaError, IntractableError, KindErr
 from ._formula import Density, Formula, Log
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Factor, Scope, Summarised
-from ._values import as_dict, open_scope
+from ._values import as_dict, open_scope, require
 from ._variables import is_whole, suggest
 
 if TYPE_CHECKING:
@@ -121,6 +121,23 @@ class Distribution(nn.Module):
                 f"Leave {self.var[0]} out of the values to draw it."
             )
         return {**given, **drawn} if return_all else drawn
+
+    def initialize(self, values: Mapping[str, Any]) -> None:
+        """Starts what starts from data, such as activation normalisation in a flow; what has started already is left alone.
+
+        `Model.train` and `Model.fit` call it with their first batch.
+
+        Args:
+            values: `(batch, *features)` for each variable, as for `log_likelihood`. Where an own variable has none, a flow starts from noise.
+
+        Raises:
+            MissingVariableError: if a conditioning variable has no value.
+        """
+        for factor in self.ancestral:
+            if factor.dist.needs_start:
+                require(values, factor.cond_var, f"{factor}.initialize")
+                names = zip((*factor.var, *factor.cond_var), (*factor.dist.var, *factor.dist.cond_var))
+                factor.dist.start({own: values[v] for v, own in names if v in values})
 
     def log_likelihood(
         self,

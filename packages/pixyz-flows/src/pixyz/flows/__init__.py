@@ -7,6 +7,7 @@ from ._coupling import Coupling
 from ._monotone import AffineMap, MonotoneMap, ShiftMap
 from ._permutation import Permutation, Reverse
 from ._spline import SplineMap
+from ._transformed import InverseTransformedDistribution, TransformedDistribution
 
 __all__ = [
     "ActNorm",
@@ -14,9 +15,11 @@ __all__ = [
     "Bijection",
     "Chain",
     "Coupling",
+    "InverseTransformedDistribution",
     "MonotoneMap",
     "Permutation",
     "Reverse",
     "ShiftMap",
     "SplineMap",
+    "TransformedDistribution",
 ]

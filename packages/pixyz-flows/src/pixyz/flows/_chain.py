@@ -1,6 +1,7 @@
 """Bijections one after another."""
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -52,48 +53,52 @@ class Chain(Bijection):
         self.push_passes, self.pull_passes = _total([f.push_passes for f in flat]), _total([f.pull_passes for f in flat])
         self.layers = nn.ModuleList(flat)
 
+    @property
+    def _each(self) -> Sequence[Bijection]:
+        return cast("Sequence[Bijection]", self.layers)
+
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
         total: Tensor | None = None
-        for layer in self.layers:
+        for layer in self._each:
             x, log_det = layer.push(x, context if layer.context else None)
             total = log_det if total is None else total + log_det
         return x, x.new_zeros(()) if total is None else total
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
         total: Tensor | None = None
-        for layer in reversed(self.layers):
+        for layer in reversed(self._each):
             y, log_det = layer.pull(y, context if layer.context else None)
             total = log_det if total is None else total + log_det
         return y, y.new_zeros(()) if total is None else total
 
     def start(self, x: Tensor, context: Tensor | None) -> None:
-        for layer in self.layers:
+        for layer in self._each:
             layer.start(x, context if layer.context else None)
             x, _ = layer.push(x, context if layer.context else None)
 
     def start_back(self, y: Tensor, context: Tensor | None) -> None:
-        for layer in reversed(self.layers):
+        for layer in reversed(self._each):
             layer.start_back(y, context if layer.context else None)
             y, _ = layer.pull(y, context if layer.context else None)
 
     @property
     def needs_start(self) -> bool:
-        return any(layer.needs_start for layer in self.layers)
+        return any(layer.needs_start for layer in self._each)
 
     def need_push(self, who: object) -> None:
-        for layer in self.layers:
+        for layer in self._each:
             layer.need_push(who)
 
     def need_pull(self, who: object) -> None:
-        for layer in self.layers:
+        for layer in self._each:
             layer.need_pull(who)
 
 
 def _layers_of(f: Bijection) -> list[Bijection]:
     if isinstance(f, Chain):
-        return [*f.layers]
+        return [*f._each]
     if isinstance(f, Inverse) and isinstance(f.of, Chain):
-        return [layer.inverse for layer in reversed(f.of.layers)]
+        return [layer.inverse for layer in reversed(f.of._each)]
     return [f]
 
 

@@ -42,6 +42,8 @@ class Coupling(Bijection):
         tensor(True)
     """
 
+    kept_at: Tensor
+
     def __init__(
         self,
         shape: int | Sequence[int],
@@ -54,7 +56,7 @@ class Coupling(Bijection):
         network: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         super().__init__(shape, context=context)
-        features: Shape = self.in_shape or ()
+        features: Shape = self.in_shape or (1,)
         if map is not None and not isinstance(map, MonotoneMap):
             raise KindError(f"Coupling: map must be a MonotoneMap, like SplineMap(); got a {type(map).__name__}.")
         if mask not in ("halves", "checkerboard"):
@@ -69,9 +71,7 @@ class Coupling(Bijection):
                 raise ShapeError(f"Coupling: with a single {what} there is no half that could map the other; features are {features}.")
             self.first = features[0] // 2
             kept = features[0] - self.first if swap else self.first
-            self.network = Conditioner(
-                (kept, *features[1:]), features[0] - kept, count, context=context, hidden=hidden, network=network
-            )
+            self.network = Conditioner((kept, *features[1:]), features[0] - kept, count, context=context, hidden=hidden, network=network)
         else:
             kept_at = _checkerboard(features, swap)
             if kept_at.all() or not kept_at.any():

@@ -25,6 +25,8 @@ class MonotoneMap(nn.Module):
 
     size: int
     domain: Support = real
+    rates: Tensor
+    one: Tensor
 
     @abstractmethod
     def push(self, x: Tensor, params: Tensor) -> Mapped:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, distributed, nn, optim
 
 from pixyz.core import KindError, seeded
 
@@ -97,6 +97,8 @@ class LightningModel(LightningModule):
         """
         values = named(batch, self._names, self._who)
         step = self.model.step_count
+        if self.model.needs_start:
+            self._start(values)
         if self.loggers and step % self._log_every == 0:
             self._log_terms(values, step)
         loss = self.model._train(values, {}, self._engine)
@@ -104,6 +106,13 @@ class LightningModel(LightningModule):
         if step % self._log_every == 0:
             self.log("loss", loss, prog_bar=True, logger=False)
         return {"loss": loss}
+
+    def _start(self, values: Mapping[str, Any]) -> None:
+        """Starts from the first batch of the first process, in all of them."""
+        self.model.initialize(values)
+        if self.trainer.world_size > 1:
+            for tensor in (*self.parameters(), *self.buffers()):
+                distributed.broadcast(tensor.detach(), 0)
 
     def _log_terms(self, values: Mapping[str, Any], step: int) -> None:
         """Every term, at the draws that the step will have."""

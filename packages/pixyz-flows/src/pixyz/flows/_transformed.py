@@ -1,0 +1,258 @@
+"""Distributions of what a bijection makes of another distribution's draws."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixyz.core import (
+    BATCH,
+    Binding,
+    Dims,
+    Distribution,
+    Factor,
+    FormulaError,
+    KindError,
+    Leaf,
+    Scope,
+    ScoredConditional,
+    ShapeError,
+    Term,
+    broadcast,
+    common_sizes,
+    fold,
+    unfold,
+    union,
+)
+
+from ._bijection import Bijection
+
+_STARTING = 256
+"""How many draws of the noise a flow starts from where it has no data."""
+
+
+class TransformedDistribution(Leaf):
+    r"""The distribution of x = f(z), z from the base: f maps noise to data.
+
+    $$\log p(x) = \log p_0\left(f^{-1}(x)\right) + \log\left|\det\frac{\partial f^{-1}}{\partial x}\right|$$
+
+    It is an ordinary factor, that multiplies, conditions, prints and trains. A draw costs a pass of f, the density of given data one of its
+    inverse; what was drawn in the same evaluation is scored by what the draw has computed. So an inverse autoregressive flow, which is
+    a `MaskedAutoregressive` here, serves as q at the price of a pass.
+
+    Args:
+        base: the distribution of the noise, one conditional of one variable.
+        flow: f.
+        text: the distribution as papers write it, `"p(x|y)"`, in place of `var`, `cond_var` and `name`.
+        var: the variable.
+        cond_var: the variables that it depends on; those of the base, if not given. Where the flow takes a context, it is all of them, one
+            beside the other, `(batch, context)`.
+        name: the letter before the brackets.
+
+    Raises:
+        KindError: for a base that is no distribution, or a flow that is no bijection.
+        FormulaError: for a base that is a product or marginal, computed, or of several variables; or for conditioning variables that
+            nothing depends on.
+        IntractableError: at an evaluation, for the direction that f does not have.
+
+    Examples:
+        >>> from pixyz.distributions import Normal
+        >>> from pixyz.flows import Coupling, Reverse
+        >>> noise = Normal(var=["z"], loc=0.0, scale=1.0, features_shape=[2])
+        >>> p = TransformedDistribution(noise, Coupling(2) >> Reverse() >> Coupling(2), "p(x)")
+        >>> p.log_likelihood(p.sample(batch_size=3)).shape
+        torch.Size([3])
+        >>> print(p.log_prob().mean())
+        mean(log p(x))
+
+    Source:
+        Rezende and Mohamed (2015), eq. 5, https://arxiv.org/abs/1505.05770; Kingma et al. (2016), https://arxiv.org/abs/1606.04934
+    """
+
+    distribution_name = "TransformedDistribution"
+
+    def __init__(
+        self,
+        base: Distribution,
+        flow: Bijection,
+        text: str | None = None,
+        *,
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        who = type(self).__name__
+        if not isinstance(base, Distribution):
+            raise KindError(f"{who} takes the distribution of the noise; got a {type(base).__name__}.")
+        if not isinstance(flow, Bijection):
+            raise KindError(f"{who} takes a bijection, like Coupling(2) >> Reverse(2); got a {type(flow).__name__}.")
+        if len(base.factors) != 1 or base.hidden_var or len(base.var) != 1 or base.factors[0].dist.is_deterministic:
+            raise FormulaError(f"{who}: the noise is one conditional of one variable with a density; {base.prob_text} is not.")
+        if text is None and cond_var is None:
+            cond_var = base.cond_var
+        super().__init__(text, var=var, cond_var=cond_var, name=name)
+        self._check_variables(base, flow)
+        (noise,) = base.factors
+        # In tuples, lest they be registered twice: the module tree has `base` and `flow`.
+        self._noise = (noise,)
+        self._generator = (self._generating(flow),)
+        self.add_module("base", noise.dist)
+        self.add_module("flow", flow)
+        self.has_rsample = noise.dist.has_rsample
+
+    def _check_variables(self, base: Distribution, flow: Bijection) -> None:
+        """Raises an error unless there is one variable, and everything behind the bar is used."""
+        if len(self.var) != 1:
+            raise FormulaError(f"{self.prob_text}: a flow has one variable; write a product for several.")
+        lacking = [v for v in base.cond_var if v not in self.cond_var]
+        if lacking:
+            raise FormulaError(f"{self.prob_text}: its noise {base.prob_text} depends on {lacking[0]}; write {lacking[0]} behind the bar.")
+        if flow.context and not self.cond_var:
+            raise FormulaError(
+                f"{self.prob_text}: {flow.words} takes a context of {flow.context} features; write the variables that it is behind the bar."
+            )
+        unused = [] if flow.context else [v for v in self.cond_var if v not in base.cond_var]
+        if unused:
+            raise FormulaError(
+                f"{self.prob_text}: nothing depends on {unused[0]}: {flow.words} takes no context. "
+                f"Make it with context=, the number of features of {', '.join(self.cond_var)}."
+            )
+
+    @staticmethod
+    def _generating(flow: Bijection) -> Bijection:
+        """The map from noise to data."""
+        return flow
+
+    @property
+    def generator(self) -> Bijection:
+        """The map from noise to data; its inverse, from data to noise."""
+        return self._generator[0]
+
+    def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "FlowGiven":
+        names = dict(zip(self.cond_var, factor.cond_var))
+        (noise,) = self._noise
+        known_as = Factor(noise.dist, noise.var, tuple(names[v] for v in noise.cond_var))
+        return FlowGiven(self.generator, factor, known_as, inputs if self.generator.context else (), scope)
+
+    @property
+    def needs_start(self) -> bool:  # type: ignore[override]
+        return self.generator.needs_start
+
+    @torch.no_grad()
+    def start(self, values: Mapping[str, Any]) -> None:
+        """Starts what starts from data, by values under the distribution's own names; by noise where its variable has none."""
+        context = torch.cat([values[v].flatten(1) for v in self.cond_var], 1) if self.generator.context else None
+        x = values.get(self.var[0])
+        if x is not None:
+            self.generator.start_back(x, context)
+        else:
+            (noise,) = self._noise
+            given = {own: values[v] for own, v in zip(noise.dist.cond_var, noise.cond_var)}
+            count = None if given else _STARTING if context is None else len(context)
+            self.generator.start(noise.dist.sample(given, batch_size=count)[noise.dist.var[0]], context)
+
+
+class InverseTransformedDistribution(TransformedDistribution):
+    r"""The distribution of x with f(x) = z, z from the base: f maps data to noise. Otherwise it is as `TransformedDistribution`.
+
+    $$\log p(x) = \log p_0\left(f(x)\right) + \log\left|\det\frac{\partial f}{\partial x}\right|$$
+
+    The density of given data costs a pass of f, a draw one of its inverse; so a masked autoregressive flow is a `MaskedAutoregressive` here.
+
+    Examples:
+        >>> from pixyz.distributions import Normal
+        >>> from pixyz.flows import Coupling, SplineMap
+        >>> noise = Normal(var=["z"], loc=0.0, scale=1.0, features_shape=[2])
+        >>> p = InverseTransformedDistribution(noise, Coupling(2, map=SplineMap(), context=3), "p(x|y)")
+        >>> p.sample({"y": torch.zeros(4, 3)})["x"].shape
+        torch.Size([4, 2])
+
+    Source:
+        Papamakarios et al. (2021), eq. 6, https://arxiv.org/abs/1912.02762
+    """
+
+    distribution_name = "InverseTransformedDistribution"
+
+    @staticmethod
+    def _generating(flow: Bijection) -> Bijection:
+        return flow.inverse
+
+
+class FlowGiven:
+    """A flow's distribution given its inputs, in one evaluation; it knows the noise of what it has drawn.
+
+    Args:
+        generator: the map from noise to data.
+        factor: the flow, in its place in the formula.
+        noise: the base, under the names of the formula.
+        context: the variables that the flow depends on.
+        scope: where it was asked for.
+    """
+
+    def __init__(self, generator: Bijection, factor: Factor, noise: Factor, context: tuple[Binding, ...], scope: Scope) -> None:
+        self.generator = generator
+        self.factor = factor
+        self.noise = noise
+        self.base: ScoredConditional = scope.conditional(noise)
+        self.context = context
+        self.shared = scope.shared
+        self.context_dims: Dims = union(*[b.dims for b in context]) if context else ()
+        self.dims: Dims = union(self.context_dims, self.base.dims)
+        batches = [self.base.batch, *[b.tensor.shape[len(b.dims) - 1] for b in context if BATCH in b.dims]]
+        self.batch: int | None = next((n for n in batches if n is not None), None)
+        self._drawn: list[tuple[Tensor, Binding, Term]] = []
+
+    def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
+        """One draw, `(*dims, *features)`."""
+        generator, factor = self.generator, self.factor
+        generator.need_push(factor)
+        (z,) = self.base.draw(dims, sizes, pathwise=pathwise)
+        noise = Binding(z.tensor, z.dims, self.shared.number())
+        folded, context, unfolded = self._folded(noise, f"the noise of {factor.var[0]}")
+        if self.shared.validate:
+            generator.check(folded, context, who=factor, name=f"the noise of {factor.var[0]}")
+        x, log_det = unfolded(*generator.push(folded, context))
+        if not pathwise:
+            return [Term(x.tensor.detach(), x.dims)]
+        self._drawn.append((x.tensor, noise, Term(-log_det.tensor, log_det.dims)))
+        return [x]
+
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+        """log p(x), `(*dims)`, in nats."""
+        (value,) = values
+        z, log_det = self._noise_of(value, validate)
+        a, b, dims = broadcast(self.base.log_prob((z,), self.noise, validate), log_det, factor)
+        return Term(a + b, dims)
+
+    def _noise_of(self, value: Binding, validate: bool) -> tuple[Binding, Term]:
+        """The noise that became this value, and the log-determinant of the way back."""
+        for x, z, log_det in self._drawn:
+            if x is value.tensor:
+                return z, log_det
+        generator, factor = self.generator, self.factor
+        generator.need_pull(factor)
+        folded, context, unfolded = self._folded(value, factor.var[0])
+        if validate:
+            generator.check_back(folded, context, who=factor, name=factor.var[0])
+        z, log_det = unfolded(*generator.pull(folded, context))
+        return Binding(z.tensor, z.dims, self.shared.number()), log_det
+
+    def statistic(self, what: str) -> Term:
+        """A flow has no moments in closed form."""
+        raise NotImplementedError
+
+    def _folded(self, value: Binding, name: str) -> tuple[Tensor, Tensor | None, Callable[[Tensor, Tensor], tuple[Term, Term]]]:
+        """A value and the context as one batch each, and what takes a result and its log-determinant apart again."""
+        dims = union(value.dims, self.context_dims)
+        if not dims:
+            raise ShapeError(f"{self.factor}: {name} has shape {tuple(value.tensor.shape)}; a value is (batch, *features).")
+        sizes = common_sizes(dims, (value, *self.context), (name, *self.factor.cond_var), self.factor)
+        parts = [fold(b.tensor, b.dims, dims, sizes).flatten(1) for b in self.context]
+        context = None if not parts else parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+        def unfolded(t: Tensor, log_det: Tensor) -> tuple[Term, Term]:
+            every = Term(unfold(log_det, dims, sizes), dims) if log_det.ndim else Term(log_det, ())
+            return Term(unfold(t, dims, sizes), dims), every
+
+        return fold(value.tensor, value.dims, dims, sizes), context, unfolded
