@@ -1,0 +1,96 @@
+"""Every bijection obeys the laws of `pixyz.flows.testing`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pixyz.flows as flows
+from pixyz.flows import (
+    ActNorm,
+    Bijection,
+    Chain,
+    Coupling,
+    Permutation,
+    Reverse,
+    ShiftMap,
+    SplineMap,
+    testing,
+)
+
+BATCH = 5
+SMALL = {"hidden": [6]}
+
+
+@dataclass
+class Case:
+    """A bijection, the features of what is mapped, and how far it can be held to the laws."""
+
+    make: Callable[[], Bijection]
+    shape: tuple[int, ...]
+    context: int = 0
+    values: Callable[[Tensor], Tensor] = lambda x: x
+    """Puts normal numbers into the domain."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def data(self):
+        x = self.values(torch.randn(BATCH, *self.shape, dtype=torch.float64))
+        return x, torch.randn(BATCH, self.context, dtype=torch.float64) if self.context else None
+
+
+CASES = {
+    "ActNorm": Case(lambda: ActNorm(3), (3,)),
+    "ActNorm(1)": Case(lambda: ActNorm(1), (1,)),
+    "ActNorm(image)": Case(lambda: ActNorm((2, 3, 4)), (2, 3, 4)),
+    "Permutation": Case(lambda: Permutation(5), (5,)),
+    "Permutation(image)": Case(lambda: Permutation((4, 2, 2)), (4, 2, 2)),
+    "Permutation(given)": Case(lambda: Permutation(3, order=[1, 2, 0]), (3,)),
+    "Reverse": Case(lambda: Reverse(3), (3,)),
+    "Reverse(any)": Case(lambda: Reverse(), (3, 2, 2)),
+    "Coupling(shift)": Case(lambda: Coupling(3, map=ShiftMap(), **SMALL), (3,)),
+    "Coupling(affine)": Case(lambda: Coupling(3, **SMALL), (3,)),
+    "Coupling(affine, context)": Case(lambda: Coupling(3, context=2, **SMALL), (3,), 2),
+    "Coupling(affine, swap)": Case(lambda: Coupling(5, swap=True, context=1, **SMALL), (5,), 1),
+    "Coupling(affine, two)": Case(lambda: Coupling(2, **SMALL), (2,)),
+    "Coupling(affine, checkerboard)": Case(lambda: Coupling(5, mask="checkerboard", **SMALL), (5,)),
+    "Coupling(affine, checkerboard, swap)": Case(lambda: Coupling(4, mask="checkerboard", swap=True, context=2, **SMALL), (4,), 2),
+    "Coupling(affine, image)": Case(lambda: Coupling((2, 2, 3), **SMALL), (2, 2, 3)),
+    "Coupling(affine, image, context)": Case(lambda: Coupling((3, 2, 2), context=2, **SMALL), (3, 2, 2), 2),
+    "Coupling(affine, image, checkerboard)": Case(lambda: Coupling((1, 4, 3), mask="checkerboard", context=2, **SMALL), (1, 4, 3), 2),
+    "Coupling(spline)": Case(lambda: Coupling(3, map=SplineMap(4, 2.0), **SMALL), (3,)),
+    "Coupling(spline, context)": Case(lambda: Coupling(4, map=SplineMap(5, 3.0), context=2, **SMALL), (4,), 2),
+    "Coupling(spline, checkerboard)": Case(lambda: Coupling(4, map=SplineMap(2, 3.0), mask="checkerboard", **SMALL), (4,)),
+    "Coupling(spline, image)": Case(lambda: Coupling((2, 2, 2), map=SplineMap(3, 3.0), **SMALL), (2, 2, 2)),
+    "Coupling(network)": Case(lambda: Coupling(3, network=lambda n, m: torch.nn.Linear(n, m)), (3,)),
+    "Inverse": Case(lambda: Coupling(3, map=SplineMap(4), context=2, **SMALL).inverse, (3,), 2),
+    "Chain": Case(
+        lambda: ActNorm(4) >> Coupling(4, context=2, **SMALL) >> Permutation(4) >> Coupling(4, map=AffineMap(), **SMALL), (4,), 2
+    ),
+    "Chain(inverse)": Case(lambda: (ActNorm(3) >> Coupling(3, **SMALL) >> Reverse(3)).inverse, (3,)),
+    "Chain(one)": Case(lambda: Chain([Reverse(2)]), (2,)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_laws(name):
+    case = CASES[name]
+    testing.check(case.make, *case.data(), **case.options)
+
+
+def test_the_table_is_complete():
+    """Every public bijection is in the table, and most with a context where they take one."""
+    public = {f for name in flows.__all__ if isinstance(f := getattr(flows, name), type) and issubclass(f, Bijection)}
+    held = {f for case in CASES.values() for f in _parts(case.make())}
+    assert {f.__name__ for f in public - {Bijection}} == {f.__name__ for f in held & public}
+
+
+def _parts(f):
+    return {type(f)} | ({type(f.inverse)} if type(f).__name__ == "Inverse" else set())
+
+
+def test_the_suite_is_public():
+    """What the module offers is what it lists."""
+    assert {name for name in vars(testing) if name.startswith("check")} | {"moved"} == set(testing.__all__)

@@ -1,0 +1,295 @@
+"""The laws are worth something: each of these faults, planted in a bijection, breaks the law that is named beside it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pixyz.flows import (
+    ActNorm,
+    AffineMap,
+    Chain,
+    Coupling,
+    Permutation,
+    Reverse,
+    ShiftMap,
+    SplineMap,
+    _coupling,
+    testing,
+)
+
+
+def planted(monkeypatch, owner, name, make):
+    """Replaces `owner.name` by `make(original)`."""
+    monkeypatch.setattr(owner, name, make(getattr(owner, name)))
+
+
+def lost_constant(monkeypatch):
+    planted(monkeypatch, Coupling, "push", lambda f: lambda self, x, c: (f(self, x, c)[0], f(self, x, c)[1] + math.log(2)))
+
+
+def swapped_sign(monkeypatch):
+    planted(monkeypatch, AffineMap, "push", lambda f: lambda self, x, params: (f(self, x, params)[0], -f(self, x, params)[1]))
+
+
+def swapped_sign_both_ways(monkeypatch):
+    """The inverse cannot see it."""
+    for name in ("push", "pull"):
+        planted(monkeypatch, Coupling, name, lambda f: lambda self, x, c: (f(self, x, c)[0], -f(self, x, c)[1]))
+
+
+def swapped_sign_of_the_inverse(monkeypatch):
+    planted(monkeypatch, SplineMap, "pull", lambda f: lambda self, y, params: (f(self, y, params)[0], -f(self, y, params)[1]))
+
+
+def jacobian_stored(monkeypatch):
+    """The published flows keep the Jacobian as an attribute."""
+
+    def make(f):
+        def fault(self, x, c):
+            y, self.log_det = f(self, x, c)
+            return y, self.log_det
+
+        return fault
+
+    planted(monkeypatch, Coupling, "push", make)
+
+
+def jacobian_stale(monkeypatch):
+    """The published flows read the Jacobian of whatever was evaluated last."""
+    kept = {}
+
+    def make(f):
+        def fault(self, x, c):
+            y, log_det = f(self, x, c)
+            before = kept.get(id(self), log_det)
+            kept[id(self)] = log_det.detach()
+            return y, before
+
+        return fault
+
+    planted(monkeypatch, Coupling, "push", make)
+
+
+def jacobian_detached(monkeypatch):
+    planted(monkeypatch, Coupling, "push", lambda f: lambda self, x, c: (f(self, x, c)[0], f(self, x, c)[1].detach()))
+
+
+def jacobian_of_the_batch(monkeypatch):
+    planted(
+        monkeypatch,
+        Coupling,
+        "push",
+        lambda f: lambda self, x, c: (f(self, x, c)[0], f(self, x, c)[1].sum().expand(len(x))),
+    )
+
+
+def wrong_inverse(monkeypatch):
+    """Subtracts the shift after the scaling."""
+
+    def make(f):
+        def fault(self, y, params):
+            x, log_slope = f(self, y, params)
+            return x + (log_slope.exp() - 1) * params[..., 0], log_slope
+
+        return fault
+
+    planted(monkeypatch, AffineMap, "pull", make)
+
+
+def wrong_inverse_of_a_spline(monkeypatch):
+    """The bin is looked up among the widths where it should be among the heights."""
+    planted(monkeypatch, SplineMap, "_bin", lambda f: lambda self, u, params, side: f(self, u, params, 0))
+
+
+def detached_inverse(monkeypatch):
+    planted(monkeypatch, Coupling, "pull", lambda f: lambda self, y, c: tuple(t.detach() for t in f(self, y, c)))
+
+
+def detached_parameters(monkeypatch):
+    planted(monkeypatch, AffineMap, "push", lambda f: lambda self, x, params: f(self, x, params.detach()))
+
+
+def restarts(monkeypatch):
+    """Whoever calls initialize again has another map."""
+    planted(monkeypatch, ActNorm, "start", lambda f: lambda self, x, c: self._begin(*(-m for m in self._moments(x))))
+
+
+def restarts_after_load(monkeypatch):
+    """The published ActNorm keeps in an attribute that it was started, and starts again after it was loaded."""
+
+    def make(f):
+        def fault(self, shape):
+            f(self, shape)
+            del self.started
+            self.register_buffer("started", torch.tensor(False), persistent=False)
+
+        return fault
+
+    planted(monkeypatch, ActNorm, "__init__", make)
+
+
+def starts_at_an_evaluation(monkeypatch):
+    def make(f):
+        def fault(self, x, c):
+            mean, deviation = self._moments(x)
+            with torch.no_grad():
+                self.shift.copy_(-mean), self.log_scale.copy_(-deviation.log())
+            return f(self, x, c)
+
+        return fault
+
+    planted(monkeypatch, ActNorm, "push", make)
+
+
+def pixels_forgotten(monkeypatch):
+    planted(monkeypatch, ActNorm, "_log_det", lambda f: lambda self: self.log_scale.sum())
+
+
+def permutation_not_saved(monkeypatch):
+    """The published permutation is drawn anew by every program."""
+
+    def make(f):
+        def fault(self, shape, **options):
+            f(self, shape, **options)
+            order = self.order
+            del self.order
+            self.register_buffer("order", order, persistent=False)
+
+        return fault
+
+    planted(monkeypatch, Permutation, "__init__", make)
+
+
+def permutation_inverted_by_itself(monkeypatch):
+    planted(monkeypatch, Permutation, "pull", lambda f: lambda self, y, c: self.push(y, c))
+
+
+def mean_for_a_sum(monkeypatch):
+    planted(monkeypatch, _coupling, "sum_features", lambda f: lambda t: t.flatten(1).mean(1))
+
+
+def context_ignored(monkeypatch):
+    def make(f):
+        return lambda self, x, c: f(self, x, None if c is None else torch.zeros_like(c))
+
+    planted(monkeypatch, _coupling.Conditioner, "forward", make)
+
+
+def mask_forgotten(monkeypatch):
+    """What is kept goes into the sum as well."""
+    planted(
+        monkeypatch,
+        torch,
+        "where",
+        lambda f: lambda kept, a, b: b if isinstance(a, int) and isinstance(b, torch.Tensor) else f(kept, a, b),
+    )
+
+
+def layers_in_the_wrong_order(monkeypatch):
+    def pull(self, y, c):
+        total = y.new_zeros(())
+        for layer in self.layers:
+            y, log_det = layer.pull(y, c if layer.context else None)
+            total = total + log_det
+        return y, total
+
+    monkeypatch.setattr(Chain, "pull", pull)
+
+
+def last_log_det_lost(monkeypatch):
+    def push(self, x, c):
+        total = x.new_zeros(())
+        for layer in self.layers:
+            x, log_det = layer.push(x, c if layer.context else None)
+            total = log_det
+        return x, total
+
+    monkeypatch.setattr(Chain, "push", push)
+
+
+def rounded_in_single_precision(monkeypatch):
+    def make(f):
+        def fault(self, x, params):
+            y, log_slope = f(self, x, params)
+            return (y.bfloat16().float() if y.dtype == torch.float32 else y), log_slope
+
+        return fault
+
+    planted(monkeypatch, AffineMap, "push", make)
+
+
+def a_number_in_the_graph(monkeypatch):
+    """What asks for a number cannot be traced in one graph."""
+    planted(monkeypatch, ShiftMap, "push", lambda f: lambda self, x, params: f(self, x, params) if x.sum().item() < 1e9 else f(self, x, x))
+
+
+def normalises_by_the_batch(monkeypatch):
+    planted(monkeypatch, ShiftMap, "push", lambda f: lambda self, x, params: f(self, x, params + x.mean()))
+
+
+def a_column_for_a_row(monkeypatch):
+    planted(monkeypatch, _coupling, "sum_features", lambda f: lambda t: f(t).unsqueeze(-1))
+
+
+def idle_parameter(monkeypatch):
+    def make(f):
+        def fault(self, shape, **options):
+            f(self, shape, **options)
+            self.idle = nn.Parameter(torch.zeros(1))
+
+        return fault
+
+    planted(monkeypatch, Coupling, "__init__", make)
+
+
+def coupling(**options):
+    return lambda: Coupling(3, hidden=[6], **options)
+
+
+FAULTS = {
+    "lost constant": (lost_constant, coupling(), "log-determinant"),
+    "swapped sign": (swapped_sign, coupling(), "log-determinant"),
+    "swapped sign, both ways": (swapped_sign_both_ways, coupling(), "the log-determinant is"),
+    "swapped sign of the inverse": (swapped_sign_of_the_inverse, coupling(map=SplineMap(4)), "minus the log-determinant of the inverse"),
+    "Jacobian stored": (jacobian_stored, coupling(), "an evaluation has changed the attribute log_det"),
+    "Jacobian stale": (jacobian_stale, coupling(), "log-determinant"),
+    "Jacobian detached": (jacobian_detached, coupling(), "log-determinant's gradient by"),
+    "Jacobian of the batch": (jacobian_of_the_batch, coupling(), "log-determinant"),
+    "wrong inverse": (wrong_inverse, coupling(), "the inverse of the forward direction"),
+    "wrong inverse of a spline": (wrong_inverse_of_a_spline, coupling(map=SplineMap(4)), "the inverse of the forward direction"),
+    "detached inverse": (detached_inverse, coupling(), "the gradient by x"),
+    "detached parameters": (detached_parameters, coupling(), "the gradient by"),
+    "ActNorm restarts": (restarts, lambda: ActNorm(3), "waits for data|after initialize a second time"),
+    "ActNorm restarts after load": (restarts_after_load, lambda: ActNorm(3), "after load_state_dict it waits for data again"),
+    "ActNorm starts at an evaluation": (starts_at_an_evaluation, lambda: ActNorm(3), "an evaluation has changed"),
+    "pixels forgotten": (pixels_forgotten, lambda: ActNorm((3, 2, 2)), "the log-determinant is"),
+    "permutation not saved": (permutation_not_saved, lambda: Permutation(8), "load_state_dict, the value is another"),
+    "permutation inverted by itself": (
+        permutation_inverted_by_itself,
+        lambda: Permutation(3, order=[1, 2, 0]),
+        "the inverse of the forward",
+    ),
+    "mean for a sum": (mean_for_a_sum, coupling(), "the log-determinant is"),
+    "context ignored": (context_ignored, coupling(context=2), "with another context nothing changes|has no gradient"),
+    "mask forgotten": (mask_forgotten, coupling(mask="checkerboard"), "log-determinant"),
+    "layers in the wrong order": (layers_in_the_wrong_order, lambda: Chain([ActNorm(3), Reverse(3)]), "the inverse of the forward"),
+    "last log-determinant lost": (last_log_det_lost, lambda: Chain([ActNorm(3), Coupling(3, hidden=[6])]), "log-determinant"),
+    "rounded in single precision": (rounded_in_single_precision, coupling(), "in float32, 50 of them and back"),
+    "a number in the graph": (a_number_in_the_graph, coupling(map=ShiftMap()), "does not run as one graph"),
+    "normalised by the batch": (normalises_by_the_batch, coupling(map=ShiftMap()), "the inverse of the forward|first datum"),
+    "a column for a row": (a_column_for_a_row, coupling(), "log-determinant.* has shape"),
+    "idle parameter": (idle_parameter, coupling(), "idle has no gradient"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_breaks_a_law(monkeypatch, name):
+    plant, make, law = FAULTS[name]
+    features = make().in_shape
+    data = torch.randn(5, *features).double(), torch.randn(5, 2).double() if make().context else None
+    testing.check(make, *data)
+    plant(monkeypatch)
+    with pytest.raises(AssertionError, match=law):
+        testing.check(make, *data)
