@@ -37,10 +37,11 @@ class Conditioner(nn.Module):
     ) -> None:
         super().__init__()
         if len(shape) not in (1, 3):
-            raise ShapeError(f"A network takes vectors (D,) or images (C, H, W); the features are {shape}. Give a network of your own.")
-        sizes = [shape[0] + context, *hidden, outputs * count]
-        if isinstance(hidden, (str, int)) or not all([is_whole(n) and n > 0 for n in sizes]):
+            raise ShapeError(f"A network takes vectors (D,) or images (C, H, W); these features have {len(shape)} dims. Flatten them.")
+        inner = list(hidden) if isinstance(hidden, Iterable) else [hidden]
+        if not isinstance(hidden, Iterable) or not all([is_whole(n) and n > 0 for n in inner]):
             raise KindError(f"hidden must be a list of positive sizes, like [64, 64]; got {hidden!r}.")
+        sizes = [shape[0] + context, *inner, outputs * count]
         self.is_image = len(shape) == 3
         self.parts = (outputs, count)
         if network is None:
