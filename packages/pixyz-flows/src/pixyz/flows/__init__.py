@@ -6,10 +6,14 @@ from ._chain import Chain
 from ._coupling import Coupling
 from ._monotone import AffineMap, MonotoneMap, ShiftMap
 from ._permutation import Permutation, Reverse
+from ._ready_made import IAF, MAF, NSF, RealNVP
 from ._spline import SplineMap
 from ._transformed import InverseTransformedDistribution, TransformedDistribution
 
 __all__ = [
+    "IAF",
+    "MAF",
+    "NSF",
     "ActNorm",
     "AffineMap",
     "Bijection",
@@ -18,6 +22,7 @@ __all__ = [
     "InverseTransformedDistribution",
     "MonotoneMap",
     "Permutation",
+    "RealNVP",
     "Reverse",
     "ShiftMap",
     "SplineMap",

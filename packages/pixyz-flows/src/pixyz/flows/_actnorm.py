@@ -31,7 +31,7 @@ class ActNorm(Bijection):
     Examples:
         >>> f = ActNorm(1)
         >>> f.initialize(torch.tensor([[1.0], [3.0]]))
-        >>> f.forward_and_log_det(torch.tensor([[1.0], [3.0]]))[0].flatten()
+        >>> f.forward_and_log_det(torch.tensor([[1.0], [3.0]]))[0].detach().flatten()
         tensor([-1.,  1.])
     """
 

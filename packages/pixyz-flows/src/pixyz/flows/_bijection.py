@@ -1,6 +1,5 @@
 """What a bijection is: a map with an inverse, and the logarithm of how much it stretches volumes."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -68,9 +67,7 @@ class Bijection(nn.Module):
     push_passes: int | None = 1
     pull_passes: int | None = 1
 
-    def __init__(
-        self, shape: int | Sequence[int] | None = None, *, out_shape: int | Sequence[int] | None = None, context: int = 0
-    ) -> None:
+    def __init__(self, shape: int | Sequence[int] | None = None, *, out_shape: int | Sequence[int] | None = None, context: int = 0) -> None:
         super().__init__()
         if not is_whole(context) or context < 0:
             raise KindError(f"{type(self).__name__}: context is how many features it has, a whole number; got {context!r}.")
@@ -244,6 +241,12 @@ class Inverse(Bijection):
     @property
     def words(self) -> str:
         return f"the inverse of {self.of.words}"
+
+    def check(self, x: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
+        self.of.check_back(x, context, who=who, name=name)
+
+    def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
+        self.of.check(y, context, who=who, name=name)
 
     def need_push(self, who: object) -> None:
         self.of.need_pull(who)

@@ -64,20 +64,22 @@ class Coupling(Bijection):
         self.map = AffineMap() if map is None else map
         self.domain = self.codomain = self.map.domain
         self.mask, self.swap = mask, swap
-        count = self.map.size
+        count, views = self.map.size, self.map.views
         if mask == "halves":
             if features[0] < 2:
                 what = "feature" if len(features) == 1 else "channel"
                 raise ShapeError(f"Coupling: with a single {what} there is no half that could map the other; features are {features}.")
             self.first = features[0] // 2
             kept = features[0] - self.first if swap else self.first
-            self.network = Conditioner((kept, *features[1:]), features[0] - kept, count, context=context, hidden=hidden, network=network)
+            self.network = Conditioner((views * kept, *features[1:]), features[0] - kept, count, context=context, hidden=hidden, network=network)
         else:
             kept_at = _checkerboard(features, swap)
             if kept_at.all() or not kept_at.any():
                 raise ShapeError(f"Coupling: a checkerboard needs at least two numbers or pixels; features are {features}.")
             self.register_buffer("kept_at", kept_at, persistent=False)
-            self.network = Conditioner(features, features[0], count, context=context, hidden=hidden, network=network)
+            self.network = Conditioner(
+                (views * features[0], *features[1:]), features[0], count, context=context, hidden=hidden, network=network
+            )
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
         return self._apply_map(self.map.push, x, context)
@@ -88,13 +90,13 @@ class Coupling(Bijection):
     def _apply_map(self, map: Callable[[Tensor, Tensor], Mapped], x: Tensor, context: Tensor | None) -> Mapped:
         if self.mask == "checkerboard":
             kept = self.kept_at
-            y, log_slope = map(x, self.network(torch.where(kept, x, 0), context))
+            y, log_slope = map(x, self.network(self.map.seen(torch.where(kept, x, 0)), context))
             return torch.where(kept, x, y), sum_features(torch.where(kept, 0, log_slope))
         a, b = x.tensor_split((self.first,), 1)
         if self.swap:
-            a, log_slope = map(a, self.network(b, context))
+            a, log_slope = map(a, self.network(self.map.seen(b), context))
         else:
-            b, log_slope = map(b, self.network(a, context))
+            b, log_slope = map(b, self.network(self.map.seen(a), context))
         return torch.cat([a, b], 1), sum_features(log_slope)
 
     def extra_repr(self) -> str:

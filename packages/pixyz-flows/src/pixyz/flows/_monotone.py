@@ -21,10 +21,12 @@ class MonotoneMap(nn.Module):
     Attributes:
         size: how many parameters one number has.
         domain: where numbers lie before and after it.
+        views: as how many numbers a network sees one.
     """
 
     size: int
     domain: Support = real
+    views: int = 1
     rates: Tensor
     one: Tensor
 
@@ -35,6 +37,10 @@ class MonotoneMap(nn.Module):
     @abstractmethod
     def pull(self, y: Tensor, params: Tensor) -> Mapped:
         """The x of this y, and log dx/dy, likewise."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What a network sees of numbers `(batch, n, ...)`: `(batch, views * n, ...)`, one view of all of them after the other."""
+        return x
 
 
 class ShiftMap(MonotoneMap):
@@ -60,7 +66,7 @@ class ShiftMap(MonotoneMap):
 class AffineMap(MonotoneMap):
     r"""The affine map, whose scale is kept between `smallest` and its reciprocal.
 
-    $$y = e^s x + t, \qquad s = \frac{a}{1 + |a / \log \mathrm{smallest}|}$$
+    $$y = e^s x + t, \qquad s = b \tanh(a / b), \quad b = -\log \mathrm{smallest}$$
 
     The parameters are t and a.
 
@@ -84,7 +90,7 @@ class AffineMap(MonotoneMap):
     def __init__(self, smallest: float = 1e-3) -> None:
         super().__init__()
         need_smallest(smallest, "AffineMap")
-        bound_by(self, [-1.0 / math.log(smallest)])
+        self.bound = -math.log(smallest)
 
     def push(self, x: Tensor, params: Tensor) -> Mapped:
         shift, log_scale = self._parts(params)
@@ -96,7 +102,8 @@ class AffineMap(MonotoneMap):
         return (y - shift) * log_scale.exp(), log_scale
 
     def _parts(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        return params[..., 0], soft_bounded(self, params[..., 1])
+        shift, a = params.unbind(-1)
+        return shift, (a * (1 / self.bound)).tanh() * self.bound
 
 
 def need_smallest(smallest: float, who: str) -> None:

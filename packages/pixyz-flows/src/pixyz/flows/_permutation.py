@@ -46,7 +46,7 @@ class Permutation(Bijection):
         return x.index_select(1, self.order), x.new_zeros(())
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
-        return y.index_select(1, self.order.argsort()), y.new_zeros(())
+        return torch.empty_like(y).index_copy(1, self.order, y), y.new_zeros(())
 
 
 class Reverse(Bijection):

@@ -93,11 +93,15 @@ class SplineMap(MonotoneMap):
         params = soft_bounded(self, params)
         sizes = params[..., : 2 * k].unflatten(-1, (2, k)).softmax(-1)
         ends = sizes.cumsum(-1)
-        slopes = F.pad(params[..., 2 * k :], (1, 1)).exp()
+        slopes = self._at_knots(params[..., 2 * k :]).exp()
         table = torch.cat([sizes, ends, torch.stack([slopes[..., :-1], slopes[..., 1:]], -2)], -2)
         index = (u.unsqueeze(-1) >= ends[..., side, :-1]).sum(-1)
         found = table.gather(-1, index[..., None, None].expand(*index.shape, 6, 1)).squeeze(-1)
         return found.unbind(-1)
+
+    def _at_knots(self, log_slopes: Tensor) -> Tensor:
+        """The logarithms of the slopes at all K + 1 knots: 0 at both ends, where the identity follows."""
+        return F.pad(log_slopes, (1, 1))
 
     def extra_repr(self) -> str:
         """Its sizes, for `print`."""

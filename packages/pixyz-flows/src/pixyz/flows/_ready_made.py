@@ -1,0 +1,287 @@
+"""Whole flows in one line."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import nn
+
+from pixyz.core import Distribution, KindError, ParameterError, is_whole
+from pixyz.distributions import Normal
+
+from ._actnorm import ActNorm
+from ._bijection import Bijection, as_shape
+from ._chain import Chain
+from ._coupling import Coupling
+
+# from ._masked_autoregressive import MaskedAutoregressive
+from ._monotone import AffineMap, MonotoneMap
+from ._permutation import Permutation, Reverse
+from ._spline import SplineMap
+from ._transformed import InverseTransformedDistribution, TransformedDistribution
+
+MakesNetwork = Callable[[int, int], nn.Module]
+
+
+class RealNVP(InverseTransformedDistribution):
+    r"""Affine coupling layers: density and draws cost one pass each.
+
+    Of vectors, each layer maps one half by the other, in turns, with a fixed random permutation after every second layer. Of images
+    `(C, H, W)`, each maps every other pixel by the rest, with convolutions.
+
+    Args:
+        text: the distribution as papers write it, `"p(x|y)"`, in place of `var`, `cond_var` and `name`.
+        features: D, or the shape of an image.
+        transforms: how many layers.
+        context: how many features the conditioning variables have together.
+        hidden: the sizes of the hidden layers of each network.
+        network: makes another network, from the numbers of its inputs and outputs.
+        base: the distribution of the noise; the standard normal one, if not given.
+        var: the variable.
+        cond_var: the variables that it depends on.
+        name: the letter before the brackets.
+
+    Raises:
+        ShapeError: for a single feature.
+
+    Examples:
+        >>> import torch
+        >>> p = RealNVP("p(x|y)", features=4, context=3)
+        >>> p.log_likelihood(p.sample({"y": torch.zeros(5, 3)})).shape
+        torch.Size([5])
+
+    Source:
+        Dinh et al. (2017), https://arxiv.org/abs/1605.08803
+    """
+
+    distribution_name = "RealNVP"
+
+    def __init__(
+        self,
+        text: str | None = None,
+        /,
+        *,
+        features: int | Sequence[int],
+        transforms: int = 5,
+        context: int = 0,
+        hidden: Iterable[int] = (64, 64),
+        network: MakesNetwork | None = None,
+        base: Distribution | None = None,
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        _check_count(type(self).__name__, transforms)
+        flow = _couplings(features, transforms, AffineMap, context, hidden, network)
+        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+
+
+class NSF(InverseTransformedDistribution):
+    r"""A neural spline flow: monotone rational-quadratic splines.
+
+    With `kind="coupling"` density and draws cost one pass each; with `"autoregressive"` a draw costs D passes, and the density fits better.
+
+    Args:
+        text: the distribution as papers write it, `"p(x|y)"`, in place of `var`, `cond_var` and `name`.
+        features: D, or, for couplings, the shape of an image.
+        transforms: how many layers.
+        context: how many features the conditioning variables have together.
+        hidden: the sizes of the hidden layers of each network.
+        bins: how many bins each spline has.
+        bound: the half of the interval in which it is one; the data are standardised first, when it is initialised.
+        kind: `"coupling"` or `"autoregressive"`.
+        network: makes another network for couplings, from the numbers of its inputs and outputs.
+        base: the distribution of the noise; the standard normal one, if not given.
+        var: the variable.
+        cond_var: the variables that it depends on.
+        name: the letter before the brackets.
+
+    Raises:
+        ShapeError: for couplings of a single feature.
+        ParameterError: for another kind.
+
+    Examples:
+        >>> import torch
+        >>> p = NSF("p(x|y)", features=2, transforms=5, context=3)
+        >>> p.sample({"y": torch.zeros(5, 3)})["x"].shape
+        torch.Size([5, 2])
+
+    Source:
+        Durkan et al. (2019), https://arxiv.org/abs/1906.04032
+    """
+
+    distribution_name = "NSF"
+
+    def __init__(
+        self,
+        text: str | None = None,
+        /,
+        *,
+        features: int | Sequence[int],
+        transforms: int = 5,
+        context: int = 0,
+        hidden: Iterable[int] = (64, 64),
+        bins: int = 8,
+        bound: float = 5.0,
+        kind: str = "coupling",
+        network: MakesNetwork | None = None,
+        base: Distribution | None = None,
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        who = type(self).__name__
+        _check_count(who, transforms)
+        if kind not in ("coupling", "autoregressive"):
+            raise ParameterError(f'{who}: kind must be "coupling" or "autoregressive"; got {kind!r}.')
+
+        def spline() -> SplineMap:
+            return SplineMap(bins, bound)
+
+        if kind == "coupling":
+            flow = _couplings(features, transforms, spline, context, hidden, network)
+        elif network is not None:
+            raise ParameterError(f"{who}: network= is for couplings; the networks of autoregressive layers are masked.")
+        else:
+            flow = _autoregressive(features, transforms, spline, context, hidden)
+        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+
+
+class MAF(InverseTransformedDistribution):
+    r"""A masked autoregressive flow: the density costs one pass of each network, a draw D of them.
+
+    Args:
+        text: the distribution as papers write it, `"p(x|y)"`, in place of `var`, `cond_var` and `name`.
+        features: D.
+        transforms: how many layers; every other one has the features in reverse.
+        context: how many features the conditioning variables have together.
+        hidden: the sizes of the hidden layers of each network.
+        base: the distribution of the noise; the standard normal one, if not given.
+        var: the variable.
+        cond_var: the variables that it depends on.
+        name: the letter before the brackets.
+
+    Examples:
+        >>> p = MAF("p(x)", features=3)
+        >>> p.log_likelihood(p.sample(batch_size=5)).shape
+        torch.Size([5])
+
+    Source:
+        Papamakarios et al. (2017), https://arxiv.org/abs/1705.07057
+    """
+
+    distribution_name = "MAF"
+
+    def __init__(
+        self,
+        text: str | None = None,
+        /,
+        *,
+        features: int,
+        transforms: int = 5,
+        context: int = 0,
+        hidden: Iterable[int] = (64, 64),
+        base: Distribution | None = None,
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        _check_count(type(self).__name__, transforms)
+        flow = _autoregressive(features, transforms, AffineMap, context, hidden)
+        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+
+
+class IAF(TransformedDistribution):
+    r"""An inverse autoregressive flow: a draw costs one pass of each network, the density of given data D of them.
+
+    What it has drawn in an evaluation it scores without another pass, so it serves as a posterior:
+    `IAF("q(z|x)", features=8, context=64, base=Normal("q_0(z|x)", encoder))`.
+
+    Args:
+        text: the distribution as papers write it, `"q(z|x)"`, in place of `var`, `cond_var` and `name`.
+        features: D.
+        transforms: how many layers; every other one has the features in reverse.
+        context: how many features the conditioning variables have together; 0 where only the base depends on them.
+        hidden: the sizes of the hidden layers of each network.
+        base: the distribution of the noise; the standard normal one, if not given.
+        var: the variable.
+        cond_var: the variables that it depends on.
+        name: the letter before the brackets.
+
+    Examples:
+        >>> q = IAF("q(z)", features=3)
+        >>> q.sample(batch_size=5)["z"].shape
+        torch.Size([5, 3])
+
+    Source:
+        Kingma et al. (2016), https://arxiv.org/abs/1606.04934
+    """
+
+    distribution_name = "IAF"
+
+    def __init__(
+        self,
+        text: str | None = None,
+        /,
+        *,
+        features: int,
+        transforms: int = 5,
+        context: int = 0,
+        hidden: Iterable[int] = (64, 64),
+        base: Distribution | None = None,
+        var: Iterable[str] | None = None,
+        cond_var: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        _check_count(type(self).__name__, transforms)
+        flow = Chain(_autoregressive_layers(features, transforms, AffineMap, context, hidden))
+        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+
+
+def _check_count(who: str, transforms: int) -> None:
+    if not is_whole(transforms) or transforms < 1:
+        raise KindError(f"{who}: transforms must be a whole number of at least 1; got {transforms!r}.")
+
+
+def _noise(base: Distribution | None, features: int | Sequence[int]) -> Distribution:
+    """The base, or standard normal noise of the shape of the data."""
+    if base is not None:
+        return base
+    return Normal(var=["noise"], loc=0.0, scale=1.0, features_shape=list(as_shape(features, "features") or ()))
+
+
+def _couplings(
+    features: int | Sequence[int],
+    transforms: int,
+    map: Callable[[], MonotoneMap],
+    context: int,
+    hidden: Iterable[int],
+    network: MakesNetwork | None,
+) -> Chain:
+    """From data to noise: standardised, then mapped in turns."""
+    hidden = tuple(hidden)
+    shape = as_shape(features, "features") or ()
+    is_image = len(shape) == 3
+    layers: list[Bijection] = [ActNorm(features)]
+    for i in range(transforms):
+        if i and i % 2 == 0 and len(shape) == 1 and shape[0] > 2:
+            layers.append(Permutation(features))
+        mask = "checkerboard" if is_image else "halves"
+        layers.append(Coupling(features, map=map(), mask=mask, swap=i % 2 == 1, context=context, hidden=hidden, network=network))
+    return Chain(layers)
+
+
+def _autoregressive(
+    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Iterable[int]
+) -> Chain:
+    """From data to noise: standardised, then mapped one feature after another."""
+    return Chain([ActNorm(features), *_autoregressive_layers(features, transforms, map, context, hidden)])
+
+
+def _autoregressive_layers(
+    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Iterable[int]
+) -> list[Bijection]:
+    hidden = tuple(hidden)
+    layers: list[Bijection] = []
+    for i in range(transforms):
+        layers += [Reverse()] if i else []
+        layers.append(MaskedAutoregressive(features, map=map(), context=context, hidden=hidden))
+    return layers
