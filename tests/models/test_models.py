@@ -294,7 +294,9 @@ def test_an_optimiser_with_nothing_to_train():
 
 def test_the_public_api_is_what_is_listed():
     plots = {"plot_history", "plot_latent", "plot_reconstructions", "plot_samples"}
-    assert set(pixyz.models.__all__) == {"Model", "Optimizer", "VI", "VAE", "ML", "Checkpoint", "Evaluation", "LogLikelihood", *plots}
+    found = {"Checkpoint", "Evaluation", "History", "LogLikelihood"}
+    schedules = {"CyclicalSchedule", "LinearSchedule"}
+    assert set(pixyz.models.__all__) == {"Model", "Optimizer", "VI", "VAE", "ML", *found, *schedules, *plots}
 
 
 def test_the_diagnosis_leaves_the_model_as_it_was():
