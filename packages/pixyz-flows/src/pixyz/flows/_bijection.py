@@ -185,7 +185,7 @@ class Bijection(nn.Module):
                 f"{who} is {t.dtype} on {t.device}, the parameters of {self.words} are {like.dtype} on {like.device}. "
                 "Convert one with .to()."
             )
-        if inside is not None and inside is not real and not inside.holds(t.detach()):
+        if inside is not None and not inside.holds(t.detach()):
             raise outside(t.detach(), inside, f"{who}, which {self.words} {does},")
 
     def _check_context(self, x: Tensor, context: Tensor | None, who: object, name: str) -> None:
