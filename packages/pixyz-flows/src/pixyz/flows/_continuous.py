@@ -1,9 +1,8 @@
 """Continuous flows: the solution of a differential equation."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from pixyz.core import KindError, ParameterError, ShapeError, is_whole
 
 from ._bijection import Bijection, Mapped
-from ._networks import Conditioner, MakesNetwork, near_zero
-from ._ode import FIXED, solve_by_torchdiffeq, solve_in_steps, torchdiffeq
+from ._networks import Conditioner, MakesNetwork
+from ._ode import FIXED, adaptive_solvers, solve_by_torchdiffeq, solve_in_steps
 
 EXACT_UP_TO = 8
 """Up to how many features the trace is exact where nothing is said: as many derivatives of the field as there are features."""
@@ -61,7 +60,7 @@ class ContinuousFlow(Bijection):
         ...         return x
         >>> y, log_det = ContinuousFlow(2, field=Grow()).forward_and_log_det(torch.ones(1, 2))
         >>> y, log_det  # e and e, and 2
-        (tensor([[2.7183, 2.7183]]), tensor([2.]))
+        (tensor([[2.7183, 2.7183]]), tensor([2.0000]))
     """
 
     def __init__(
@@ -96,13 +95,13 @@ class ContinuousFlow(Bijection):
         self.tolerance, self.adjoint = tolerance, adjoint
         if solver in FIXED:
             self.push_passes = self.pull_passes = FIXED[solver].stages * steps
-        elif solver not in (known := torchdiffeq("ContinuousFlow").odeint_adjoint.__globals__["SOLVERS"]):
+        elif solver not in (known := adaptive_solvers("ContinuousFlow")):
             raise ParameterError(f"ContinuousFlow: solver must be one of {', '.join([*FIXED, *known])}; got {solver!r}.")
         if field is not None and network is not None:
             raise KindError("ContinuousFlow takes a field or what makes its network, not both.")
         if field is None:
-            make = network or partial(_smooth, list(hidden) if isinstance(hidden, Iterable) else hidden)
-            field = TimeField(Conditioner(features, features[0], 1, context=1 + context, hidden=hidden, network=make))
+            net = Conditioner(features, features[0], 1, context=1 + context, hidden=hidden, network=network, activation=nn.Tanh)
+            field = TimeField(net)
         self.field = field
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
@@ -112,26 +111,29 @@ class ContinuousFlow(Bijection):
         return self._solve(y, context, self.time, 0.0)
 
     def _solve(self, x: Tensor, context: Tensor | None, start: float, end: float) -> Mapped:
-        rates = self._exact_rates if self.is_exact else partial(self._estimated_rates, self._noise_like(x))
-        rates = partial(rates, context)
+        if self.is_exact:
+            rates = partial(self._exact_rates, context)
+        else:
+            rates = partial(self._estimated_rates, context, self._noise_like(x))
         if self.solver in FIXED:
-            return solve_in_steps(rates, x, start, end, scheme=FIXED[self.solver], steps=self.steps)
+            return solve_in_steps(rates, x, (start, end), scheme=FIXED[self.solver], steps=self.steps)
         watched = [*self.field.parameters(), *([] if context is None else [context])]
-        method: dict[str, Any] = {"method": self.solver, "rtol": self.tolerance, "atol": self.tolerance}
-        return solve_by_torchdiffeq(rates, x, start, end, watched if self.adjoint else None, method)
+        return solve_by_torchdiffeq(
+            rates, x, (start, end), solver=self.solver, tolerance=self.tolerance, adjoint_by=watched if self.adjoint else None
+        )
 
     def _exact_rates(self, context: Tensor | None, t: Tensor, x: Tensor) -> Mapped:
         basis = torch.eye(self.count, dtype=x.dtype, device=x.device).unflatten(1, x.shape[1:])
 
         def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-            value, slope = torch.func.jvp(partial(self._velocity, context, t), (x,), (direction.expand_as(x),))
+            value, slope = torch.func.jvp(partial(self._velocity, context, t), (x,), (direction.expand_as(x),))  # type: ignore[misc, arg-type]
             return value, (slope * direction).flatten(1).sum(1)
 
-        value, diagonal = torch.func.vmap(along, out_dims=(None, 0))(basis)
+        value, diagonal = torch.func.vmap(along, out_dims=(None, 0))(basis)  # type: ignore[misc, arg-type]
         return value, diagonal.sum(0)
 
-    def _estimated_rates(self, noise: Tensor, context: Tensor | None, t: Tensor, x: Tensor) -> Mapped:
-        value, slope = torch.func.jvp(partial(self._velocity, context, t), (x,), (noise,))
+    def _estimated_rates(self, context: Tensor | None, noise: Tensor, t: Tensor, x: Tensor) -> Mapped:
+        value, slope = torch.func.jvp(partial(self._velocity, context, t), (x,), (noise,))  # type: ignore[misc, arg-type]
         return value, (slope * noise).flatten(1).sum(1)
 
     def _velocity(self, context: Tensor | None, t: Tensor, x: Tensor) -> Tensor:
@@ -166,7 +168,3 @@ class TimeField(nn.Module):
         """dx/dt, of the shape of x."""
         time = t.expand(x.shape[0], 1)
         return self.network(x, time if context is None else torch.cat([time, context], 1)).squeeze(-1)
-
-
-def _smooth(hidden: Sequence[int], n: int, m: int) -> Callable[..., Any]:
-    ...

@@ -1,6 +1,7 @@
 """The networks that layers have, where none is given."""
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class Conditioner(nn.Module):
         context: how many features the context has. It stands behind those of a vector, or as constant channels behind those of an image.
         hidden: the sizes of the hidden layers.
         network: makes another network, from the numbers of inputs and outputs.
+        activation: makes what stands between its layers.
 
     Raises:
         KindError: for hidden sizes that are none.
@@ -33,7 +35,15 @@ class Conditioner(nn.Module):
     """
 
     def __init__(
-        self, shape: Shape, outputs: int, count: int, *, context: int, hidden: Iterable[int], network: MakesNetwork | None
+        self,
+        shape: Shape,
+        outputs: int,
+        count: int,
+        *,
+        context: int,
+        hidden: Iterable[int],
+        network: MakesNetwork | None,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         if len(shape) not in (1, 3):
@@ -45,7 +55,7 @@ class Conditioner(nn.Module):
         self.is_image = len(shape) == 3
         self.parts = (outputs, count)
         if network is None:
-            self.net = _convolutions(sizes) if self.is_image else _mlp(sizes)
+            self.net = _convolutions(sizes, activation) if self.is_image else _mlp(sizes, activation)
         else:
             self.net = network(sizes[0], sizes[-1])
             if not isinstance(self.net, nn.Module):
@@ -59,25 +69,26 @@ class Conditioner(nn.Module):
         return params.movedim(2, -1) if self.is_image else params
 
 
-def _mlp(sizes: list[int]) -> nn.Sequential:
+def _mlp(sizes: list[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for n, m in zip(sizes[:-1], sizes[1:]):
-        layers += [nn.Linear(n, m), nn.ReLU()]
-    return _near_zero(nn.Sequential(*layers[:-1]))
+    for n, m in pairwise(sizes):
+        layers += [nn.Linear(n, m), activation()]
+    return near_zero(nn.Sequential(*layers[:-1]))
 
 
-def _convolutions(sizes: list[int]) -> nn.Sequential:
+def _convolutions(sizes: list[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
     """3 × 3 at both ends, 1 × 1 between."""
     layers: list[nn.Module] = []
     last = len(sizes) - 2
-    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:])):
+    for i, (n, m) in enumerate(pairwise(sizes)):
         wide = i in (0, last)
-        layers += [nn.Conv2d(n, m, 3 if wide else 1, padding=1 if wide else 0), nn.ReLU()]
-    return _near_zero(nn.Sequential(*layers[:-1]))
+        layers += [nn.Conv2d(n, m, 3 if wide else 1, padding=1 if wide else 0), activation()]
+    return near_zero(nn.Sequential(*layers[:-1]))
 
 
 @torch.no_grad()
-def _near_zero(net: nn.Sequential) -> nn.Sequential:
+def near_zero(net: nn.Sequential) -> nn.Sequential:
+    """The network with its last layer's weights made small, so that what it gives is near 0."""
     for weight in net[-1].parameters():
         weight.mul_(START)
     return net

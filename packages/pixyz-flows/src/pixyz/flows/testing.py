@@ -70,8 +70,8 @@ def check(
     check_log_det(f, x, context, tolerance=tolerance)
     check_gradients(f, x, context, tolerance=tolerance)
     check_context(f, x, context)
-    check_independence(f, x, context)
-    check_shapes(f, x, context)
+    check_independence(f, x, context, tolerance=tolerance)
+    check_shapes(f, x, context, tolerance=tolerance)
     check_start(make, x, context)
     check_copies(make, x, context, by=by)
     if traceable:
@@ -150,7 +150,7 @@ def check_context(f: Bijection, x: Tensor, context: Tensor | None = None) -> Non
     assert not (torch.equal(here[0], there[0]) and torch.equal(here[1], there[1])), f"{who}: with another context nothing changes."
 
 
-def check_independence(f: Bijection, x: Tensor, context: Tensor | None = None) -> None:
+def check_independence(f: Bijection, x: Tensor, context: Tensor | None = None, *, tolerance: float = 1e-8) -> None:
     """What becomes of a datum does not depend on the others in the batch."""
     who, f = _direction(f)
     other = torch.cat([x[:1], x[1:].flip(0)])
@@ -158,11 +158,11 @@ def check_independence(f: Bijection, x: Tensor, context: Tensor | None = None) -
     for way, name, t, u in _ways(f, x, other, context, other_context):
         y, log_det = way.forward_and_log_det(t, context)
         z, other_log_det = way.forward_and_log_det(u, other_context)
-        _near(z[0], y[0], 1e-12, f"{who}: {name}, with others in the batch, the first datum")
-        _near(other_log_det[0], log_det[0], 1e-12, f"{who}: {name}, with others in the batch, the log-determinant of the first datum")
+        _near(z[0], y[0], tolerance, f"{who}: {name}, with others in the batch, the first datum")
+        _near(other_log_det[0], log_det[0], tolerance, f"{who}: {name}, with others in the batch, the log-determinant of the first datum")
 
 
-def check_shapes(f: Bijection, x: Tensor, context: Tensor | None = None) -> None:
+def check_shapes(f: Bijection, x: Tensor, context: Tensor | None = None, *, tolerance: float = 1e-8) -> None:
     """A batch of 1 is mapped as in a larger one; an empty batch stays empty; there is one log-determinant for each datum."""
     who, f = _direction(f)
     for way, name, t, _ in _ways(f, x, x, context, context):
@@ -175,8 +175,8 @@ def check_shapes(f: Bijection, x: Tensor, context: Tensor | None = None) -> None
             assert part_log_det.shape == (n,), (
                 f"{who}: {name}, a batch of {n} has a log-determinant {tuple(part_log_det.shape)}, not {(n,)}."
             )
-            _near(part, y[:n], 1e-10, f"{who}: {name}, in a batch of {n} a datum")
-            _near(part_log_det, log_det[:n], 1e-10, f"{who}: {name}, in a batch of {n} the log-determinant")
+            _near(part, y[:n], tolerance, f"{who}: {name}, in a batch of {n} a datum")
+            _near(part_log_det, log_det[:n], tolerance, f"{who}: {name}, in a batch of {n} the log-determinant")
 
 
 def check_purity(f: Bijection, x: Tensor, context: Tensor | None = None) -> None:
