@@ -5,7 +5,8 @@
 
 8 features, 256 data, 5 transforms with networks of 64 × 64, one thread. A step is the mean negative log-density, its gradient and Adam's
 step. All rows are measured in one process, interleaved; a run is the median over its rounds, and the table shows the median of the runs'
-ratios to the faster peer. The coupling networks of normflows' splines are residual ones of one block, which have the same layers and one more.
+ratios to the faster peer. The coupling networks of normflows' splines are residual ones of one block, which have the same layers and one
+more.
 """
 
 import argparse

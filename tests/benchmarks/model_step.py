@@ -131,7 +131,8 @@ def print_fit(size_name: str, size: Size, runs: int, repeats: int) -> None:
         with_lightning.append(step_of_fit(Model(our_loss(size), **ADAM), x, repeats))
     more = [b - a for a, b in zip(alone, with_lightning, strict=True)]
     ratio = show_ratio(ratios(with_lightning, alone))
-    print(f"  {size_name}: a step of fit {statistics.median(with_lightning):.0f} µs, {ratio} × Model.train; {statistics.median(more):.0f} µs more")
+    fitted, added = statistics.median(with_lightning), statistics.median(more)
+    print(f"  {size_name}: a step of fit {fitted:.0f} µs, {ratio} × Model.train; {added:.0f} µs more")
 
 
 def compiled(module: nn.Module) -> nn.Module:

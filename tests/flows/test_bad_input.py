@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Each misuse of a bijection has one clear error, raised as early as it can be known."""
 
 import re
@@ -87,7 +86,7 @@ MISUSES = {
         ShapeError,
         "y has features (4,), but the ActNorm gives features (3,).",
     ),
-    "features of an inverse": (lambda: ActNorm(3).inverse(x(5, 4)), ShapeError, "but the inverse of the ActNorm takes features (3,)."),
+    "features of an inverse": (lambda: ActNorm(3).inverse(x(5, 4)), ShapeError, "but the ActNorm gives features (3,)."),
     "no batch": (lambda: Reverse()(torch.tensor(1.0)), ShapeError, "the Reverse takes (batch, *features)."),
     "context missing": (lambda: Coupling(4, context=2)(x(5, 4)), ShapeError, "needs a context of 2 features; none is given."),
     "context missing in a chain": (lambda: (Coupling(4, context=2) >> Reverse(4))(x(5, 4)), ShapeError, "needs a context of 2 features"),

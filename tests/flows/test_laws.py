@@ -11,15 +11,33 @@ from torch import Tensor
 import pixyz.flows as flows
 from pixyz.flows import (
     ActNorm,
+    BatchNormFlow,
     Bijection,
     Chain,
+    CircularSplineMap,
+    ContinuousFlow,
     Coupling,
+    InvertibleConv1x1,
+    Logit,
+    LULinear,
+    MaskedAutoregressive,
+    MultiScale,
     Permutation,
+    Planar,
+    Radial,
     Reverse,
+    Scale,
     ShiftMap,
+    Sigmoid,
     SplineMap,
+    Squeeze,
     testing,
 )
+
+
+def angles(x: Tensor) -> Tensor:
+    return torch.pi * torch.tanh(x)
+
 
 BATCH = 5
 SMALL = {"hidden": [6]}
@@ -68,6 +86,37 @@ CASES = {
     "Inverse": Case(lambda: Coupling(3, map=SplineMap(4), context=2, **SMALL).inverse, (3,), 2),
     "Chain": Case(lambda: ActNorm(4) >> Coupling(4, context=2, **SMALL) >> Permutation(4) >> Coupling(4, **SMALL), (4,), 2),
     "Chain(inverse)": Case(lambda: (ActNorm(3) >> Coupling(3, **SMALL) >> Reverse(3)).inverse, (3,)),
+    "MaskedAutoregressive": Case(lambda: MaskedAutoregressive(4, **SMALL), (4,)),
+    "MaskedAutoregressive(context)": Case(lambda: MaskedAutoregressive(3, context=2, order="reverse", hidden=[7, 6]), (3,), 2),
+    "MaskedAutoregressive(spline)": Case(lambda: MaskedAutoregressive(3, map=SplineMap(4, 3.0), order=[2, 0, 1], **SMALL), (3,)),
+    "MaskedAutoregressive(spline, context)": Case(lambda: MaskedAutoregressive(3, map=SplineMap(3, 3.0), context=2, **SMALL), (3,), 2),
+    "MaskedAutoregressive(circular)": Case(lambda: MaskedAutoregressive(3, map=CircularSplineMap(4), **SMALL), (3,), 0, angles),
+    "MaskedAutoregressive(inverse)": Case(lambda: MaskedAutoregressive(3, context=2, **SMALL).inverse, (3,), 2),
+    "Coupling(circular)": Case(lambda: Coupling(4, map=CircularSplineMap(4), context=2, **SMALL), (4,), 2, angles),
+    "LULinear": Case(lambda: LULinear(4, seed=0), (4,)),
+    "LULinear(one)": Case(lambda: LULinear(1, seed=0), (1,)),
+    "InvertibleConv1x1": Case(lambda: InvertibleConv1x1((3, 2, 2), seed=0), (3, 2, 2)),
+    "Planar": Case(lambda: Planar(3), (3,)),
+    "Planar(context)": Case(lambda: Planar(3, context=2, **SMALL), (3,), 2),
+    "Radial": Case(lambda: Radial(3), (3,)),
+    "Radial(context)": Case(lambda: Radial(3, context=2, **SMALL), (3,), 2),
+    "BatchNormFlow": Case(lambda: BatchNormFlow(3).eval(), (3,)),
+    "BatchNormFlow(image)": Case(lambda: BatchNormFlow((2, 3, 3)).eval(), (2, 3, 3)),
+    "Squeeze": Case(lambda: Squeeze((2, 4, 6)), (2, 4, 6), options={"depth": None}),
+    "MultiScale": Case(
+        lambda: MultiScale([Squeeze((1, 4, 4)) >> ActNorm((4, 2, 2)), Coupling((2, 2, 2), context=2, **SMALL)]),
+        (1, 4, 4),
+        2,
+        options={"depth": None},
+    ),
+    "Logit": Case(lambda: Logit(), (3,), 0, torch.sigmoid, {"depth": None}),
+    "Logit(margin)": Case(lambda: Logit(0.05), (3, 2), 0, torch.sigmoid, {"depth": None}),
+    "Sigmoid": Case(lambda: Sigmoid(0.05), (3,), options={"depth": None}),
+    "Scale": Case(lambda: Scale(2.0, torch.tensor([0.0, 1.0, 2.0])), (3,), options={"depth": None}),
+    "ContinuousFlow": Case(lambda: ContinuousFlow(3, steps=20, time=0.5, **SMALL), (3,), options={"tolerance": 1e-6, "depth": None}),
+    "ContinuousFlow(context)": Case(
+        lambda: ContinuousFlow(2, steps=20, time=0.5, context=2, **SMALL), (2,), 2, options={"tolerance": 1e-6, "depth": None}
+    ),
     "Chain(one)": Case(lambda: Chain([Reverse(2)]), (2,)),
 }
 

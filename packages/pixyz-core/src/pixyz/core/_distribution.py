@@ -128,7 +128,8 @@ class Distribution(nn.Module):
         `Model.train` and `Model.fit` call it with their first batch.
 
         Args:
-            values: `(batch, *features)` for each variable, as for `log_likelihood`. Where an own variable has none, a flow starts from noise.
+            values: `(batch, *features)` for each variable, as for `log_likelihood`. Where an own variable has none, a flow starts from
+                noise.
 
         Raises:
             MissingVariableError: if a conditioning variable has no value.

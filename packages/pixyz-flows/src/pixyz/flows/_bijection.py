@@ -52,6 +52,7 @@ class Bijection(nn.Module):
         KindError: for a shape or a context that is no whole number, or none of the size it must have.
 
     Examples:
+        >>> import math
         >>> class Double(Bijection):
         ...     def push(self, x, context):
         ...         return 2 * x, x.new_tensor(x[0].numel() * math.log(2))
@@ -137,10 +138,9 @@ class Bijection(nn.Module):
         """The same map and the same parameters with the directions swapped."""
         return Inverse(self)
 
-    def __rshift__(self, other: "Bijection") -> "Chain":
-        from ._chain import Chain
+    if TYPE_CHECKING:  # bound in `_chain`, above which nothing here may reach
 
-        return Chain([self, other])
+        def __rshift__(self, other: "Bijection") -> "Chain": ...
 
     def need_push(self, who: object) -> None:
         """Raises an error where there is no map from x to y."""

@@ -140,3 +140,11 @@ def _outer(layers: Sequence[Bijection]) -> tuple[Support | None, Support | None]
 def _total(passes: Sequence[int | None]) -> int | None:
     known = [n for n in passes if n is not None]
     return sum(known) if len(known) == len(passes) else None
+
+
+def _then(first: Bijection, second: Bijection) -> Chain:
+    """f >> g: f, then g."""
+    return Chain([first, second])
+
+
+Bijection.__rshift__ = _then  # type: ignore[method-assign]

@@ -71,7 +71,9 @@ class Coupling(Bijection):
                 raise ShapeError(f"Coupling: with a single {what} there is no half that could map the other; features are {features}.")
             self.first = features[0] // 2
             kept = features[0] - self.first if swap else self.first
-            self.network = Conditioner((views * kept, *features[1:]), features[0] - kept, count, context=context, hidden=hidden, network=network)
+            self.network = Conditioner(
+                (views * kept, *features[1:]), features[0] - kept, count, context=context, hidden=hidden, network=network
+            )
         else:
             kept_at = _checkerboard(features, swap)
             if kept_at.all() or not kept_at.any():

@@ -16,8 +16,8 @@ class LULinear(Bijection):
 
     $$y = P L U x + b, \qquad \log\left|\det\frac{\partial y}{\partial x}\right| = HW \sum_i \log|u_{ii}|$$
 
-    P is a fixed permutation; L has ones on its diagonal; the signs of U's diagonal are fixed as well. The inverse solves with both triangles.
-    It starts as a random rotation, whose P and signs are saved with the weights.
+    P is a fixed permutation; L has ones on its diagonal; the signs of U's diagonal are fixed as well. The inverse solves with both
+    triangles. It starts as a random rotation, whose P and signs are saved with the weights.
 
     Args:
         shape: the features: D, or `(C, H, W)`.
@@ -64,7 +64,8 @@ class LULinear(Bijection):
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
         lower, upper, log_det = self._triangles()
         last = y.movedim(1, -1)
-        rows = (last if self.bias is None else last - self.bias).index_select(-1, self.order.argsort())
+        moved = last if self.bias is None else last - self.bias
+        rows = torch.empty_like(moved).index_copy(-1, self.order, moved)
         half = torch.linalg.solve_triangular(lower.mT, rows.reshape(-1, len(lower)), upper=True, left=False, unitriangular=True)
         x = torch.linalg.solve_triangular(upper.mT, half, upper=False, left=False)
         return x.view(rows.shape).movedim(-1, 1), -log_det

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +18,13 @@ from ._networks import START
 class MaskedAutoregressive(Bijection):
     r"""Maps each feature with parameters that one masked network (MADE) makes of the features before it.
 
-    $$y_i = g(x_i; \theta_i(x_1, \dots, x_{i-1}, c)), \qquad \log\left|\det\frac{\partial y}{\partial x}\right| = \sum_i \log g'(x_i; \theta_i)$$
+    $$y_i = g(x_i; \theta_i(x_1, \dots, x_{i-1}, c)), \qquad \log\left|\det\frac{\partial y}{\partial x}\right| = \sum_i \log g'(x_i;
+    \theta_i)$$
 
     Forward costs one pass of the network. The inverse takes D steps, one after the other: as long as D small passes, though in each only
     those units are computed whose inputs have just become known. So from data to noise it is a masked autoregressive flow (MAF), which
-    scores data fast and draws slowly; its `.inverse` is the inverse autoregressive flow (IAF), which draws fast, and scores fast what it has
-    drawn itself. Where both must be fast, use a `Coupling`.
+    scores data fast and draws slowly; its `.inverse` is the inverse autoregressive flow (IAF), which draws fast, and scores fast what it
+    has drawn itself. Where both must be fast, use a `Coupling`.
 
     Args:
         shape: the features: D, or any shape, whose numbers are taken row by row.
@@ -51,6 +53,7 @@ class MaskedAutoregressive(Bijection):
     """
 
     order: Tensor
+    layers: nn.ModuleList
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class MaskedAutoregressive(Bijection):
             for weight in self.layers[-1].parameters():
                 weight.mul_(START)
         self._set_masks()
-        self.register_load_state_dict_post_hook(lambda f, _: f._set_masks())
+        self.register_load_state_dict_post_hook(_follow_order)
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
         flat = x.flatten(1) if x.ndim > 2 else x
@@ -115,12 +118,16 @@ class MaskedAutoregressive(Bijection):
             known[0] = torch.cat([known[0], self.map.seen(x)], 1)
             xs.append(x)
             log_slopes.append(log_slope)
-        return torch.cat(xs, 1).index_select(1, self.order.argsort()).view_as(y), torch.cat(log_slopes, 1).sum(-1)
+        in_order = torch.cat(xs, 1)
+        x = torch.empty_like(in_order).index_copy(1, self.order, in_order)
+        return x.view_as(y), torch.cat(log_slopes, 1).sum(-1)
 
     def _rows(self) -> list[list[tuple[Tensor, Tensor]]]:
-        """Of each layer the weights and biases of the units of degree 0, of degree 1, and so on; the inputs in the order of the features."""
-        weights, biases = [layer.weight for layer in self.layers], [layer.bias for layer in self.layers]
-        count = self.map.size
+        """Of each layer weights and biases of the units of degree 0, of degree 1, and so on; the inputs in the order of the features."""
+        layers = cast(list[MaskedLinear], [*self.layers])
+        weights: list[Tensor] = [layer.weight for layer in layers]
+        biases: list[Tensor] = [layer.bias for layer in layers]
+        count: int = self.map.size
         outputs = (self.order.unsqueeze(-1) * count + torch.arange(count, device=self.order.device)).flatten()
         weights[-1], biases[-1] = weights[-1].index_select(0, outputs), biases[-1].index_select(0, outputs)
         views = self.order.unsqueeze(-1) + self.dim * torch.arange(self.map.views, device=self.order.device)
@@ -136,7 +143,7 @@ class MaskedAutoregressive(Bijection):
         outputs = rank.repeat_interleave(self.map.size)
         degrees = [inputs, *[rank.new_tensor(d) for d in self.degrees], outputs - 1]
         for layer, (before, after) in zip(self.layers, pairwise(degrees)):
-            layer.mask.copy_(after.unsqueeze(-1) >= before)
+            cast(MaskedLinear, layer).mask.copy_(after.unsqueeze(-1) >= before)
 
     def extra_repr(self) -> str:
         """Its features, for `print`."""
@@ -155,6 +162,11 @@ class MaskedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """`(N, outputs)` for `(N, inputs)`."""
         return F.linear(input, self.weight * self.mask, self.bias)
+
+
+def _follow_order(f: MaskedAutoregressive, _: object) -> None:
+    """After another order was loaded."""
+    f._set_masks()
 
 
 def _as_order(order: str | Sequence[int], dim: int) -> list[int]:

@@ -1,26 +1,26 @@
-"""Several scales, of which each leaves a part as it is."""
+"""Several scales, each of which leaves half of the features to the next."""
 
 import math
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pixyz.core import FormulaError, KindError, ShapeError
 
 from ._bijection import Bijection, Mapped, Shape
-from ._chain import check_fit, common_context, outer_supports, total_passes
+from ._chain import Chain
 
 
-class MultiScale(Bijection):
-    r"""Bijections one after another, between which the first half of the features, or of the channels, is left out of what follows.
+class MultiScale(Chain):
+    r"""Bijections one after another, each of which leaves only half of the features, or of the channels, to the next.
 
     $$(z_1, h_1) = f_1(x), \quad (z_2, h_2) = f_2(h_1), \quad \dots, \quad z_n = f_n(h_{n-1}), \qquad z = (z_1, \dots, z_n)$$
 
-    The far side is one vector of all numbers, `(batch, D)`, which a single base can have. A half of C channels is C // 2.
+    The far side is one vector of all D numbers, which a single base can have. Of C channels, the first C // 2 are done, the others go on.
 
     Args:
-        scales: f_1 to f_n; each takes what is left over by the one before it.
+        scales: f_1 to f_n; each takes what the one before it leaves.
 
     Raises:
         FormulaError: for no scales.
@@ -44,20 +44,71 @@ class MultiScale(Bijection):
         scales = [*scales]
         if not scales:
             raise FormulaError("MultiScale takes at least one bijection; got none.")
-        for f in scales:
+        for i, f in enumerate(scales):
             if not isinstance(f, Bijection):
                 raise KindError(f"MultiScale takes bijections; got a {type(f).__name__}.")
-        rests = [_rest(f) for f in scales[:-1]]
-        for i, (f, rest) in enumerate(zip(scales[1:], rests), start=1):
-            if f.in_shape != rest:
-                raise ShapeError(f"MultiScale: scale {i}, {f.words}, takes features {f.in_shape}, but half of scale {i - 1} leaves {rest}.")
-        shape, last = scales[0].in_shape, scales[-1].out_shape
-        if shape is None or last is None:
-            raise ShapeError("MultiScale: each scale must say its features; make the layers with a shape.")
-        super().__init__(shape, out_shape=math.prod(shape), context=common_context(scales))
-        self.domain, _ = outer_supports(scales)
-        kinds = {f.codomain for f in scales}
-        self.codomain = kinds.pop() if len(kinds) == 1 else Bijection.codomain
-        self.push_passes = total_passes([f.push_passes for f in scales])
-        self.pull_passes = total_passes([f.pull_passes for f in scales])
-        self.ends = [(*rest, ) for rest in rests]
+            if f.out_shape is None:
+                raise ShapeError(f"MultiScale: scale {i}, {f.words}, takes any features; make its layers with a shape.")
+        *before, last = scales
+        flow = Chain([last, _Flatten(last.out_shape)])
+        for f in reversed(before):
+            flow = Chain([f, _Split(f.out_shape or (), flow)])
+        super().__init__([flow])
+
+
+class _Flatten(Bijection):
+    """All numbers as one vector."""
+
+    domain = codomain = None
+    push_passes = pull_passes = 0
+
+    def __init__(self, shape: Shape | None) -> None:
+        super().__init__(shape, out_shape=math.prod(shape or ()))
+
+    def push(self, x: Tensor, context: Tensor | None) -> Mapped:
+        return x.flatten(1), x.new_zeros(())
+
+    def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
+        return y.reshape(len(y), *(self.in_shape or ())), y.new_zeros(())
+
+
+class _Split(Bijection):
+    """The first half as it is, and what `rest` makes of the other, as one vector."""
+
+    def __init__(self, shape: Shape, rest: Bijection) -> None:
+        if shape[0] < 2:
+            raise ShapeError(f"MultiScale: a single feature or channel has no half that could go on; a scale gives features {shape}.")
+        super().__init__(shape, out_shape=math.prod(shape), context=rest.context)
+        self.first = (shape[0] // 2, *shape[1:])
+        remaining = (shape[0] - shape[0] // 2, *shape[1:])
+        if rest.in_shape != remaining:
+            raise ShapeError(
+                f"MultiScale: a scale takes features {rest.in_shape}, but the half that the one before it leaves is {remaining}."
+            )
+        # All numbers are held to the domain of the rest; beyond it, the half that is done keeps what comes, so nothing is known.
+        self.domain = rest.domain
+        self.codomain = rest.codomain if rest.codomain == rest.domain else Bijection.codomain
+        self.rest = rest
+        self.push_passes, self.pull_passes = rest.push_passes, rest.pull_passes
+
+    def push(self, x: Tensor, context: Tensor | None) -> Mapped:
+        done, other = x.tensor_split((self.first[0],), 1)
+        z, log_det = self.rest.push(other, context)
+        return torch.cat([done.flatten(1), z], 1), log_det
+
+    def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
+        done, z = y.tensor_split((math.prod(self.first),), 1)
+        other, log_det = self.rest.pull(z, context)
+        return torch.cat([done.reshape(len(y), *self.first), other], 1), log_det
+
+    def start(self, x: Tensor, context: Tensor | None) -> None:
+        self.rest.start(x[:, self.first[0] :], context)
+
+    def start_back(self, y: Tensor, context: Tensor | None) -> None:
+        self.rest.start_back(y[:, math.prod(self.first) :], context)
+
+    def need_push(self, who: object) -> None:
+        self.rest.need_push(who)
+
+    def need_pull(self, who: object) -> None:
+        self.rest.need_pull(who)

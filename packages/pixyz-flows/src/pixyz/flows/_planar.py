@@ -90,8 +90,8 @@ class Radial(_Step):
     $$y = x + \frac{\beta\,(x - x_0)}{\alpha + r}, \qquad r = |x - x_0|, \qquad \log\left|\det\frac{\partial y}{\partial x}\right| =
     (D - 1) \log\left(1 + \frac{\beta}{\alpha + r}\right) + \log\left(1 + \frac{\alpha\beta}{(\alpha + r)^2}\right)$$
 
-    With $\alpha > 0$ and $\beta > -\alpha$ the length of $y - x_0$ grows with r, by a rule whose inverse is the root of a quadratic equation;
-    so both directions are known.
+    With $\alpha > 0$ and $\beta > -\alpha$ the length of $y - x_0$ grows with r, by a rule whose inverse is the root of a quadratic
+    equation; so both directions are known.
 
     Args:
         shape: the features, D.

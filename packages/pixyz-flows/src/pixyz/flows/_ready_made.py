@@ -11,7 +11,6 @@ from ._actnorm import ActNorm
 from ._bijection import Bijection, as_shape
 from ._chain import Chain
 from ._coupling import Coupling
-
 from ._masked_autoregressive import MaskedAutoregressive
 from ._monotone import AffineMap, MonotoneMap
 from ._permutation import Permutation, Reverse

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from pixyz.core import KindError, ShapeError, is_whole
@@ -45,15 +44,22 @@ class Squeeze(Bijection):
             raise ShapeError(f"Squeeze takes images (C, H, W); the features are {features}.")
         c, h, w = features
         if h % factor or w % factor:
-            raise ShapeError(f"Squeeze: the height and the width must be divisible by {factor}; they are {h} and {w}. Pad or crop the images.")
+            raise ShapeError(
+                f"Squeeze: the height and the width must be divisible by {factor}; they are {h} and {w}. Pad or crop the images."
+            )
         self.factor = factor
         self.out_shape = (c * factor**2, h // factor, w // factor)
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
-        return F.pixel_unshuffle(x, self.factor), x.new_zeros(())
+        # Not pixel_unshuffle, which gives a batch of 0 back as it is.
+        f = self.factor
+        squares = x.unflatten(3, (-1, f)).unflatten(2, (-1, f))
+        return squares.permute(0, 1, 3, 5, 2, 4).flatten(1, 3), x.new_zeros(())
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
-        return F.pixel_shuffle(y, self.factor), y.new_zeros(())
+        f = self.factor
+        channels = y.unflatten(1, (-1, f, f))
+        return channels.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3), y.new_zeros(())
 
     def extra_repr(self) -> str:
         """Its features, for `print`."""

@@ -158,7 +158,8 @@ class InverseTransformedDistribution(TransformedDistribution):
 
     $$\log p(x) = \log p_0\left(f(x)\right) + \log\left|\det\frac{\partial f}{\partial x}\right|$$
 
-    The density of given data costs a pass of f, a draw one of its inverse; so a masked autoregressive flow is a `MaskedAutoregressive` here.
+    The density of given data costs a pass of f, a draw one of its inverse; so a masked autoregressive flow is a `MaskedAutoregressive`
+    here.
 
     Examples:
         >>> from pixyz.distributions import Normal
