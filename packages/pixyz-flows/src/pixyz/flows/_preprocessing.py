@@ -71,7 +71,7 @@ class Scale(Bijection):
         return (y - self.shift) / self.scale, -self._log_det(y)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return self.scale.abs().log().expand(x.shape[1:]).sum()
+        return self.scale.to(x.dtype).abs().log().expand(x.shape[1:]).sum()  # with all digits that x has
 
 
 class Logit(Bijection):
