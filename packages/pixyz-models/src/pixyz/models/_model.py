@@ -174,8 +174,8 @@ class Model(Asked):
             >>> model = Model(-p.log_prob().mean(), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1})
             >>> print(model.fit({"x": torch.ones(100, 2)}, epochs=2, batch_size=10, progress=False))
             epoch    train
-                1  2.26021
-                2  1.89026
+                1  2.30021
+                2  1.89409
         """
         from ._fit import fit  # Lightning takes seconds to import, and is an extra
 
