@@ -198,3 +198,32 @@ def test_a_missing_extra_says_the_line_that_installs_it(monkeypatch):
     ContinuousFlow(2)
     with pytest.raises(ImportError, match=r'pip install "pixyz-flows\[ode\]"'):
         ContinuousFlow(2, solver="dopri5")
+
+
+def half_of_the_trace(self, context, t, x, rates=ContinuousFlow._exact_rates):
+    value, trace = rates(self, context, t, x)
+    return value, trace / 2
+
+
+def inverse_runs_forwards(self, y, context):
+    return self._solve(y, context, 0.0, self.time)
+
+
+FAULTS = {
+    "half of the trace": ({"_exact_rates": half_of_the_trace}, "the log-determinant"),
+    "the inverse runs forwards": ({"pull": inverse_runs_forwards}, "the inverse of the forward direction"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_breaks_a_law(monkeypatch, name):
+    methods, law = FAULTS[name]
+
+    def make():
+        return ContinuousFlow(3, hidden=[6], steps=10)
+
+    testing.check(make, data(), tolerance=1e-4, depth=None, traceable=False)
+    for method, fault in methods.items():
+        monkeypatch.setattr(ContinuousFlow, method, fault)
+    with pytest.raises(AssertionError, match=law):
+        testing.check(make, data(), tolerance=1e-4, depth=None, traceable=False)

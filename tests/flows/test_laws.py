@@ -10,6 +10,7 @@ from torch import Tensor
 
 import pixyz.flows as flows
 from pixyz.flows import (
+    FFJORD,
     ActNorm,
     BatchNormFlow,
     Bijection,
@@ -17,6 +18,7 @@ from pixyz.flows import (
     CircularSplineMap,
     ContinuousFlow,
     Coupling,
+    Glow,
     InvertibleConv1x1,
     Logit,
     LULinear,
@@ -108,6 +110,17 @@ CASES = {
         (1, 4, 4),
         2,
         options={"depth": None},
+    ),
+    "Glow": Case(
+        lambda: Glow("p(x|y)", features=(1, 4, 4), transforms=1, context=2, **SMALL).generator.inverse,
+        (1, 4, 4),
+        2,
+        options={"depth": None},
+    ),
+    "FFJORD": Case(
+        lambda: FFJORD("p(x)", features=2, solver="midpoint", steps=3, **SMALL).generator.inverse,
+        (2,),
+        options={"tolerance": 5e-2, "depth": None},
     ),
     "Logit": Case(lambda: Logit(), (3,), 0, torch.sigmoid, {"depth": None}),
     "Logit(margin)": Case(lambda: Logit(0.05), (3, 2), 0, torch.sigmoid, {"depth": None}),

@@ -11,11 +11,13 @@ from pixyz.flows import (
     AffineMap,
     Chain,
     Coupling,
+    Glow,
     Permutation,
     Reverse,
     ShiftMap,
     SplineMap,
     _coupling,
+    _multiscale,
     testing,
 )
 
@@ -244,8 +246,39 @@ def idle_parameter(monkeypatch):
     planted(monkeypatch, Coupling, "__init__", make)
 
 
+def rest_lost(monkeypatch):
+    """A split counts only itself."""
+    planted(monkeypatch, _multiscale._Split, "push", lambda f: lambda self, x, c: (f(self, x, c)[0], x.new_zeros(())))
+
+
+def halves_swapped(monkeypatch):
+    def pull(self, y, c):
+        z, done = y.tensor_split((y.shape[1] - math.prod(self.first),), 1)
+        other, log_det = self.rest.pull(z, c)
+        return torch.cat([done.reshape(len(y), *self.first), other], 1), log_det
+
+    monkeypatch.setattr(_multiscale._Split, "pull", pull)
+
+
+def split_without_its_scale(monkeypatch):
+    """The half that is done is scaled, and the density does not know."""
+
+    def make(f):
+        def fault(self, x, c):
+            y, log_det = f(self, x, c)
+            return y, (log_det.new_zeros(log_det.shape) if self.swap else log_det)
+
+        return fault
+
+    planted(monkeypatch, Coupling, "push", make)
+
+
 def coupling(**options):
     return lambda: Coupling(3, hidden=[6], **options)
+
+
+def glow():
+    return lambda: Glow("p(x)", features=(1, 4, 4), transforms=1, hidden=[4]).generator.inverse
 
 
 FAULTS = {
@@ -280,6 +313,9 @@ FAULTS = {
     "a number in the graph": (a_number_in_the_graph, coupling(map=ShiftMap()), "does not run as one graph"),
     "normalised by the batch": (normalises_by_the_batch, coupling(map=ShiftMap()), "the inverse of the forward|first datum"),
     "a column for a row": (a_column_for_a_row, coupling(), "log-determinant.* has shape"),
+    "the rest of a split lost": (rest_lost, glow(), "the log-determinant"),
+    "halves of a split swapped": (halves_swapped, glow(), "the inverse of the forward direction"),
+    "a split without its scale": (split_without_its_scale, glow(), "the log-determinant"),
     "idle parameter": (idle_parameter, coupling(), "idle has no gradient"),
 }
 
@@ -287,9 +323,9 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_breaks_a_law(monkeypatch, name):
     plant, make, law = FAULTS[name]
-    features = make().in_shape
+    features, depth = make().in_shape, 50 if make().in_shape == make().out_shape else None
     data = torch.randn(5, *features).double(), torch.randn(5, 2).double() if make().context else None
-    testing.check(make, *data)
+    testing.check(make, *data, depth=depth)
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=law):
-        testing.check(make, *data)
+        testing.check(make, *data, depth=depth)

@@ -7,6 +7,8 @@ from ._chain import Chain
 from ._circular import CircularSplineMap
 from ._continuous import ContinuousFlow
 from ._coupling import Coupling
+from ._ffjord import FFJORD
+from ._glow import Glow
 from ._linear import InvertibleConv1x1, LULinear
 from ._masked_autoregressive import MaskedAutoregressive
 from ._monotone import AffineMap, MonotoneMap, ShiftMap
@@ -20,6 +22,7 @@ from ._squeeze import Squeeze
 from ._transformed import InverseTransformedDistribution, TransformedDistribution
 
 __all__ = [
+    "FFJORD",
     "IAF",
     "MAF",
     "NSF",
@@ -31,6 +34,7 @@ __all__ = [
     "CircularSplineMap",
     "ContinuousFlow",
     "Coupling",
+    "Glow",
     "InverseTransformedDistribution",
     "InvertibleConv1x1",
     "LULinear",

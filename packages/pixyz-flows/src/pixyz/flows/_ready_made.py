@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from torch import nn
-
 from pixyz.core import Distribution, KindError, ParameterError, is_whole
 from pixyz.distributions import Normal
 
@@ -13,11 +11,10 @@ from ._chain import Chain
 from ._coupling import Coupling
 from ._masked_autoregressive import MaskedAutoregressive
 from ._monotone import AffineMap, MonotoneMap
+from ._networks import MakesNetwork
 from ._permutation import Permutation, Reverse
 from ._spline import SplineMap
 from ._transformed import InverseTransformedDistribution, TransformedDistribution
-
-MakesNetwork = Callable[[int, int], nn.Module]
 
 
 class RealNVP(InverseTransformedDistribution):
@@ -61,16 +58,16 @@ class RealNVP(InverseTransformedDistribution):
         features: int | Sequence[int],
         transforms: int = 5,
         context: int = 0,
-        hidden: Iterable[int] = (64, 64),
+        hidden: Sequence[int] = (64, 64),
         network: MakesNetwork | None = None,
         base: Distribution | None = None,
         var: Iterable[str] | None = None,
         cond_var: Iterable[str] | None = None,
         name: str | None = None,
     ) -> None:
-        _check_count(type(self).__name__, transforms)
+        need_transforms(type(self).__name__, transforms)
         flow = _couplings(features, transforms, AffineMap, context, hidden, network)
-        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+        super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
 class NSF(InverseTransformedDistribution):
@@ -117,7 +114,7 @@ class NSF(InverseTransformedDistribution):
         features: int | Sequence[int],
         transforms: int = 5,
         context: int = 0,
-        hidden: Iterable[int] = (64, 64),
+        hidden: Sequence[int] = (64, 64),
         bins: int = 8,
         bound: float = 5.0,
         kind: str = "coupling",
@@ -128,7 +125,7 @@ class NSF(InverseTransformedDistribution):
         name: str | None = None,
     ) -> None:
         who = type(self).__name__
-        _check_count(who, transforms)
+        need_transforms(who, transforms)
         if kind not in ("coupling", "autoregressive"):
             raise ParameterError(f'{who}: kind must be "coupling" or "autoregressive"; got {kind!r}.')
 
@@ -141,7 +138,7 @@ class NSF(InverseTransformedDistribution):
             raise ParameterError(f"{who}: network= is for couplings; the networks of autoregressive layers are masked.")
         else:
             flow = _autoregressive(features, transforms, spline, context, hidden)
-        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+        super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
 class MAF(InverseTransformedDistribution):
@@ -177,15 +174,15 @@ class MAF(InverseTransformedDistribution):
         features: int,
         transforms: int = 5,
         context: int = 0,
-        hidden: Iterable[int] = (64, 64),
+        hidden: Sequence[int] = (64, 64),
         base: Distribution | None = None,
         var: Iterable[str] | None = None,
         cond_var: Iterable[str] | None = None,
         name: str | None = None,
     ) -> None:
-        _check_count(type(self).__name__, transforms)
+        need_transforms(type(self).__name__, transforms)
         flow = _autoregressive(features, transforms, AffineMap, context, hidden)
-        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+        super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
 class IAF(TransformedDistribution):
@@ -224,23 +221,24 @@ class IAF(TransformedDistribution):
         features: int,
         transforms: int = 5,
         context: int = 0,
-        hidden: Iterable[int] = (64, 64),
+        hidden: Sequence[int] = (64, 64),
         base: Distribution | None = None,
         var: Iterable[str] | None = None,
         cond_var: Iterable[str] | None = None,
         name: str | None = None,
     ) -> None:
-        _check_count(type(self).__name__, transforms)
+        need_transforms(type(self).__name__, transforms)
         flow = Chain(_autoregressive_layers(features, transforms, AffineMap, context, hidden))
-        super().__init__(_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
+        super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
-def _check_count(who: str, transforms: int) -> None:
+def need_transforms(who: str, transforms: int) -> None:
+    """Raises an error unless there is a number of layers."""
     if not is_whole(transforms) or transforms < 1:
         raise KindError(f"{who}: transforms must be a whole number of at least 1; got {transforms!r}.")
 
 
-def _noise(base: Distribution | None, features: int | Sequence[int]) -> Distribution:
+def standard_noise(base: Distribution | None, features: int | Sequence[int]) -> Distribution:
     """The base, or standard normal noise of the shape of the data."""
     if base is not None:
         return base
@@ -252,11 +250,10 @@ def _couplings(
     transforms: int,
     map: Callable[[], MonotoneMap],
     context: int,
-    hidden: Iterable[int],
+    hidden: Sequence[int],
     network: MakesNetwork | None,
 ) -> Chain:
     """From data to noise: standardised, then mapped in turns."""
-    hidden = tuple(hidden)
     shape = as_shape(features, "features") or ()
     is_image = len(shape) == 3
     layers: list[Bijection] = [ActNorm(features)]
@@ -269,16 +266,15 @@ def _couplings(
 
 
 def _autoregressive(
-    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Iterable[int]
+    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Sequence[int]
 ) -> Chain:
     """From data to noise: standardised, then mapped one feature after another."""
     return Chain([ActNorm(features), *_autoregressive_layers(features, transforms, map, context, hidden)])
 
 
 def _autoregressive_layers(
-    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Iterable[int]
+    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Sequence[int]
 ) -> list[Bijection]:
-    hidden = tuple(hidden)
     layers: list[Bijection] = []
     for i in range(transforms):
         layers += [Reverse()] if i else []
