@@ -12,7 +12,7 @@ from ._coupling import Coupling
 from ._masked_autoregressive import MaskedAutoregressive
 from ._monotone import AffineMap, MonotoneMap
 from ._networks import MakesNetwork
-from ._permutation import Permutation, Reverse
+from ._permutation import Permutation
 from ._spline import SplineMap
 from ._transformed import InverseTransformedDistribution, TransformedDistribution
 
@@ -147,7 +147,7 @@ class MAF(InverseTransformedDistribution):
     Args:
         text: the distribution as papers write it, `"p(x|y)"`, in place of `var`, `cond_var` and `name`.
         features: D.
-        transforms: how many layers; every other one has the features in reverse.
+        transforms: how many layers; every other one takes the features in reverse.
         context: how many features the conditioning variables have together.
         hidden: the sizes of the hidden layers of each network.
         base: the distribution of the noise; the standard normal one, if not given.
@@ -194,7 +194,7 @@ class IAF(TransformedDistribution):
     Args:
         text: the distribution as papers write it, `"q(z|x)"`, in place of `var`, `cond_var` and `name`.
         features: D.
-        transforms: how many layers; every other one has the features in reverse.
+        transforms: how many layers; every other one takes the features in reverse.
         context: how many features the conditioning variables have together; 0 where only the base depends on them.
         hidden: the sizes of the hidden layers of each network.
         base: the distribution of the noise; the standard normal one, if not given.
@@ -275,8 +275,5 @@ def _autoregressive(
 def _autoregressive_layers(
     features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Sequence[int]
 ) -> list[Bijection]:
-    layers: list[Bijection] = []
-    for i in range(transforms):
-        layers += [Reverse()] if i else []
-        layers.append(MaskedAutoregressive(features, map=map(), context=context, hidden=hidden))
-    return layers
+    orders = ("forward", "reverse")
+    return [MaskedAutoregressive(features, map=map(), order=orders[i % 2], context=context, hidden=hidden) for i in range(transforms)]
