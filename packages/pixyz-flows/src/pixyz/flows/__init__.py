@@ -1,5 +1,6 @@
 """Normalising flows: bijections, and the distributions that are made with them."""
 
+from . import _as_transform as _as_transform
 from ._actnorm import ActNorm
 from ._batchnorm import BatchNormFlow
 from ._bijection import Bijection
@@ -8,6 +9,7 @@ from ._circular import CircularSplineMap
 from ._continuous import ContinuousFlow
 from ._coupling import Coupling
 from ._ffjord import FFJORD
+from ._from_transform import from_transform
 from ._glow import Glow
 from ._linear import InvertibleConv1x1, LULinear
 from ._masked_autoregressive import MaskedAutoregressive
@@ -54,4 +56,5 @@ __all__ = [
     "Squeeze",
     "TransformedDistribution",
     "dequantize",
+    "from_transform",
 ]

@@ -11,6 +11,7 @@ from pixyz.core import IntractableError, KindError, ShapeError, is_whole
 from pixyz.distributions import Interval, Support, outside
 
 if TYPE_CHECKING:
+    from ._as_transform import BijectionTransform
     from ._chain import Chain
 
 Shape = tuple[int, ...]
@@ -138,9 +139,10 @@ class Bijection(nn.Module):
         """The same map and the same parameters with the directions swapped."""
         return Inverse(self)
 
-    if TYPE_CHECKING:  # bound in `_chain`, above which nothing here may reach
+    if TYPE_CHECKING:  # bound in `_chain` and `_as_transform`, above which nothing here may reach
 
         def __rshift__(self, other: "Bijection") -> "Chain": ...
+        def as_transform(self, context: Tensor | None = None, *, cache_size: int = 0) -> "BijectionTransform": ...
 
     def need_push(self, who: object) -> None:
         """Raises an error where there is no map from x to y."""
