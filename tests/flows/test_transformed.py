@@ -258,6 +258,31 @@ def test_what_starts_from_data_is_started_by_the_first_step(kind, tmp_path):
         torch.testing.assert_close(a, b)
 
 
+@BOTH
+@pytest.mark.parametrize("outer", [TransformedDistribution, InverseTransformedDistribution])
+def test_the_noise_of_a_flow_may_be_a_flow(kind, outer):
+    """It is the flow of both bijections, and starts as that does: each from what the one outside of it makes of the data."""
+
+    def layers():
+        torch.manual_seed(0)
+        return Chain([ActNorm(2), stirred(Coupling(2))]), Chain([Coupling(2, swap=True), ActNorm(2)])
+
+    first, second = layers()
+    p = outer(kind(noise(), first, "p(y)"), second, "p(x)")
+    first, second = layers()
+    one = TransformedDistribution(noise(), (first if kind is TransformedDistribution else first.inverse) >> outer._generating(second))
+    x = torch.randn(100, 2) * 3 + 1
+    assert p.needs_start
+    p.initialize({"x": x})
+    one.initialize({"x": x})
+    assert not p.needs_start
+    torch.testing.assert_close(p.log_likelihood({"x": x}), one.log_likelihood({"x": x}))
+    started = outer(kind(noise(), layers()[0], "p(y)"), layers()[1], "p(x)")
+    started.initialize({})
+    assert not started.needs_start
+    assert started.sample(batch_size=3)["x"].isfinite().all()
+
+
 def test_a_posterior_starts_from_noise_and_a_missing_condition_is_said():
     q = TransformedDistribution(Normal("q_0(e|x)", loc=nn.Linear(4, 2), scale=3.0), Chain([Coupling(2), ActNorm(2)]), "q(z|x)")
     p = Bernoulli("p(x|z)", logits=nn.Linear(2, 4)) * Normal("p(z)", loc=0.0, scale=1.0, features_shape=[2])

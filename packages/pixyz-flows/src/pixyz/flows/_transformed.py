@@ -137,20 +137,25 @@ class TransformedDistribution(Leaf):
 
     @property
     def needs_start(self) -> bool:  # type: ignore[override]
-        return self.generator.needs_start
+        return self.generator.needs_start or self._noise[0].dist.needs_start
 
     @torch.no_grad()
     def start(self, values: Mapping[str, Any]) -> None:
-        """Starts what starts from data, by values under the distribution's own names; by noise where its variable has none."""
+        """Starts what starts from data, by values under its own names; by noise where its variable has none. Its noise may be a flow."""
         context = torch.cat([values[v].flatten(1) for v in self.cond_var], 1) if self.generator.context else None
+        (noise,) = self._noise
+        given = {own: values[v] for own, v in zip(noise.dist.cond_var, noise.cond_var)}
+        (z_name,) = noise.dist.var
         x = values.get(self.var[0])
         if x is not None:
             self.generator.start_back(x, context)
+            if noise.dist.needs_start:
+                self.generator.need_pull(self)
+                noise.dist.start({**given, z_name: self.generator.pull(x, context)[0]})
         else:
-            (noise,) = self._noise
-            given = {own: values[v] for own, v in zip(noise.dist.cond_var, noise.cond_var)}
+            noise.dist.start(given)
             count = None if given else _STARTING if context is None else len(context)
-            self.generator.start(noise.dist.sample(given, batch_size=count)[noise.dist.var[0]], context)
+            self.generator.start(noise.dist.sample(given, batch_size=count)[z_name], context)
 
 
 class InverseTransformedDistribution(TransformedDistribution):
