@@ -9,7 +9,7 @@ from pixyz.core import KindError, ParameterError, ShapeError
 
 from ._bijection import Bijection, Mapped, Shape, sum_features
 from ._monotone import AffineMap, MonotoneMap
-from ._networks import Conditioner
+from ._networks import Conditioner, MakesNetwork
 
 
 class Coupling(Bijection):
@@ -26,6 +26,7 @@ class Coupling(Bijection):
         context: how many features the context c has.
         hidden: the sizes of the network's hidden layers; of vectors it is an MLP, of images it has convolutions.
         network: makes another network, from the numbers of its inputs and outputs; for images these are channels.
+        activation: makes what stands between the layers of the network, if none is given.
 
     Raises:
         ShapeError: for a single feature, of which nothing is left to map.
@@ -53,7 +54,8 @@ class Coupling(Bijection):
         swap: bool = False,
         context: int = 0,
         hidden: Iterable[int] = (64, 64),
-        network: Callable[[int, int], nn.Module] | None = None,
+        network: MakesNetwork | None = None,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__(shape, context=context)
         features: Shape = self.in_shape or (1,)
@@ -71,17 +73,14 @@ class Coupling(Bijection):
                 raise ShapeError(f"Coupling: with a single {what} there is no half that could map the other; features are {features}.")
             self.first = features[0] // 2
             kept = features[0] - self.first if swap else self.first
-            self.network = Conditioner(
-                (views * kept, *features[1:]), features[0] - kept, count, context=context, hidden=hidden, network=network
-            )
+            seen, outputs = (views * kept, *features[1:]), features[0] - kept
         else:
             kept_at = _checkerboard(features, swap)
             if kept_at.all() or not kept_at.any():
                 raise ShapeError(f"Coupling: a checkerboard needs at least two numbers or pixels; features are {features}.")
             self.register_buffer("kept_at", kept_at, persistent=False)
-            self.network = Conditioner(
-                (views * features[0], *features[1:]), features[0], count, context=context, hidden=hidden, network=network
-            )
+            seen, outputs = (views * features[0], *features[1:]), features[0]
+        self.network = Conditioner(seen, outputs, count, context=context, hidden=hidden, network=network, activation=activation)
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
         return self._apply_map(self.map.push, x, context)
