@@ -54,6 +54,16 @@ def test_the_table_is_complete():
     assert held == public - {TransformedDistribution, InverseTransformedDistribution}
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if "FFJORD" not in name])
+def test_another_activation_stands_in_every_network(name):
+    p = MODELS[name]("p(x)", activation=nn.ELU)
+    with_hidden_layers = [
+        m for m in p.modules() if isinstance(m, (nn.Sequential, flows.MaskedAutoregressive)) and len([*m.parameters()]) > 2
+    ]
+    assert len(with_hidden_layers) == len([m for m in p.modules() if isinstance(m, nn.ELU)]) > 0
+    assert not [m for m in p.modules() if isinstance(m, nn.ReLU)]
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("cond", ["", "|y"])
 def test_the_density_is_that_of_the_noise_times_the_jacobian(name, cond):

@@ -9,7 +9,7 @@ from pixyz.core import KindError, ParameterError, ShapeError
 
 from ._bijection import Bijection, Mapped, Shape, sum_features
 from ._monotone import AffineMap, MonotoneMap
-from ._networks import Conditioner, MakesNetwork
+from ._networks import Conditioner, MakesActivation, MakesNetwork
 
 
 class Coupling(Bijection):
@@ -55,7 +55,7 @@ class Coupling(Bijection):
         context: int = 0,
         hidden: Iterable[int] = (64, 64),
         network: MakesNetwork | None = None,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: MakesActivation = nn.ReLU,
     ) -> None:
         super().__init__(shape, context=context)
         features: Shape = self.in_shape or (1,)

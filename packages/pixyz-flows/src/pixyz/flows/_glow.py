@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from torch import nn
+
 from pixyz.core import Distribution, KindError, ShapeError, is_whole
 
 from ._actnorm import ActNorm
@@ -10,7 +12,7 @@ from ._chain import Chain
 from ._coupling import Coupling
 from ._linear import InvertibleConv1x1
 from ._multiscale import MultiScale
-from ._networks import MakesNetwork
+from ._networks import MakesActivation, MakesNetwork
 from ._ready_made import need_transforms, standard_noise
 from ._squeeze import Squeeze
 from ._transformed import InverseTransformedDistribution
@@ -34,6 +36,7 @@ class Glow(InverseTransformedDistribution):
         transforms: how many steps each of them has.
         context: how many features the conditioning variables have together.
         hidden: the channels of the hidden layers of each network: 3 × 3 at both ends, 1 × 1 between.
+        activation: makes what stands between their layers.
         network: makes another network, from the numbers of its channels, which keeps height and width.
         base: the distribution of the noise; the standard normal one, if not given.
         var: the variable.
@@ -66,6 +69,7 @@ class Glow(InverseTransformedDistribution):
         transforms: int = 8,
         context: int = 0,
         hidden: Sequence[int] = (64, 64),
+        activation: MakesActivation = nn.ReLU,
         network: MakesNetwork | None = None,
         base: Distribution | None = None,
         var: Iterable[str] | None = None,
@@ -81,7 +85,7 @@ class Glow(InverseTransformedDistribution):
             shape = squeeze.out_shape or shape
             layers: list[Bijection] = [squeeze]
             for _ in range(transforms):
-                coupling = Coupling(shape, context=context, hidden=hidden, network=network)
+                coupling = Coupling(shape, context=context, hidden=hidden, network=network, activation=activation)
                 layers += [ActNorm(shape), InvertibleConv1x1(shape), coupling]
             if level < levels - 1:
                 layers.append(Coupling(shape, swap=True, context=context, hidden=[]))

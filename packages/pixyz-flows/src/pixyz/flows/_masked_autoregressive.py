@@ -1,6 +1,6 @@
 """Autoregressive layers: each feature, mapped by what those before it say."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -12,7 +12,7 @@ from pixyz.core import KindError, ParameterError, is_whole
 
 from ._bijection import Bijection, Mapped
 from ._monotone import AffineMap, MonotoneMap
-from ._networks import START
+from ._networks import START, MakesActivation
 
 
 class MaskedAutoregressive(Bijection):
@@ -63,7 +63,7 @@ class MaskedAutoregressive(Bijection):
         order: str | Sequence[int] = "forward",
         context: int = 0,
         hidden: Iterable[int] = (64, 64),
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: MakesActivation = nn.ReLU,
     ) -> None:
         super().__init__(shape, context=context)
         if map is not None and not isinstance(map, MonotoneMap):

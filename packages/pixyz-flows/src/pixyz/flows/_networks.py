@@ -13,6 +13,9 @@ from ._bijection import Shape
 MakesNetwork = Callable[[int, int], nn.Module]
 """Makes a network of so many inputs and outputs: features of vectors, or channels of images."""
 
+MakesActivation = Callable[[], nn.Module]
+"""Makes what stands between the layers of a network: `nn.ELU`, or a function that gives an activation followed by dropout."""
+
 START = 1e-2
 """By how much the last layer's weights are scaled: a layer starts near the identity, and still every weight has a gradient."""
 
@@ -43,7 +46,7 @@ class Conditioner(nn.Module):
         context: int,
         hidden: Iterable[int],
         network: MakesNetwork | None,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: MakesActivation = nn.ReLU,
     ) -> None:
         super().__init__()
         if len(shape) not in (1, 3):
@@ -69,14 +72,14 @@ class Conditioner(nn.Module):
         return params.movedim(2, -1) if self.is_image else params
 
 
-def _mlp(sizes: list[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
+def _mlp(sizes: list[int], activation: MakesActivation) -> nn.Sequential:
     layers: list[nn.Module] = []
     for n, m in pairwise(sizes):
         layers += [nn.Linear(n, m), activation()]
     return near_zero(nn.Sequential(*layers[:-1]))
 
 
-def _convolutions(sizes: list[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
+def _convolutions(sizes: list[int], activation: MakesActivation) -> nn.Sequential:
     """3 × 3 at both ends, 1 × 1 between."""
     layers: list[nn.Module] = []
     last = len(sizes) - 2

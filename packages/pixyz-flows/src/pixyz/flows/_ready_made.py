@@ -1,6 +1,9 @@
 """Whole flows in one line."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import nn
 
 from pixyz.core import Distribution, KindError, ParameterError, is_whole
 from pixyz.distributions import Normal
@@ -11,7 +14,7 @@ from ._chain import Chain
 from ._coupling import Coupling
 from ._masked_autoregressive import MaskedAutoregressive
 from ._monotone import AffineMap, MonotoneMap
-from ._networks import MakesNetwork
+from ._networks import MakesActivation, MakesNetwork
 from ._permutation import Permutation
 from ._spline import SplineMap
 from ._transformed import InverseTransformedDistribution, TransformedDistribution
@@ -29,6 +32,7 @@ class RealNVP(InverseTransformedDistribution):
         transforms: how many layers.
         context: how many features the conditioning variables have together.
         hidden: the sizes of the hidden layers of each network.
+        activation: makes what stands between their layers.
         network: makes another network, from the numbers of its inputs and outputs.
         base: the distribution of the noise; the standard normal one, if not given.
         var: the variable.
@@ -59,6 +63,7 @@ class RealNVP(InverseTransformedDistribution):
         transforms: int = 5,
         context: int = 0,
         hidden: Sequence[int] = (64, 64),
+        activation: MakesActivation = nn.ReLU,
         network: MakesNetwork | None = None,
         base: Distribution | None = None,
         var: Iterable[str] | None = None,
@@ -66,7 +71,7 @@ class RealNVP(InverseTransformedDistribution):
         name: str | None = None,
     ) -> None:
         need_transforms(type(self).__name__, transforms)
-        flow = _couplings(features, transforms, AffineMap, context, hidden, network)
+        flow = _couplings(features, transforms, AffineMap, context=context, hidden=hidden, activation=activation, network=network)
         super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
@@ -81,6 +86,7 @@ class NSF(InverseTransformedDistribution):
         transforms: how many layers.
         context: how many features the conditioning variables have together.
         hidden: the sizes of the hidden layers of each network.
+        activation: makes what stands between their layers, such as `lambda: nn.Sequential(nn.ReLU(), nn.Dropout(0.3))`.
         bins: how many bins each spline has.
         bound: the half of the interval in which it is one; the data are standardised first, when it is initialised.
         kind: `"coupling"` or `"autoregressive"`.
@@ -115,6 +121,7 @@ class NSF(InverseTransformedDistribution):
         transforms: int = 5,
         context: int = 0,
         hidden: Sequence[int] = (64, 64),
+        activation: MakesActivation = nn.ReLU,
         bins: int = 8,
         bound: float = 5.0,
         kind: str = "coupling",
@@ -133,11 +140,12 @@ class NSF(InverseTransformedDistribution):
             return SplineMap(bins, bound)
 
         if kind == "coupling":
-            flow = _couplings(features, transforms, spline, context, hidden, network)
+            flow = _couplings(features, transforms, spline, context=context, hidden=hidden, activation=activation, network=network)
         elif network is not None:
             raise ParameterError(f"{who}: network= is for couplings; the networks of autoregressive layers are masked.")
         else:
-            flow = _autoregressive(features, transforms, spline, context, hidden)
+            layers = _autoregressive(features, transforms, spline, context=context, hidden=hidden, activation=activation)
+            flow = Chain([ActNorm(features), *layers])
         super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
@@ -150,6 +158,7 @@ class MAF(InverseTransformedDistribution):
         transforms: how many layers; every other one takes the features in reverse.
         context: how many features the conditioning variables have together.
         hidden: the sizes of the hidden layers of each network.
+        activation: makes what stands between their layers.
         base: the distribution of the noise; the standard normal one, if not given.
         var: the variable.
         cond_var: the variables that it depends on.
@@ -175,13 +184,15 @@ class MAF(InverseTransformedDistribution):
         transforms: int = 5,
         context: int = 0,
         hidden: Sequence[int] = (64, 64),
+        activation: MakesActivation = nn.ReLU,
         base: Distribution | None = None,
         var: Iterable[str] | None = None,
         cond_var: Iterable[str] | None = None,
         name: str | None = None,
     ) -> None:
         need_transforms(type(self).__name__, transforms)
-        flow = _autoregressive(features, transforms, AffineMap, context, hidden)
+        layers = _autoregressive(features, transforms, AffineMap, context=context, hidden=hidden, activation=activation)
+        flow = Chain([ActNorm(features), *layers])
         super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
@@ -197,6 +208,7 @@ class IAF(TransformedDistribution):
         transforms: how many layers; every other one takes the features in reverse.
         context: how many features the conditioning variables have together; 0 where only the base depends on them.
         hidden: the sizes of the hidden layers of each network.
+        activation: makes what stands between their layers.
         base: the distribution of the noise; the standard normal one, if not given.
         var: the variable.
         cond_var: the variables that it depends on.
@@ -222,13 +234,14 @@ class IAF(TransformedDistribution):
         transforms: int = 5,
         context: int = 0,
         hidden: Sequence[int] = (64, 64),
+        activation: MakesActivation = nn.ReLU,
         base: Distribution | None = None,
         var: Iterable[str] | None = None,
         cond_var: Iterable[str] | None = None,
         name: str | None = None,
     ) -> None:
         need_transforms(type(self).__name__, transforms)
-        flow = Chain(_autoregressive_layers(features, transforms, AffineMap, context, hidden))
+        flow = Chain(_autoregressive(features, transforms, AffineMap, context=context, hidden=hidden, activation=activation))
         super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
@@ -245,35 +258,19 @@ def standard_noise(base: Distribution | None, features: int | Sequence[int]) -> 
     return Normal(var=["noise"], loc=0.0, scale=1.0, features_shape=list(as_shape(features, "features") or ()))
 
 
-def _couplings(
-    features: int | Sequence[int],
-    transforms: int,
-    map: Callable[[], MonotoneMap],
-    context: int,
-    hidden: Sequence[int],
-    network: MakesNetwork | None,
-) -> Chain:
+def _couplings(features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], **each: Any) -> Chain:
     """From data to noise: standardised, then mapped in turns."""
     shape = as_shape(features, "features") or ()
-    is_image = len(shape) == 3
+    mask = "checkerboard" if len(shape) == 3 else "halves"
     layers: list[Bijection] = [ActNorm(features)]
     for i in range(transforms):
         if i and i % 2 == 0 and len(shape) == 1 and shape[0] > 2:
             layers.append(Permutation(features))
-        mask = "checkerboard" if is_image else "halves"
-        layers.append(Coupling(features, map=map(), mask=mask, swap=i % 2 == 1, context=context, hidden=hidden, network=network))
+        layers.append(Coupling(features, map=map(), mask=mask, swap=i % 2 == 1, **each))
     return Chain(layers)
 
 
-def _autoregressive(
-    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Sequence[int]
-) -> Chain:
-    """From data to noise: standardised, then mapped one feature after another."""
-    return Chain([ActNorm(features), *_autoregressive_layers(features, transforms, map, context, hidden)])
-
-
-def _autoregressive_layers(
-    features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], context: int, hidden: Sequence[int]
-) -> list[Bijection]:
+def _autoregressive(features: int | Sequence[int], transforms: int, map: Callable[[], MonotoneMap], **each: Any) -> list[Bijection]:
+    """Mapped one feature after another, in turns from either end."""
     orders = ("forward", "reverse")
-    return [MaskedAutoregressive(features, map=map(), order=orders[i % 2], context=context, hidden=hidden) for i in range(transforms)]
+    return [MaskedAutoregressive(features, map=map(), order=orders[i % 2], **each) for i in range(transforms)]
