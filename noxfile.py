@@ -28,7 +28,7 @@ FOLDERS = {path.parent.name.removeprefix("pixyz-"): path.parent for path in sort
 PROJECTS = {part: nox.project.load_toml(folder / "pyproject.toml")["project"] for part, folder in FOLDERS.items()}
 WITH_CODE = [part for part, folder in FOLDERS.items() if (folder / "src").is_dir()]
 
-MEASURED = ("model_step", "family_overhead", "algebra", "losses", "estimators", "sequences", "flows", "densities")
+MEASURED = ("model_step", "family_overhead", "algebra", "losses", "estimators", "sequences", "flows", "densities", "digits_flows")
 
 nox.options.sessions = ["lint", "types", "arrows", "alone", *[f"tests({part}, cpu)" for part in PROJECTS], "doctests", "docs"]
 
