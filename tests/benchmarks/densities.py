@@ -24,7 +24,7 @@ REQUIRED = {"eight normals": 0.05, "two moons": 0.05, "checkerboard": 0.15}
 
 
 def of_zuko(draw: Callable[[int], Tensor], steps: int, name: str) -> Callable[[Tensor], Tensor]:
-    """zuko's couplings, which have two passes, trained as ours are; of data standardised beforehand, as ours do themselves. Its log-density."""
+    """The log-density of zuko's couplings, which have two passes; trained as ours, on data that are standardised, as ours do themselves."""
     flow = zuko.flows.NSF(2, transforms=5, bins=8, passes=2, hidden_features=(64, 64))
     deviation, mean = torch.std_mean(draw(512), 0)
 

@@ -3,9 +3,9 @@
     python tests/benchmarks/digits_flows.py           # some ten minutes on one core
     python tests/benchmarks/digits_flows.py --only NSF
 
-1,500 images, of which 150 are set aside to stop by, and 297 held out, of `RandomState(0).permutation(1797)`. Weight decay, dropout, averaged weights;
-what is best on the 150 is kept, and the held-out images are looked at once. Data, training and measure are those of the gallery,
-`docs/gallery/glow.py`.
+1,500 images, of which 150 are set aside to stop by, and 297 held out, of `RandomState(0).permutation(1797)`. Weight decay, dropout,
+averaged weights; what is best on the 150 is kept, and the held-out images are looked at once. Data, training and measure are those of the
+gallery, `docs/gallery/glow.py`.
 """
 
 import argparse
