@@ -14,7 +14,8 @@ import torch._dynamo.testing
 from torch import nn
 from zoo import Decoder, Encoder, Hidden, Label, binary, prior
 
-from pixyz.core import seeded
+from pixyz.core import CACHE_OF_ITS_OWN, Loss, Term, seeded
+from pixyz.core._guards import what_may_change
 from pixyz.distributions import Normal
 from pixyz.losses import ELBO, NLL, Expectation, KullbackLeibler, LogProb, Parameter
 
@@ -111,6 +112,127 @@ def test_a_step_is_compiled_once_and_follows_the_parameters():
         value = compiled({"x": x})
     with seeded(0):
         torch.testing.assert_close(value, loss.estimate({"x": x}))
+
+
+class Warmed(Normal):
+    """p(x|z) with a network, an attribute and a class attribute of its own."""
+
+    shift = 0.0
+
+    def __init__(self):
+        super().__init__(var=["x"], cond_var=["z"])
+        self.temperature = 1.0
+        self.net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+
+    def forward(self, z):
+        return {"loc": self.net(z) + self.shift, "scale": torch.full_like(z, self.temperature)}
+
+
+class Weighted(Loss):
+    """A loss of one's own, with a weight that may change."""
+
+    def __init__(self, loss):
+        super().__init__([loss], input_var=loss.input_var)
+        self.inner = (loss,)
+        self.weight = 1.0
+
+    @property
+    def formula(self):
+        return self.inner[0].formula
+
+    def evaluate(self, scope):
+        term = scope.evaluate(self.inner[0])
+        return Term(self.weight * term.tensor, term.dims)
+
+
+def to_evaluation(p, loss):
+    p.eval()
+
+
+def to_other_weights(p, loss):
+    p.net[0].weight = nn.Parameter(torch.ones(2, 2))
+
+
+def to_another_network(p, loss):
+    p.net = nn.Linear(2, 2)
+
+
+def to_another_activation(p, loss):
+    p.net[1] = nn.ReLU()
+
+
+def to_a_temperature(p, loss):
+    p.temperature = 2.0
+
+
+def to_another_class_attribute(p, loss):
+    p.__class__ = type("Shifted", (Warmed,), {"shift": 1.0})
+
+
+def to_a_hook(p, loss):
+    p.net = nn.Sequential(p.net)
+    p.net.register_forward_hook(lambda module, inputs, output: output + 1)
+
+
+def to_a_weight(p, loss):
+    loss.weight = 3.0
+
+
+def to_no_gradient(p, loss):
+    for weight in p.parameters():
+        weight.requires_grad_(False)
+
+
+CHANGES = [
+    to_evaluation,
+    to_other_weights,
+    to_another_network,
+    to_another_activation,
+    to_a_temperature,
+    to_another_class_attribute,
+    to_a_hook,
+    to_a_weight,
+    to_no_gradient,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_compiled_loss_sees_what_changes(change):
+    """The guards on the formula are left out, and only those."""
+    torch._dynamo.reset()
+    p = Warmed()
+    loss = Weighted(p.log_prob() + 2.0)
+    values = {"x": torch.randn(5, 2), "z": torch.randn(5, 2)}
+    loss.compile(fullgraph=True, backend="eager")
+    with seeded(0):
+        before = loss.estimate(values)
+    change(p, loss)
+    with seeded(0):
+        compiled = loss.estimate(values)
+    with seeded(0):
+        expected = loss.forward(values)
+    torch.testing.assert_close(compiled, expected)
+    assert compiled.requires_grad == expected.requires_grad
+    assert change is to_no_gradient or not torch.equal(before, compiled)
+
+
+def test_the_guards_on_a_formula_are_left_out():
+    torch._dynamo.reset()
+    seen = []
+
+    def keep(guards):
+        kept = what_may_change(guards)
+        seen.append((len(guards), [g.name for g, is_kept in zip(guards, kept) if is_kept]))
+        return kept
+
+    loss = losses()["elbo"]
+    loss.compile(fullgraph=True, backend="eager", options={"guard_filter_fn": keep})
+    loss.estimate(given(loss))
+    ((count, names),) = seen
+    assert len(names) < 0.5 * count
+    if CACHE_OF_ITS_OWN:
+        assert not [name for name in names if name.endswith((".input_var", ".cond_var", ".constant_names", ".num_samples"))]
+    assert any(name.endswith("weight']") for name in names)
 
 
 def copies(module):

@@ -28,11 +28,12 @@ from ._explanation import Explanation, Recorder
 from ._from_function import FromFunction
 from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
+from ._guards import CACHE_OF_ITS_OWN
 from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of, register_leaves
 from ._log_prob import LogProb
-from ._loss import CACHE_OF_ITS_OWN, Loss, need_scalar
+from ._loss import Loss, need_scalar
 from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._network import Outputs, common_sizes
 from ._operators import Constant, Parameter, as_loss

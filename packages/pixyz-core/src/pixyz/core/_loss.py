@@ -1,26 +1,20 @@
 """What a loss is: a formula over distributions that has a value for given data."""
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, KindError, ShapeError
 from ._formula import Formula
+from ._guards import CACHE_OF_ITS_OWN, what_may_change
 from ._leaves import register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope, Watcher
 from ._values import as_dict, as_tensors, open_scope, require
-
-_knows_isolation = "isolate_recompiles" in inspect.signature(torch.compile).parameters
-CACHE_OF_ITS_OWN: dict[str, Any] = {"isolate_recompiles": True} if _knows_isolation else {}
-"""Options of `torch.compile` for what shares its code with others, as all losses share one `forward`: torch gives up on a
-function after eight graphs, and with these, where it can, each has a count of its own."""
 
 Operand: TypeAlias = "Loss | Tensor | float"
 
@@ -182,8 +176,8 @@ class Loss(nn.Module):
     def compile(self, *args: Any, **options: Any) -> None:
         """`nn.Module.compile`: from now on `estimate` runs one graph. The arguments are those of `torch.compile`.
 
-        The guards on this library's own functions and constants, which nothing changes, are left out: on a small model they cost
-        as much as a layer. Those on values, parameters, networks and the formula stay.
+        The guards on the formula and on this library's own functions, which nothing changes, are left out: on a small model they cost
+        as much as a layer or two. Those on values, parameters, networks and what users' own classes keep stay.
 
         Examples:
             >>> import torch
@@ -194,7 +188,7 @@ class Loss(nn.Module):
             tensor([-0.9189, -0.9189])
         """
         if options.get("mode") is None:  # torch.compile takes a mode or options, not both
-            options["options"] = {"guard_filter_fn": _without_our_globals, **(options.get("options") or {})}
+            options["options"] = {"guard_filter_fn": what_may_change, **(options.get("options") or {})}
         super().compile(*args, **{**CACHE_OF_ITS_OWN, **options})
 
     def eval(self, *values: Any, **more: Any) -> "Loss":
@@ -245,10 +239,6 @@ class Loss(nn.Module):
                 f"{self} draws {v} itself, so a value for {v} has no place in it. Leave {v} out of the values; "
                 f"to score a {v} that you have, use the formula without the expectation over it."
             )
-
-
-def _without_our_globals(guards: Iterable[Any]) -> list[bool]:
-    return ["__import_pixyz_dot_" not in g.name for g in guards]
 
 
 def need_scalar(loss: Loss, what: str) -> None:
