@@ -92,6 +92,10 @@ CASES = {
     "MaskedAutoregressive(context)": Case(lambda: MaskedAutoregressive(3, context=2, order="reverse", hidden=[7, 6]), (3,), 2),
     "MaskedAutoregressive(spline)": Case(lambda: MaskedAutoregressive(3, map=SplineMap(4, 3.0), order=[2, 0, 1], **SMALL), (3,)),
     "MaskedAutoregressive(spline, context)": Case(lambda: MaskedAutoregressive(3, map=SplineMap(3, 3.0), context=2, **SMALL), (3,), 2),
+    "MaskedAutoregressive(one, context)": Case(lambda: MaskedAutoregressive(1, context=2, **SMALL), (1,), 2),
+    "MaskedAutoregressive(spline, one, context)": Case(
+        lambda: MaskedAutoregressive(1, map=SplineMap(4, 3.0), context=2, order="reverse", hidden=[6, 5]), (1,), 2
+    ),
     "MaskedAutoregressive(circular)": Case(lambda: MaskedAutoregressive(3, map=CircularSplineMap(4), **SMALL), (3,), 0, angles),
     "MaskedAutoregressive(inverse)": Case(lambda: MaskedAutoregressive(3, context=2, **SMALL).inverse, (3,), 2),
     "Coupling(circular)": Case(lambda: Coupling(4, map=CircularSplineMap(4), context=2, **SMALL), (4,), 2, angles),

@@ -40,7 +40,7 @@ def ready(make, text, **options):
     """Started, and nowhere near the identity."""
     p = make(text, **options)
     testing.moved(p.generator)
-    p.start({"x": data(p) * 1.5 + 0.5} | ({v: torch.randn(50, 2) for v in p.cond_var} if p.generator.context else {}))
+    p.initialize({"x": data(p) * 1.5 + 0.5, **{v: torch.randn(50, 2) for v in p.cond_var}})
     return p
 
 
@@ -152,7 +152,7 @@ def test_glow_as_a_decoder():
 def linear_ffjord(features, **options):
     """dx/dt = A x + b t + c, whose solution is an exponential."""
     p = FFJORD("p(x)", features=features, network=nn.Linear, steps=10, **options)
-    p.start({"x": torch.randn(100, features) * 2})
+    p.initialize({"x": torch.randn(100, features) * 2})
     linear = p.generator.inverse.layers[1].field.network.net
     with torch.no_grad():
         linear.weight.normal_().div_(features**0.5)

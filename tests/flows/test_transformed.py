@@ -16,6 +16,7 @@ from pixyz.flows import (
     Chain,
     Coupling,
     InverseTransformedDistribution,
+    MaskedAutoregressive,
     Permutation,
     Reverse,
     SplineMap,
@@ -278,23 +279,115 @@ def test_the_noise_of_a_flow_may_be_a_flow(kind, outer):
     assert not p.needs_start
     torch.testing.assert_close(p.log_likelihood({"x": x}), one.log_likelihood({"x": x}))
     started = outer(kind(noise(), layers()[0], "p(y)"), layers()[1], "p(x)")
-    started.initialize({})
+    started.initialize(batch_size=100)
     assert not started.needs_start
     assert started.sample(batch_size=3)["x"].isfinite().all()
 
 
-def test_a_posterior_starts_from_noise_and_a_missing_condition_is_said():
+def normed(context=0):
+    """Layers, the last of which gives what it starts from mean 0 and variance 1."""
+    return Chain([Coupling(2, context=context), ActNorm(2)])
+
+
+def is_standard(t, tolerance=1e-6):
+    t = t.detach().flatten(0, -2)
+    return bool(t.mean(0).abs().max() < tolerance and (t.std(0, correction=0) - 1).abs().max() < tolerance)
+
+
+def test_a_posterior_starts_from_its_noise_and_a_prior_from_the_posterior():
     q = TransformedDistribution(Normal("q_0(e|x)", loc=nn.Linear(4, 2), scale=3.0), Chain([Coupling(2), ActNorm(2)]), "q(z|x)")
+    prior = InverseTransformedDistribution(noise(), Chain([ActNorm(2), Coupling(2)]), "p(z)")
+    p = Bernoulli("p(x|z)", logits=nn.Linear(2, 4)) * prior
+    model = VI(p, q, num_samples=5)
+    x = torch.rand(200, 4).round()
+    assert model.needs_start
+    assert model.loss.needs_start
+    with seeded(0):
+        model.initialize({"x": x})
+    assert not model.loss.needs_start
+    with seeded(0), torch.no_grad():
+        z = q.sample({"x": x}, sample_shape=[5])["z"]
+    assert is_standard(z)
+    norm = prior.generator.inverse.layers[0]
+    assert is_standard(norm.forward_and_log_det(z.flatten(0, 1))[0])
+    model.train({"x": x})
+
+
+def test_an_iaf_posterior_starts_and_costs_one_pass():
+    flow = Counted(MaskedAutoregressive(2, context=4, hidden=[8])) >> ActNorm(2)
+    q = TransformedDistribution(noise(), flow, "q(z|x)")
     p = Bernoulli("p(x|z)", logits=nn.Linear(2, 4)) * Normal("p(z)", loc=0.0, scale=1.0, features_shape=[2])
-    model = VI(p, q)
-    model.train({"x": torch.rand(200, 4).round()})
+    loss = ELBO(p, q).mean()
+    with seeded(0):
+        loss.initialize({"x": torch.rand(50, 4).round()})
     assert not q.needs_start
-    z = q.sample({"x": torch.rand(2000, 4).round()})["z"]
-    assert z.std(0).sub(1).abs().max() < 0.3
+    counted = flow.layers[0]
+    counted.pushed = counted.pulled = 0
+    loss.estimate({"x": torch.rand(50, 4).round()})
+    assert (counted.pushed, counted.pulled) == (1, 0)
+
+
+def test_a_flow_starts_under_other_names():
+    x, y = torch.randn(60, 2) * 4 - 1, torch.randn(60, 3)
+    for start in ("a distribution", "a product", "a loss", "a model"):
+        p = InverseTransformedDistribution(noise(), Chain([ActNorm(2), Coupling(2, context=3)]), "p(x|y)")
+        renamed = p.replace_var(x="w", y="v")
+        values = {"w": x, "v": y}
+        if start == "a distribution":
+            renamed.initialize(values)
+        elif start == "a product":
+            (renamed * Normal("p(v)", loc=0.0, scale=1.0, features_shape=[3])).initialize(values)
+        elif start == "a loss":
+            NLL(renamed).mean().initialize(values)
+        else:
+            ML(renamed).train(values)
+        assert not p.needs_start
+        if start != "a model":
+            assert is_standard(p.generator.inverse.layers[0].forward_and_log_det(x)[0])
+
+
+def test_flows_in_mixtures_start():
+    parts = [InverseTransformedDistribution(noise(), ActNorm(2), "p(x)") for _ in range(2)]
+    loss = NLL(MixtureModel(parts, Categorical("p(k)", probs=torch.tensor([0.3, 0.7])))).mean()
+    x = torch.randn(60, 2) * 4 - 1
+    assert loss.needs_start
+    loss.initialize({"x": x})
+    assert not loss.needs_start
+    assert all(is_standard(p.generator.inverse.forward_and_log_det(x)[0]) for p in parts)
+
+
+def test_what_has_no_value_is_drawn():
+    prior = TransformedDistribution(Normal(var=["e"], loc=3.0, scale=2.0, features_shape=[2]), normed(), "p(z)")
+    joint = Normal("p(x|z)", loc=nn.Linear(2, 4), scale=1.0) * prior
+    joint.initialize({"x": torch.randn(50, 4)})
+    assert not joint.needs_start
     hidden = InverseTransformedDistribution(noise(), Chain([ActNorm(2), Coupling(2, context=2)]), "p(x|h)")
     loss = hidden.log_prob().expectation(Normal("q(h)", loc=0.0, scale=1.0, features_shape=[2]))
-    with pytest.raises(MissingVariableError, match=r"p\(x\|h\)\.initialize needs h; got \{'x'\}"):
-        Model(-loss.mean()).train({"x": torch.randn(5, 2)})
+    Model(-loss.mean()).train({"x": torch.randn(5, 2)})
+    assert not hidden.needs_start
+    alone = TransformedDistribution(noise(), normed(), "p(z)")
+    with pytest.raises(ShapeError, match="needs at least 2; the batch is 1"):
+        alone.initialize()
+    alone.initialize(batch_size=100)
+    assert not alone.needs_start
+
+
+def test_a_start_is_no_evaluation_that_counts():
+    """It has no gradient, evaluations never start anything, and what has started is left alone."""
+    p = InverseTransformedDistribution(noise(), Chain([ActNorm(2), Coupling(2, context=3)]), "p(x|y)")
+    x, y = torch.randn(60, 2) * 4 - 1, torch.randn(60, 3)
+    NLL(p).mean().estimate({"x": x, "y": y}).backward()
+    p.sample({"y": y})
+    assert p.needs_start
+    with pytest.raises(MissingVariableError, match=r"p\(x\|y\)\.initialize needs y; got \{'x'\}"):
+        p.initialize({"x": x})
+    p.zero_grad()
+    p.initialize({"x": x, "y": y})
+    before = {name: t.clone() for name, t in p.state_dict().items()}
+    p.initialize({"x": x * 9, "y": y})
+    NLL(p).initialize({"x": x * 9, "y": y})
+    assert all(torch.equal(t, before[name]) for name, t in p.state_dict().items())
+    assert all(w.grad is None for w in p.parameters())
 
 
 def test_maximum_likelihood_of_a_known_affine_map():

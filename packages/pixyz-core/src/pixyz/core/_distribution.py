@@ -5,15 +5,17 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ._density import compute, log_density
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, FormulaError, IntractableError, KindError
 from ._formula import Density, Formula, Log
+from ._leaves import parts_need_start
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Factor, Scope, Summarised
-from ._values import as_dict, open_scope, require
+from ._values import as_dict, open_scope
 from ._variables import is_whole, suggest
 
 if TYPE_CHECKING:
@@ -122,23 +124,39 @@ class Distribution(nn.Module):
             )
         return {**given, **drawn} if return_all else drawn
 
-    def initialize(self, values: Mapping[str, Any]) -> None:
+    @torch.no_grad()
+    def initialize(self, values: Mapping[str, Any] | None = None, *, batch_size: int | None = None) -> None:
         """Starts what starts from data, such as activation normalisation in a flow; what has started already is left alone.
 
-        `Model.train` and `Model.fit` call it with their first batch.
+        It is one evaluation, in which whatever waits for data is started by those that arrive where it stands. `Model.train` and
+        `Model.fit` do so with their first batch.
 
         Args:
-            values: `(batch, *features)` for each variable, as for `log_likelihood`. Where an own variable has none, a flow starts from
+            values: `(batch, *features)` for each variable, as for `log_likelihood`. What has none is drawn, so a flow then starts from
                 noise.
+            batch_size: the batch where no value has one.
 
         Raises:
             MissingVariableError: if a conditioning variable has no value.
         """
+        if not self.needs_start:
+            return
+        who = f"{self.prob_text}.initialize"
+        scope = open_scope(values, needed=self.cond_var, optional=self.var, who=who, batch_size=batch_size, starting=True)
         for factor in self.ancestral:
-            if factor.dist.needs_start:
-                require(values, factor.cond_var, f"{factor}.initialize")
-                names = zip((*factor.var, *factor.cond_var), (*factor.dist.var, *factor.dist.cond_var))
-                factor.dist.start({own: values[v] for v, own in names if v in values})
+            if all([v in scope.bindings for v in factor.var]):
+                if not factor.dist.is_deterministic:
+                    scope.log_prob(factor)
+                continue
+            conditional = scope.conditional(factor)
+            dims, sizes = scope.draw_dims(factor, conditional, ())
+            for name, term in zip(factor.var, conditional.draw(dims, sizes, pathwise=True)):
+                scope.bind(name, term.tensor, term.dims)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether anything in it waits for data to start from; see `initialize`."""
+        return parts_need_start(self)
 
     def log_likelihood(
         self,

@@ -20,6 +20,11 @@ def leaves_of(part: nn.Module) -> Iterable[nn.Module]:
     return _registered(part).values()
 
 
+def parts_need_start(module: nn.Module) -> bool:
+    """Whether anything inside of a module waits for data to start from: has an attribute `needs_start` that says so."""
+    return any([getattr(m, "needs_start", False) for m in module.modules() if m is not module])
+
+
 def register_leaves(owner: nn.Module, parts: Iterable[nn.Module]) -> None:
     """Registers the leaves of all parts on `owner`.
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, KindError, ShapeError
 from ._formula import Formula
 from ._guards import CACHE_OF_ITS_OWN, what_may_change
-from ._leaves import register_leaves
+from ._leaves import parts_need_start, register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope, Watcher
 from ._values import as_dict, as_tensors, open_scope, require
@@ -142,8 +143,9 @@ class Loss(nn.Module):
         batch_size: int | None = None,
         sample_dims: Mapping[str, int] | None = None,
         watch: Watcher | None = None,
+        starting: bool = False,
     ) -> Tensor:
-        """The same as `estimate`. `watch` is told of every part and its term."""
+        """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`."""
         given = as_dict(values)
         if self.bound_var and isinstance(given, Mapping):
             self._refuse_bound(given)
@@ -155,8 +157,28 @@ class Loss(nn.Module):
             batch_size=batch_size,
             sample_dims=sample_dims,
             watch=watch,
+            starting=starting,
         )
         return self.for_each_datum(scope.evaluate(self), scope.batch).tensor
+
+    @torch.no_grad()
+    def initialize(
+        self, values: Mapping[str, Any] | None = None, *, batch_size: int | None = None, sample_dims: Mapping[str, int] | None = None
+    ) -> None:
+        """Starts what starts from data, such as activation normalisation in a flow; what has started already is left alone.
+
+        It is one evaluation, in which whatever waits for data is started by those that arrive where it stands: a prior by the draws of
+        the posterior, a posterior by its noise. `Model.train` and `Model.fit` do so with their first batch.
+
+        Args, Raises: as `estimate`.
+        """
+        if self.needs_start:
+            self.forward(values, batch_size=batch_size, sample_dims=sample_dims, starting=True)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether anything in it waits for data to start from; see `initialize`."""
+        return parts_need_start(self)
 
     def for_each_datum(self, term: Term, batch: int) -> Term:
         """The value with its batch, which one that is the same for all data has not got yet."""

@@ -144,13 +144,19 @@ class Watcher(Protocol):
 
 
 class Evaluation:
-    """What all scopes of one evaluation share."""
+    """What all scopes of one evaluation share.
 
-    def __init__(self, watch: Watcher | None = None) -> None:
+    Args:
+        watch: is told of every term.
+        starting: whether what waits for data is started by those that arrive where it stands.
+    """
+
+    def __init__(self, watch: Watcher | None = None, *, starting: bool = False) -> None:
         self.memo: dict[Hashable, Any] = {}
         self.sizes: dict[int, int] = {}
         self.numbers: int = 0
         self.watch = watch
+        self.starting = starting
         # The numbers of bindings that stand for discrete values and lie between them.
         self.relaxed: set[int] = set()
         # Under tracing, data-dependent checks would break the graph.

@@ -28,7 +28,6 @@ class Single(Distribution):
         relaxes_as: the family that can be relaxed in its place.
         is_deterministic: whether it computes its variables.
         is_gaussian: whether it is normal, and its conditional writes `whitened`.
-        needs_start: whether anything in it waits for data to start from, as activation normalisation in a flow does.
         linear_var: the conditioning variables in which it is declared linear: its mean is, and nothing else depends on them.
     """
 
@@ -44,10 +43,6 @@ class Single(Distribution):
     is_gaussian: bool = False
     hidden_var = frozenset()
     fixed: Mapping[str, str] = MappingProxyType({})
-    needs_start: bool = False
-
-    def start(self, values: Mapping[str, Any]) -> None:
-        """Starts what starts from data, by values under its own names. Never part of an evaluation."""
 
     @abstractmethod
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Conditional:

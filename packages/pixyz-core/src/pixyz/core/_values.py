@@ -21,6 +21,7 @@ def open_scope(
     batch_size: int | None = None,
     sample_dims: Mapping[str, int] | None = None,
     watch: Watcher | None = None,
+    starting: bool = False,
 ) -> Scope:
     """The outermost scope of an evaluation: the user's values, bound.
 
@@ -32,6 +33,7 @@ def open_scope(
         batch_size: the batch of what is drawn where no value has one.
         sample_dims: for each name, how many sample dims stand before its batch.
         watch: is told of every loss and of the log-density of every factor.
+        starting: whether what waits for data is started.
     """
     given = as_dict(values)
     needed = tuple(needed)
@@ -39,7 +41,7 @@ def open_scope(
     bound = (*needed, *[n for n in optional if n in given])
     if sample_dims:
         _check_sample_dims(sample_dims, bound, who)
-    scope = Scope(Evaluation(watch), {}, 1)
+    scope = Scope(Evaluation(watch, starting=starting), {}, 1)
     outer: dict[int, int] = {}
     tensors = as_tensors(given, bound, who)
     for name in bound:

@@ -1,7 +1,6 @@
 """Distributions of what a bijection makes of another distribution's draws."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -27,9 +26,6 @@ from pixyz.core import (
 )
 
 from ._bijection import Bijection
-
-_STARTING = 256
-"""How many draws of the noise a flow starts from where it has no data."""
 
 
 class TransformedDistribution(Leaf):
@@ -135,28 +131,6 @@ class TransformedDistribution(Leaf):
         known_as = Factor(noise.dist, noise.var, tuple(names[v] for v in noise.cond_var))
         return FlowGiven(self.generator, factor, known_as, inputs if self.generator.context else (), scope)
 
-    @property
-    def needs_start(self) -> bool:  # type: ignore[override]
-        return self.generator.needs_start or self._noise[0].dist.needs_start
-
-    @torch.no_grad()
-    def start(self, values: Mapping[str, Any]) -> None:
-        """Starts what starts from data, by values under its own names; by noise where its variable has none. Its noise may be a flow."""
-        context = torch.cat([values[v].flatten(1) for v in self.cond_var], 1) if self.generator.context else None
-        (noise,) = self._noise
-        given = {own: values[v] for own, v in zip(noise.dist.cond_var, noise.cond_var)}
-        (z_name,) = noise.dist.var
-        x = values.get(self.var[0])
-        if x is not None:
-            self.generator.start_back(x, context)
-            if noise.dist.needs_start:
-                self.generator.need_pull(self)
-                noise.dist.start({**given, z_name: self.generator.pull(x, context)[0]})
-        else:
-            noise.dist.start(given)
-            count = None if given else _STARTING if context is None else len(context)
-            self.generator.start(noise.dist.sample(given, batch_size=count)[z_name], context)
-
 
 class InverseTransformedDistribution(TransformedDistribution):
     r"""The distribution of x with f(x) = z, z from the base: f maps data to noise. Otherwise it is as `TransformedDistribution`.
@@ -218,6 +192,8 @@ class FlowGiven:
         folded, context, unfolded = self._folded(noise, f"the noise of {factor.var[0]}")
         if self.shared.validate:
             generator.check(folded, context, who=factor, name=f"the noise of {factor.var[0]}")
+        if self.shared.starting:
+            generator.start(folded, context)
         x, log_det = unfolded(*generator.push(folded, context))
         if not pathwise:
             return [Term(x.tensor.detach(), x.dims)]
@@ -241,6 +217,8 @@ class FlowGiven:
         folded, context, unfolded = self._folded(value, factor.var[0])
         if validate:
             generator.check_back(folded, context, who=factor, name=factor.var[0])
+        if self.shared.starting:
+            generator.start_back(folded, context)
         z, log_det = unfolded(*generator.pull(folded, context))
         return Binding(z.tensor, z.dims, self.shared.number()), log_det
 

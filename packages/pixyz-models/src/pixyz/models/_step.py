@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from pixyz.core import Loss, NonFiniteLossError, ParameterError, Single, SupportError
+from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError
 
 from ._diagnosis import random_state
 from ._ema import AveragedWeights
@@ -79,7 +79,7 @@ class Steps:
         self.ema = None if ema is None else AveragedWeights(training.weights, ema)
         self._settle()
         self._calls = 0
-        self.needs_start = any(isinstance(leaf, Single) and leaf.needs_start for leaf in self.distributions)
+        self.needs_start = loss.needs_start
 
     def _settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
@@ -88,18 +88,17 @@ class Steps:
         if self.ema is not None:
             self.ema.follow()
 
-    def initialize(self, values: Mapping[str, Any]) -> None:
+    def initialize(self, values: Mapping[str, Any], **options: Any) -> None:
         """Starts what starts from data, such as activation normalisation in a flow. `train` and `fit` call it with their first batch.
 
         Args:
-            values: as for `train`; where a distribution's own variable has no value, it starts from its noise.
+            values: as for `train`.
+            options: those of `Loss.estimate`.
 
         Raises:
-            MissingVariableError: if what a flow depends on has no value; call `initialize` of the distribution itself then.
+            MissingVariableError: if a variable of the loss has no value.
         """
-        for leaf in self.distributions:
-            if isinstance(leaf, Single):
-                leaf.initialize(values)
+        self.loss.initialize(scheduled(values, self.schedules, self.step_count), **options)
         self.needs_start = False
 
     @property
@@ -139,7 +138,7 @@ class Steps:
             raise ParameterError(f"{type(self).__name__}: train would train the averages. Leave the block of averaged() first.")
         train_mode(self.loss)
         if self.needs_start:
-            self.initialize(values)
+            self.initialize(values, **options)
         values = scheduled(values, self.schedules, self.step_count)
         evaluated = Evaluated(values, options, random_state(self._device))
         try:
