@@ -8,7 +8,7 @@ from ._constant_var import ConstantVar
 from ._dims import BATCH, Dims, Term, add, align, broadcast, fold, spread, stack_terms, sum_over, unfold, union
 from ._distribution import Distribution, need_distribution
 from ._drawing import Draw, Plan, Scored, draw, stack_scored, warn_without_baseline
-from ._elementwise import log_mean_exp, logsumexp, maximum, minimum
+from ._elementwise import log_mean_exp, log_sigmoid, logsumexp, maximum, minimum
 from ._errors import (
     BoundVariableError,
     CheckpointError,
@@ -26,6 +26,7 @@ from ._estimators import reduce
 from ._expectation import Expectation
 from ._explanation import Explanation, Recorder
 from ._from_function import FromFunction
+from ._game import Game, for_player, of_leaves, sides
 from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
 from ._guards import CACHE_OF_ITS_OWN
@@ -53,6 +54,7 @@ from ._scope import (
 )
 from ._seeded import seeded
 from ._single import Single
+from ._together import Together
 from ._variables import is_whole, suggest
 
 _installation.check_namespace()
@@ -79,6 +81,7 @@ __all__ = [
     "Factor",
     "FormulaError",
     "FromFunction",
+    "Game",
     "GaussianConditional",
     "GivenNetworks",
     "Graph",
@@ -114,6 +117,7 @@ __all__ = [
     "StraightThrough",
     "SupportError",
     "Term",
+    "Together",
     "Watcher",
     "add",
     "align",
@@ -122,19 +126,23 @@ __all__ = [
     "common_sizes",
     "draw",
     "fold",
+    "for_player",
     "formula",
     "is_whole",
     "leaves_of",
     "log_mean_exp",
+    "log_sigmoid",
     "logsumexp",
     "maximum",
     "minimum",
     "need_distribution",
     "need_scalar",
+    "of_leaves",
     "parse_density",
     "reduce",
     "register_leaves",
     "seeded",
+    "sides",
     "spread",
     "stack_scored",
     "stack_terms",

@@ -16,6 +16,7 @@ from ._errors import FormulaError, KindError
 from ._expectation import Expectation
 from ._explanation import Explanation, explain
 from ._from_function import FromFunction
+from ._game import for_player
 from ._graph import Graph, graph_of
 from ._joint import Joint, marginalize, multiply, rename
 from ._log_prob import LogProb
@@ -269,6 +270,7 @@ def bind() -> None:
         "expectation": _expectation,
         "explain": _explain,
         "constant_var": _constant_var,
+        "for_player": for_player,
         "from_function": staticmethod(FromFunction),
     }
     distribution: dict[str, Any] = {

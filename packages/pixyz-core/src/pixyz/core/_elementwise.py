@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import _formula as f
@@ -46,6 +47,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "abs": Function(torch.abs, _called("abs")),
     "exp": Function(torch.exp, lambda a: a.body if isinstance(a, f.Log) else f.Call("exp", a)),
     "log": Function(torch.log, f.Log),
+    "log_sigmoid": Function(F.logsigmoid, lambda a: f.Log(f.Call("sigmoid", a))),
     "detach": Function(torch.Tensor.detach, _called("stop"), is_linear=True),
     "power": Function(torch.pow, f.Power),
     # These two have torch.clamp's gradient where both arguments are equal: that of the first.
@@ -177,6 +179,17 @@ def log_mean_exp(*losses: Operand) -> Loss:
         logmeanexp(a, b) tensor(1000.)
     """
     return _of_several("log_mean_exp", losses)
+
+
+def log_sigmoid(loss: Operand) -> Loss:
+    r"""log σ(a) = -log(1 + exp(-a)), `(batch,)`, without overflow: the log-probability of 1, whose logit is a.
+
+    Examples:
+        >>> from pixyz.core import Parameter
+        >>> print(log_sigmoid(Parameter("a")), log_sigmoid(Parameter("a")).estimate({"a": -1000.0}))
+        log sigmoid(a) tensor(-1000.)
+    """
+    return Elementwise("log_sigmoid", [as_loss(loss)])
 
 
 def _of_several(function: str, losses: Sequence[Operand]) -> Loss:

@@ -177,3 +177,37 @@ class Divergence(Formula):
     name: str
     left: Formula
     right: Formula
+
+
+@dataclass(frozen=True)
+class Gradient(Formula):
+    """`∇_x a`: with respect to variables."""
+
+    body: Formula
+    var: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Saddle(Formula):
+    """`min_p max_d a`: what players minimise and others maximise; those that minimise may have another objective, `low`."""
+
+    body: Formula
+    low: Formula | None
+    least: tuple[str, ...]
+    most: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Optimum(Formula):
+    """`min_p a`, `max_d a`: by name, and of what."""
+
+    name: str
+    players: tuple[str, ...]
+    body: Formula
+
+
+@dataclass(frozen=True)
+class Beside(Formula):
+    """`a; b`: formulas side by side."""
+
+    parts: tuple[Formula, ...]

@@ -35,6 +35,7 @@ class Loss(nn.Module):
         mixes_batch: whether a datum's value depends on the other data.
         biased: whether the mean over its draws is another value than the formula's, as of log E_q[f], or of a quotient by an expectation.
         compares_sets: whether a part compares sets of draws, one for each datum, so that it has no value for a draw.
+        game: whether a part is a game, which one side minimises and another maximises.
 
     Attributes:
         is_biased: as `biased` says; the bias vanishes as `num_samples` grows.
@@ -48,6 +49,7 @@ class Loss(nn.Module):
     mixes_batch: bool
     is_biased: bool = False
     compares_sets: bool = False
+    is_game: bool = False
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Loss(nn.Module):
         mixes_batch: bool = False,
         biased: bool = False,
         compares_sets: bool = False,
+        game: bool = False,
     ) -> None:
         super().__init__()
         # Straight into the dict: nn.Module's checks of what is set, on every node of a long formula, would cost more than the node.
@@ -76,6 +79,8 @@ class Loss(nn.Module):
             self.is_biased = True
         if compares_sets:
             self.compares_sets = True
+        if game:
+            self.is_game = True
         register_leaves(self, parts)
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
@@ -102,6 +107,7 @@ class Loss(nn.Module):
         def expectation(self, q: nn.Module, **options: Any) -> "Loss": ...
         def explain(self, values: Mapping[str, Any] | None = None, *, gradients: bool = False, **options: Any) -> Any: ...
         def constant_var(self, values: Mapping[str, Tensor | float]) -> "Loss": ...
+        def for_player(self, player: nn.Module) -> "Loss": ...
         @staticmethod
         def from_function(function: Callable[..., Tensor], name: str, *, var: Iterable[str]) -> "Loss": ...
 
@@ -146,10 +152,23 @@ class Loss(nn.Module):
         starting: bool = False,
     ) -> Tensor:
         """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`."""
+        scope = self.open(values, batch_size=batch_size, sample_dims=sample_dims, watch=watch, starting=starting)
+        return self.for_each_datum(scope.evaluate(self), scope.batch).tensor
+
+    def open(
+        self,
+        values: Mapping[str, Any] | None,
+        *,
+        batch_size: int | None = None,
+        sample_dims: Mapping[str, int] | None = None,
+        watch: Watcher | None = None,
+        starting: bool = False,
+    ) -> Scope:
+        """The scope in which the loss has a value for these data; arguments and errors are those of `forward`."""
         given = as_dict(values)
         if self.bound_var and isinstance(given, Mapping):
             self._refuse_bound(given)
-        scope = open_scope(
+        return open_scope(
             given,
             needed=self.input_var,
             optional=self.optional_var,
@@ -159,7 +178,6 @@ class Loss(nn.Module):
             watch=watch,
             starting=starting,
         )
-        return self.for_each_datum(scope.evaluate(self), scope.batch).tensor
 
     @torch.no_grad()
     def initialize(
@@ -188,7 +206,10 @@ class Loss(nn.Module):
         return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
 
     def each_term(self, change: Callable[["Loss"], "Loss"]) -> "Loss":
-        """The loss with `change` applied to the terms that it is a sum of, where their coefficients are numbers or parameters."""
+        """The loss with `change` applied to the terms that it is a sum of, where their coefficients are numbers or parameters.
+
+        Terms that become the number 0 are left out.
+        """
         return change(self)
 
     def signs(self) -> Mapping["Loss", int]:

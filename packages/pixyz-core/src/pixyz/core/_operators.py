@@ -103,7 +103,8 @@ class Sum(Loss):
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         changed = [(sign, loss.each_term(change)) for sign, loss in self._terms]
-        return Sum(changed, [loss for _, loss in changed])
+        there = [(sign, loss) for sign, loss in changed if not is_zero(loss)]
+        return Sum(there, [loss for _, loss in there]) if there else Constant(0.0)
 
     def evaluate(self, scope: Scope) -> Term:
         total: Term | None = None
@@ -144,7 +145,7 @@ class Product(Loss):
         if len(others) != 1:
             return change(self)
         changed = [x.each_term(change) if x is others[0] else x for x in self._factors]
-        return Product(changed, changed)
+        return Constant(0.0) if any([is_zero(x) for x in changed]) else Product(changed, changed)
 
     def evaluate(self, scope: Scope) -> Term:
         total: Term | None = None
@@ -181,7 +182,10 @@ class Quotient(Loss):
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         top, bottom = self._pair
-        return Quotient(top.each_term(change), bottom) if isinstance(bottom, (Constant, Parameter)) else change(self)
+        if not isinstance(bottom, (Constant, Parameter)):
+            return change(self)
+        changed = top.each_term(change)
+        return changed if is_zero(changed) else Quotient(changed, bottom)
 
     def evaluate(self, scope: Scope) -> Term:
         top, bottom = self._pair
@@ -210,7 +214,8 @@ class Reduction(Loss):
         return f.Call(self.name, self._loss[0].formula)
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
-        return type(self)(self._loss[0].each_term(change))
+        changed = self._loss[0].each_term(change)
+        return changed if is_zero(changed) else type(self)(changed)
 
 
 class Mean(Reduction):
@@ -255,12 +260,18 @@ def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
         "mixes_batch": any(x.mixes_batch for x in losses),
         "biased": any(x.is_biased for x in losses),
         "compares_sets": any(x.compares_sets for x in losses),
+        "game": any(x.is_game for x in losses),
     }
 
 
 def as_loss(value: Loss | Tensor | float) -> Loss:
     """A loss as it is; a number or a tensor as a `Constant`."""
     return value if isinstance(value, Loss) else Constant(value)
+
+
+def is_zero(loss: Loss) -> bool:
+    """Whether it is the number 0, which no sum has as a term."""
+    return isinstance(loss, Constant) and loss.number == 0.0
 
 
 def signed_terms(loss: Loss) -> tuple[tuple[int, Loss], ...]:

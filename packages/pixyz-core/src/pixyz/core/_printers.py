@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import _formula as f
+from ._hoisting import hoisted
 from ._variables import latex_name, unicode_name
 
 _SUM, _PRODUCT, _ATOM = 1, 2, 3
@@ -36,6 +37,8 @@ class Style:
     functional: str
     divergence: str
     brackets: str
+    optimum: str
+    gradient: str
     calls: Mapping[str, str] = field(default_factory=dict)
     ratio_is_atom: bool = False
     braces: bool = False
@@ -90,6 +93,8 @@ TEXT = Style(
     functional="{name}[{body}]",
     divergence="{name}[{left}||{right}]",
     brackets="({body})",
+    optimum="{name}_{players} {body}",
+    gradient="∇_{var} {body}",
 )
 
 UNICODE = Style(
@@ -116,6 +121,8 @@ UNICODE = Style(
     functional="{name}[{body}]",
     divergence="{name}[{left} ‖ {right}]",
     brackets="({body})",
+    optimum="{name}_{players} {body}",
+    gradient="∇_{var} {body}",
 )
 
 LATEX = Style(
@@ -142,11 +149,14 @@ LATEX = Style(
     functional=r"\mathrm{{{name}}}\left[{body}\right]",
     divergence=r"D_{{\mathrm{{{name}}}}}\left[{left} \,\middle\|\, {right}\right]",
     brackets=r"\left({body}\right)",
+    optimum=r"\{name}_{{{players}}} {body}",
+    gradient=r"\nabla_{{{var}}} {body}",
     calls={
         "abs": r"\left|{body}\right|",
         "exp": r"\exp\left({body}\right)",
         "max": r"\max\left({body}\right)",
         "min": r"\min\left({body}\right)",
+        "norm": r"\left\|{body}\right\|",
         "stop": r"\mathrm{{sg}}\left[{body}\right]",
     },
     ratio_is_atom=True,
@@ -156,7 +166,7 @@ LATEX = Style(
 
 def render(node: f.Formula, style: Style = TEXT) -> str:
     """The formula as a string in the given notation."""
-    return _write(node, style)[0]
+    return _write(hoisted(node), style)[0]
 
 
 def _write(node: f.Formula, s: Style) -> tuple[str, int]:
@@ -240,6 +250,14 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             return s.times.join((s.ratio.format(top=s.number(1), bottom=scale), mean)), _PRODUCT
         case f.Divergence(name, left, right):
             return s.divergence.format(name=name, left=whole(left), right=whole(right)), _ATOM
+        case f.Gradient(body, var):
+            return s.gradient.format(var=names(var), body=at_least(_ATOM, body)), _PRODUCT
+        case f.Optimum(name, players, body):
+            return s.optimum.format(name=name, players=names(players), body=whole(body)), _SUM
+        case f.Beside(parts):
+            return "; ".join(map(whole, parts)), 0
+        case f.Saddle():
+            return _write(hoisted(node), s)
     raise TypeError(f"no printer writes a {type(node).__name__}")
 
 

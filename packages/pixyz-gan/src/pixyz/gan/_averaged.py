@@ -1,0 +1,102 @@
+"""Means over the data and over draws, as the papers on adversarial training write them."""
+
+from collections.abc import Mapping
+
+from pixyz.core import BATCH, AnyEstimator, Binding, Distribution, Draw, Expectation, KindError, Loss, Scope, ShapeError, Term
+from pixyz.core import formula as f
+
+DATA = "p_data"
+
+
+class Averaged(Loss):
+    r"""The mean over the data of the batch, and over draws, `()`: $\mathbb{E}_{p_\mathrm{data}(x)}[f(x)]$, $\mathbb{E}_{p(x)}[f(x)]$.
+
+    Args:
+        of: f, one value for each datum.
+        q: what draws variables of f, one draw for each datum; None if all are given.
+        estimator: as in `Expectation`. None for one draw, pathwise where the family allows it, else with a score.
+    """
+
+    def __init__(self, of: Loss, q: Distribution | None = None, *, estimator: AnyEstimator | None = None) -> None:
+        inner = of if q is None else Drawn(q, of, estimator=one_draw(q) if estimator is None else estimator)
+        super().__init__(
+            [inner],
+            input_var=inner.input_var,
+            bound_var=inner.bound_var,
+            optional_var=inner.optional_var,
+            per_datum=False,
+            stochastic=inner.stochastic,
+            mixes_batch=True,
+            biased=inner.is_biased,
+        )
+        self._inner = (inner, of, q)
+
+    @property
+    def formula(self) -> f.Formula:
+        inner, of, q = self._inner
+        over = [*([f.Density(DATA, inner.input_var)] if inner.input_var else []), *([] if q is None else [q.density])]
+        return f.Expected(over[0] if len(over) == 1 else f.Juxtaposed(tuple(over)), of.formula)
+
+    def evaluate(self, scope: Scope) -> Term:
+        tensor, dims = scope.evaluate(self._inner[0])
+        if BATCH not in dims:
+            return Term(tensor, dims)
+        if tensor.shape[-1] == 0:
+            raise ShapeError(f"{self}: the batch is empty, and the mean over nothing is no number. Leave empty batches out.")
+        return Term(tensor.mean(-1), dims[:-1])
+
+
+class Drawn(Expectation):
+    """An expectation under what imitates given data: what it draws must be like them."""
+
+    def _body(self, scope: Scope, d: Draw, batch: int) -> Term:
+        for v, drawn in d.bindings.items():
+            given = scope.bindings.get(v)
+            if given is not None:
+                self._check_like(v, drawn, given)
+        return super()._body(scope, d, batch)
+
+    def _check_like(self, v: str, drawn: Binding, given: Binding) -> None:
+        p = self.parts[0].prob_text
+        if drawn.features != given.features:
+            raise ShapeError(f"{self}: {p} draws {v} of features {drawn.features}, but the data have {given.features}.")
+        x, y = drawn.tensor, given.tensor
+        if x.device != y.device or (x.is_floating_point() and y.is_floating_point() and x.dtype != y.dtype):
+            raise KindError(f"{self}: {p} draws {v} as {x.dtype} on {x.device}, but the data are {y.dtype} on {y.device}. Convert one with .to().")
+
+
+class Aliased(Loss):
+    """A loss in which given variables have second names, so that they stay in sight where their own are drawn.
+
+    Args:
+        loss: the loss.
+        names: for each second name the variable.
+    """
+
+    def __init__(self, loss: Loss, names: Mapping[str, str]) -> None:
+        super().__init__(
+            [loss],
+            input_var=[names.get(v, v) for v in loss.input_var],
+            bound_var=loss.bound_var,
+            optional_var=loss.optional_var,
+            per_datum=loss.per_datum,
+            stochastic=loss.stochastic,
+            mixes_batch=loss.mixes_batch,
+            biased=loss.is_biased,
+        )
+        self._loss = (loss,)
+        self._names = dict(names)
+
+    @property
+    def formula(self) -> f.Formula:
+        return self._loss[0].formula
+
+    def evaluate(self, scope: Scope) -> Term:
+        known = {second: scope.bindings[v] for second, v in self._names.items()}
+        return scope.inside(known, scope.batch, scope.samples, scope.group).evaluate(self._loss[0])
+
+
+def one_draw(q: Distribution) -> AnyEstimator:
+    """For each variable its one draw, with a gradient that is unbiased."""
+    chosen = {v: "pathwise" if factor.dist.has_rsample else "score" for factor in q.ancestral if not factor.dist.is_deterministic for v in factor.var}
+    return chosen or "auto"

@@ -1,0 +1,117 @@
+"""The two sides that a discriminator tells apart."""
+
+from collections.abc import Callable
+from typing import cast
+
+from pixyz.core import AnyEstimator, Distribution, FormulaError, Game, Loss, need_distribution
+
+from ._averaged import Aliased, Averaged, Drawn, one_draw
+from ._judged import Judged, need_discriminator
+
+
+class Duel:
+    """p, which imitates, and what it imitates: the data that are given, or another distribution.
+
+    Args:
+        p: what draws the fakes.
+        d: the discriminator.
+        real: what draws the real ones; None if they are given.
+        estimator: as in `Expectation`, for both.
+
+    Raises:
+        FormulaError: if the discriminator sees nothing that p draws, or `real` does not draw what p does.
+    """
+
+    def __init__(self, p: Distribution, d: Distribution, real: Distribution | None, estimator: AnyEstimator | None) -> None:
+        need_distribution(p, "The generator")
+        need_discriminator(d)
+        self.p, self.d, self.real, self.estimator = p, d, real, estimator
+        self.seen = tuple(v for v in d.cond_var if v in p.var)
+        if not self.seen:
+            raise FormulaError(
+                f"{d.prob_text} sees nothing that {p.prob_text} draws, {', '.join(p.var)}, so it cannot tell it from anything. "
+                f"The order is generator, discriminator."
+            )
+        if real is not None:
+            need_distribution(real, "real")
+            lacking = [v for v in self.seen if v not in (*real.var, *real.cond_var)]
+            if lacking:
+                raise FormulaError(f"{d.prob_text} sees {', '.join(lacking)} of {p.prob_text}, of which {real.prob_text} knows nothing.")
+
+    @property
+    def trained(self) -> list[Distribution]:
+        """Who plays against the discriminator."""
+        return [self.p, *([self.real] if self.trains_real else [])]
+
+    @property
+    def trains_real(self) -> bool:
+        """Whether the other side has parameters too."""
+        return self.real is not None and any(w.requires_grad for w in self.real.parameters())
+
+    def fake(self, f: Loss) -> Loss:
+        """E_p[f]."""
+        return Averaged(f, self.p, estimator=self.estimator)
+
+    def data(self, f: Loss) -> Loss:
+        """E_p_data[f]."""
+        return Averaged(f, self.real, estimator=self.estimator)
+
+    @property
+    def fake_output(self) -> Loss:
+        """What d says of a fake, or of whatever x is bound to."""
+        return Judged(self.d)
+
+    @property
+    def data_output(self) -> Loss:
+        """What d says of what is real, beside a fake: of x_data."""
+        return Judged(self.d.replace_var(**self.names_of_data))
+
+    @property
+    def names_of_data(self) -> dict[str, str]:
+        """What the variables that both sides have are called on the real one."""
+        return {v: f"{v}_data" for v in self.seen}
+
+    def pair(self, f: Loss) -> Loss:
+        """E_p_data E_p[f], of a real x_data and a fake x, those of one place in the batch."""
+        if self.real is None:
+            return Aliased(self.fake(f), {second: v for v, second in self.names_of_data.items()})
+        return Averaged(Drawn(self.p, f, estimator=one_draw(self.p) if self.estimator is None else self.estimator), self._real_beside)
+
+    def against_mean(self, f: Callable[[Loss], Loss]) -> Loss:
+        """E_p[f(E_p_data[d(x_data)])]."""
+        if self.real is None:
+            mean = Averaged(self.data_output)
+            return Aliased(self.fake(f(mean)), {second: v for v, second in self.names_of_data.items()})
+        return self.fake(f(Averaged(self.data_output, self._real_beside, estimator=self.estimator)))
+
+    @property
+    def _real_beside(self) -> Distribution:
+        """What draws x_data."""
+        real = cast(Distribution, self.real)
+        return real.replace_var(**{v: second for v, second in self.names_of_data.items() if v in real.var})
+
+
+class Adversarial(Game):
+    """An objective of two players; a subclass says what they play for.
+
+    Args:
+        p: the generator: whatever draws what the discriminator sees, such as `(generator * prior).marginalize_var("z")`.
+        d: the discriminator d(t|x), a `Deterministic` or `Bernoulli` whose number is a logit, not a probability.
+        real: what p imitates: the values that are given, or, if it is said, what this distribution draws. If it has parameters, they are
+            trained with those of p.
+        estimator: where the gradient of what is drawn comes from, as in `Expectation`; pathwise where the family allows it, else the score.
+
+    Raises:
+        FormulaError: for a discriminator that is none, or that does not see what p draws.
+        ParameterError: for a player without parameters, or a parameter of both.
+    """
+
+    def __init__(self, p: Distribution, d: Distribution, real: Distribution | None = None, *, estimator: AnyEstimator | None = None) -> None:
+        duel = Duel(p, d, real, estimator)
+        objective, loss = self.played(duel)
+        super().__init__(objective, duel.trained, d, loss=loss)
+
+    @staticmethod
+    def played(duel: Duel) -> tuple[Loss, Loss | None]:
+        """What the discriminator maximises, and what the others minimise if that is something else."""
+        raise NotImplementedError
