@@ -187,7 +187,7 @@ def test_the_first_step_is_left_out_as_well(far_away, read, accumulate):
     for i in range(accumulate):
         model.train({"x": binary(), "beta": 1.0 if i else float("inf")})
         if i < accumulate - 1:
-            model._check._pending.clear()  # as if the flag were still on its way
+            model._turns[0].check._pending.clear()  # as if the flag were still on its way
     torch.testing.assert_close(state_of(model), before, rtol=0, atol=0)
     with pytest.raises(NonFiniteLossError, match="is not finite"):
         read(model)

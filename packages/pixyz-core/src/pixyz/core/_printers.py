@@ -236,8 +236,7 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
         case f.Functional(name, body):
             return s.functional.format(name=name, body=whole(body)), _ATOM
         case f.Expected(under, body, draws):
-            over = at_least(_ATOM, under)
-            over = over if draws is None else s.power(over, str(draws))
+            over = whole(under) if draws is None else s.power(at_least(_ATOM, under), str(draws))
             return s.expected.format(under=over, body=whole(body)), _ATOM
         case f.PowerMean(body, order):
             # The exponential of a logarithm is not written.

@@ -1,10 +1,10 @@
 """Adversarial losses of fakes and of real data, each on its own."""
 
 from pixyz.core import Loss, maximum
+from pixyz.core import formula as f
 
 from ._duel import Adversarial, Duel
 from ._judged import Judged, log_fake, log_real
-from pixyz.core import formula as f
 
 
 def _value(duel: Duel) -> Loss:
@@ -113,6 +113,6 @@ class AdversarialLeastSquares(Adversarial):
     @staticmethod
     def played(duel: Duel) -> tuple[Loss, Loss]:
         d = duel.fake_output
-        objective = -0.5 * duel.data((d - 1.0) ** 2) - 0.5 * duel.fake(d**2)
+        objective = -(0.5 * duel.data((d - 1.0) ** 2)) - 0.5 * duel.fake(d**2)
         loss = 0.5 * duel.fake((d - 1.0) ** 2)
         return objective, loss + 0.5 * duel.data(d**2) if duel.trains_real else loss

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from pixyz.core import BATCH, Explanation, Loss, Recorder, SupportError, Term
 
+from ._modes import put_back
+
 RandomState = tuple[Tensor, Tensor | None]
 
 
@@ -50,8 +52,7 @@ def unnoticed(loss: Loss, state: RandomState) -> Iterator[None]:
             yield
     finally:
         set_random_state(after, device)
-        for buffer, kept in buffers:
-            buffer.copy_(kept)
+        put_back(buffers)
 
 
 def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState) -> tuple[str, Explanation | None]:

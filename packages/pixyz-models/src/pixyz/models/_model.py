@@ -37,6 +37,8 @@ class Model(Asked):
         ema: the decay of an exponential moving average of the trained weights, such as 0.999.
         compile: makes one graph of the loss, with its backward pass, and compiles the optimiser's step, or takes torch's fused one. A dict
             has options of `torch.compile`.
+        n_critic: of a game, how many steps of the discriminators make one of the others.
+        at_once: of a game, whether both sides step from the same weights; else the discriminators step first.
         p: the generative model that `sample`, `reconstruct` and `log_likelihood` ask; `VI`, `VAE` and `ML` know it.
         q: the inference model that `infer`, `reconstruct` and `log_likelihood` ask; `VI` and `VAE` know it.
 
@@ -83,6 +85,8 @@ class Model(Asked):
         accumulate: int = 1,
         ema: float | None = None,
         compile: bool | Mapping[str, Any] = False,
+        n_critic: int = 1,
+        at_once: bool = False,
         p: Distribution | None = None,
         q: Distribution | None = None,
     ) -> None:
@@ -110,7 +114,7 @@ class Model(Asked):
             "scheduler_params": scheduler_params,
         }
         self._limit(clip_grad_norm, clip_grad_value, accumulate)
-        self._arrange(loss, one, optimizers, ema=ema, compile=compile)
+        self._arrange(loss, one, optimizers, ema=ema, compile=compile, n_critic=n_critic, at_once=at_once)
 
     def fit(
         self,

@@ -1,10 +1,10 @@
 """Train mode, and evaluation mode for a while."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -29,3 +29,10 @@ def train_mode(module: nn.Module) -> None:
 
 def _in_train_mode(module: nn.Module) -> bool:
     return module.training and all([child is None or _in_train_mode(child) for child in module._modules.values()])
+
+
+@torch.no_grad()
+def put_back(kept: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Gives tensors the values that were kept of them."""
+    for tensor, value in kept:
+        tensor.copy_(value)

@@ -2,23 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, optim
 
-from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError
+from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError, Together
 
 from ._diagnosis import random_state
 from ._ema import AveragedWeights
 from ._engine import PLAIN, Engine
-from ._finite import Evaluated, make_check
-from ._modes import evaluating, train_mode
+from ._finite import Evaluated
+from ._modes import evaluating, put_back, train_mode
 from ._optimisation import Optimizer
 from ._schedules import Schedule, scheduled
-from ._stepping import MaskedStep, make_step
 from ._training import arrange
+from ._turn import Turn, make_turns
 
 
 class Steps:
@@ -48,6 +47,8 @@ class Steps:
         *,
         ema: float | None,
         compile: bool | Mapping[str, Any],
+        n_critic: int,
+        at_once: bool,
     ) -> None:
         """Makes what the steps need.
 
@@ -57,26 +58,29 @@ class Steps:
             several: several optimisers.
             ema: the decay of the average.
             compile: whether to compile, or the options.
+            n_critic: how many steps of the discriminators make one of the others.
+            at_once: whether both sides of a game step from the same weights.
         """
+        who = type(self).__name__
         if ema is not None and not 0 <= ema < 1:
-            who = type(self).__name__
             raise ParameterError(f"{who}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema}.")
+        if not isinstance(n_critic, int) or n_critic < 1:
+            raise ParameterError(f"{who}: n_critic is how many steps of the discriminators make one of the others, at least 1; got {n_critic!r}.")
         self.compiled = compile is not False
         self.step_count = 0
-        training = arrange(loss, one, several, fast=self.compiled, who=type(self).__name__)
+        training = arrange(loss, one, several, fast=self.compiled, who=who)
         self.optimizers = training.optimizers
         self.schedulers = training.schedulers
         self.distributions = list(dict.fromkeys(leaf for _, leaves in training.choices for leaf in leaves.values()))
         self.trained_parameters = [*training.weights.values()]
         self._choices = training.choices
-        self._all_trained = {*self.trained_parameters}.issuperset(loss.parameters())
         options = dict(compile) if isinstance(compile, Mapping) else {}
-        if self.compiled:
-            loss.compile(**{"fullgraph": True, **options})
-        self._steps = [make_step(o, compiling=self.compiled, options=options) for o in self.optimizers]
-        self._masked = [MaskedStep(o, step) for o, step in zip(self.optimizers, self._steps, strict=True)]
-        self._weights = training.weights
-        self.ema = None if ema is None else AveragedWeights(training.weights, ema)
+        self._turns = make_turns(loss, training, who, compiling=options if self.compiled else None)
+        if len(self._turns) == 1 and (n_critic > 1 or at_once):
+            raise ParameterError(f"{who}: {'n_critic' if n_critic > 1 else 'at_once'} is for games, and {loss} has no discriminator.")
+        self.n_critic = n_critic
+        self.at_once = at_once
+        self.ema = None if ema is None else AveragedWeights(self._turns[0].weights, ema)
         self._settle()
         self._calls = 0
         self.needs_start = loss.needs_start
@@ -84,7 +88,8 @@ class Steps:
     def _settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
         self._device = self.trained_parameters[0].device
-        self._check = make_check(self.loss, self._weights, self._device)
+        for turn in self._turns:
+            turn.settle()
         if self.ema is not None:
             self.ema.follow()
 
@@ -114,6 +119,9 @@ class Steps:
         With `accumulate=n`, every n-th call takes the step, and the others only add to its gradient. The schedulers and the average of the
         weights go on with the step.
 
+        Of a game, both sides step: the discriminators first, then, unless the model is made with `at_once=True`, the others against what
+        these have become. With `n_critic=n` the others step in the first of every n steps. What one side draws serves the other, too.
+
         On an accelerator nothing waits for the device: where a loss or a gradient is not finite, this step and those after it are left out
         there, and the error comes from a later call, of `train`, `test` or `check`.
 
@@ -122,7 +130,8 @@ class Steps:
             options: those of `Loss.estimate`.
 
         Returns:
-            The loss before the step, `()`, detached.
+            The loss before the step, `()`, detached. Of a game, `(2,)`: what the others minimise, and what the discriminators minimise;
+            nan for the side whose turn it is not.
 
         Raises:
             NonFiniteLossError: if the loss or a gradient is nan or infinite; it names the term, and the optimisers have not stepped.
@@ -133,7 +142,8 @@ class Steps:
         """One step, whose gradient and update the engine carries out; the mean of the loss over all processes."""
         if self.trained_parameters[0].device != self._device:
             self._settle()
-        self._check.read(wait=False)
+        for turn in self._turns:
+            turn.check.read(wait=False)
         if self.ema is not None and self.ema.is_in_place:
             raise ParameterError(f"{type(self).__name__}: train would train the averages. Leave the block of averaged() first.")
         train_mode(self.loss)
@@ -141,43 +151,55 @@ class Steps:
             self.initialize(values, **options)
         values = scheduled(values, self.schedules, self.step_count)
         evaluated = Evaluated(values, options, random_state(self._device))
+        moving, together = self._turns, None
+        if len(moving) > 1:
+            moving = moving[::-1] if self.step_count % self.n_critic == 0 else moving[1:]
+            together = None if self.compiled else Together(self.loss, values, **options)
+        begins, ends = not self._calls, self._calls + 1 == self.accumulate
+        seen: dict[Turn, Tensor] = {}
+        for turn in moving:
+            is_last = turn is moving[-1]
+            # What another player's network counts is its own; but what it ran for this turn may be all that it runs.
+            kept = turn.keep_others() if together is None or is_last else []
+            loss = self._value(turn, evaluated, together)
+            seen[turn] = engine.of_all(loss)
+            turn.check.see_loss(seen[turn], evaluated)
+            if begins:
+                turn.forget_gradients()
+            turn.backward(loss, engine, self.accumulate, retain_graph=self.at_once and not is_last)
+            put_back(kept)
+            self._calls = 0 if ends else self._calls
+            if ends and not self.at_once:
+                self._update(turn, engine)
+                if together is not None and not is_last:
+                    together.changed(turn.trained)
+        if not ends:
+            self._calls += 1
+        else:
+            for turn in moving if self.at_once else ():
+                self._update(turn, engine)
+            self._end_step(self._turns[0] in seen)
+        for turn in moving:
+            turn.check.end(evaluated)
+        if len(self._turns) == 1:
+            return seen[self._turns[0]]
+        return torch.stack([seen[turn] if turn in seen else torch.full((), torch.nan, device=self._device) for turn in self._turns])
+
+    def _value(self, turn: Turn, evaluated: Evaluated, together: Together | None) -> Tensor:
+        """What the turn minimises, of the same evaluation as the others' if there is one."""
         try:
-            loss = self.loss.estimate(values, **options)
+            return turn.loss.estimate(evaluated.values, **evaluated.options) if together is None else together.value(turn.loss)
         except SupportError as error:
             if not error.nans:
                 raise
-            raise NonFiniteLossError(f"{error} So {self.loss} is not finite. The optimiser has not stepped.") from error
-        seen = engine.of_all(loss)
-        self._check.see_loss(seen, evaluated)
-        if not self._calls:
-            for weight in self.trained_parameters:
-                weight.grad = None
-        self._backward(loss, engine)
-        self._calls += 1
-        if self._calls == self.accumulate:
-            self._calls = 0
-            self._update(engine)
-        self._check.end(evaluated)
-        return seen
+            raise NonFiniteLossError(f"{error} So {turn.loss} is not finite. The optimiser has not stepped.") from error
 
-    def _backward(self, loss: Tensor, engine: Engine) -> None:
-        share = None if self.accumulate == 1 else torch.full_like(loss, 1 / self.accumulate)
-        # What another model trains gets no gradient from here.
-        only = None if self._all_trained else [w for w in self.trained_parameters if w.requires_grad]
-        engine.backward(loss, gradient=share, inputs=only)
+    def _update(self, turn: Turn, engine: Engine) -> None:
+        turn.update(engine, clip_norm=self.clip_grad_norm, clip_value=self.clip_grad_value)
 
-    def _update(self, engine: Engine) -> None:
-        """One step with the gradients that are there."""
-        flag = self._check.see_gradients()
-        if self.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.trained_parameters, self.clip_grad_norm)
-        if self.clip_grad_value is not None:
-            nn.utils.clip_grad_value_(self.trained_parameters, self.clip_grad_value)
-        for number, step in enumerate(self._steps if flag is None else [partial(step, flag) for step in self._masked]):
-            engine.step(number, step)
-        for scheduler in self.schedulers:
-            scheduler.step()
-        if self.ema is not None:
+    def _end_step(self, averages: bool) -> None:
+        """One more step is taken; `averages` says whether what is averaged has moved."""
+        if self.ema is not None and averages:
             self.ema.update()
         self.step_count += 1
 
@@ -187,16 +209,21 @@ class Steps:
         Raises:
             NonFiniteLossError: if a loss or a gradient was not finite; the weights are those before that step.
         """
-        self._check.read(wait=True)
+        for turn in self._turns:
+            turn.check.read(wait=True)
 
     def test(self, values: Mapping[str, Any], **options: Any) -> Tensor:
         """The test loss, `()`, in evaluation mode and without gradients; every module's mode is as before afterwards.
 
-        With `ema`, it is that of the averaged weights, those that one would keep.
+        Of a game, `(2,)`, what both sides minimise, as `train` returns it. With `ema`, it is that of the averaged weights, those that one would keep.
         """
         self.check()
+        values = scheduled(values, self.schedules, self.step_count)
         with evaluating(self.test_loss), self.with_averages():
-            return self.test_loss.estimate(scheduled(values, self.schedules, self.step_count), **options)
+            if len(self._turns) == 1 or self.test_loss is not self.loss:
+                return self.test_loss.estimate(values, **options)
+            together = Together(self.loss, values, **options)
+            return torch.stack([together.value(turn.loss) for turn in self._turns])
 
     def with_averages(self) -> AbstractContextManager[None]:
         """Inside, the weights are those that one would keep: their averages, if there are such."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn, optim
 from torch.optim.lr_scheduler import LRScheduler
 
-from pixyz.core import Distribution, KindError, Loss, ParameterError, leaves_of
+from pixyz.core import Distribution, KindError, Loss, ParameterError, leaves_of, sides
 
 from ._optimisation import Optimizer, Trained
 from ._stepping import make_optimizer
@@ -63,7 +63,7 @@ def arrange(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | N
 def _choices(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | None, who: str) -> list[Optimizer]:
     said = {word: value for word, value in one.items() if value is not None}
     if several is None:
-        return [Optimizer(**{"distributions": loss, **said})]
+        return [Optimizer(**{"distributions": loss, **said})] if "distributions" in said else _of_sides(loss, said)
     choices = list(several)
     if said:
         raise ParameterError(f"{who}: optimizers says what {', '.join(said)} would; give either.")
@@ -77,11 +77,22 @@ def _choices(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | 
     return choices
 
 
+def _of_sides(loss: Loss, said: Mapping[str, Any]) -> list[Optimizer]:
+    """One optimiser for all that a loss has; of a game, one for each side."""
+    minimising, maximising = sides(loss)
+    if not maximising:
+        return [Optimizer(loss, **said)]
+    return [Optimizer(leaves, **said) for leaves in (minimising, maximising)]  # type: ignore[arg-type]  # leaves of the loss
+
+
 def _leaves_by_text(loss: Loss, given: Trained, who: str) -> Leaves:
     """The leaves of what is given, each under its text in the loss."""
     texts = {leaf: text for text, leaf in loss.named_children()}
     found: Leaves = {}
     for part in (given,) if isinstance(given, (Loss, Distribution)) else given:
+        if part in texts:
+            found[texts[part]] = part
+            continue
         if not isinstance(part, (Loss, Distribution)):
             raise KindError(f"{who}: distributions must be distributions; got a {type(part).__name__}.")
         for leaf in leaves_of(part):

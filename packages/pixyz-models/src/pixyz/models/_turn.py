@@ -1,0 +1,126 @@
+"""The turns of a step: each side of a game takes one; a loss without players has one."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.optim.lr_scheduler import LRScheduler
+
+from pixyz.core import Loss, ParameterError, leaves_of, of_leaves, sides
+
+from ._engine import Engine
+from ._finite import Check, Evaluated, make_check
+from ._stepping import MaskedStep, make_step
+from ._training import Training
+
+
+class Turn:
+    """What some optimisers do in a step: they minimise a loss.
+
+    Args:
+        loss: the loss.
+        weights: what they train, by name.
+        optimizers: the optimisers, by their numbers in the model.
+        schedulers: their schedulers.
+        others: the buffers of the players whose turn it is not, which are as before when it ends.
+        trains_all: whether no other parameters have a gradient of this loss.
+        compiling: None, or the options of `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        weights: Mapping[str, nn.Parameter],
+        optimizers: Mapping[int, optim.Optimizer],
+        schedulers: Sequence[LRScheduler],
+        *,
+        others: Sequence[Tensor] = (),
+        trains_all: bool,
+        compiling: Mapping[str, Any] | None,
+    ) -> None:
+        self.loss = loss
+        self.weights = weights
+        self.schedulers = schedulers
+        self.trained = [*weights.values()]
+        self._others = others
+        self._trains_all = trains_all
+        if compiling is not None:
+            loss.compile(**{"fullgraph": True, **compiling})
+        self._steps = {n: make_step(o, compiling=compiling is not None, options=compiling or {}) for n, o in optimizers.items()}
+        self._masked = {n: MaskedStep(o, self._steps[n]) for n, o in optimizers.items()}
+        self.settle()
+
+    def settle(self) -> None:
+        """Sees to what stands where the weights are, which may have been moved."""
+        self.check: Check = make_check(self.loss, self.weights, self.trained[0].device)
+
+    def forget_gradients(self) -> None:
+        """Begins anew."""
+        for weight in self.trained:
+            weight.grad = None
+
+    def keep_others(self) -> list[tuple[Tensor, Tensor]]:
+        """The buffers of the other players, with copies."""
+        return [(b, b.clone()) for b in self._others]
+
+    def backward(self, loss: Tensor, engine: Engine, share: int, **how: Any) -> None:
+        """Adds the gradient of a share of the loss to those that are there."""
+        # What another player or another model trains gets no gradient from here.
+        only = None if self._trains_all else [w for w in self.trained if w.requires_grad]
+        engine.backward(loss, gradient=None if share == 1 else torch.full_like(loss, 1 / share), inputs=only, **how)
+
+    def update(self, engine: Engine, *, clip_norm: float | None, clip_value: float | None) -> None:
+        """One step with the gradients that are there."""
+        flag = self.check.see_gradients()
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained, clip_norm)
+        if clip_value is not None:
+            nn.utils.clip_grad_value_(self.trained, clip_value)
+        for number, step in self._steps.items():
+            engine.step(number, step if flag is None else partial(self._masked[number], flag))
+        for scheduler in self.schedulers:
+            scheduler.step()
+
+
+def make_turns(loss: Loss, training: Training, who: str, *, compiling: Mapping[str, Any] | None) -> list[Turn]:
+    """The turns: of who minimises, and, if there are such, of who maximises games in the loss.
+
+    Raises:
+        ParameterError: for an optimiser of both sides, or a side that nobody trains.
+    """
+    against = {*sides(loss)[1]}
+    of_side: dict[bool, list[int]] = {}
+    for number, (_, leaves) in enumerate(training.choices):
+        trained = [leaf for leaf in leaves.values() if any(w.requires_grad for w in leaf.parameters())]
+        found = {leaf in against for leaf in trained}
+        if len(found) > 1:
+            raise ParameterError(
+                f"{who}: optimiser {number + 1} trains {', '.join(leaves)}, which stand on both sides of {loss}. Give each side its own."
+            )
+        of_side.setdefault(found.pop(), []).append(number)
+    turns = []
+    for side in (False, True):
+        if side not in of_side:
+            if side and not against:
+                continue
+            raise ParameterError(f"{who}: nobody trains the side that {'maximises' if side else 'minimises'} in {loss}. Add an optimiser for it.")
+        turns.append(_turn(loss, training, of_side[side], bool(against), compiling))
+    return turns
+
+
+def _turn(loss: Loss, training: Training, numbers: list[int], is_game: bool, compiling: Mapping[str, Any] | None) -> Turn:
+    leaves = dict.fromkeys(leaf for n in numbers for leaf in training.choices[n][1].values())
+    own = of_leaves(loss, leaves, " and ".join(text for n in numbers for text in training.choices[n][1])) if is_game else loss
+    mine = {w for leaf in leaves for w in leaf.parameters()}
+    optimizers = {n: training.optimizers[n] for n in numbers}
+    return Turn(
+        own,
+        {name: w for name, w in training.weights.items() if w in mine},
+        optimizers,
+        [s for s in training.schedulers if s.optimizer in optimizers.values()],
+        others=[b for leaf in leaves_of(own) if leaf not in leaves for b in leaf.buffers()] if is_game else [],
+        trains_all=mine.issuperset(own.parameters()) and not is_game,
+        compiling=compiling,
+    )
