@@ -43,8 +43,7 @@ def _seen(node: f.Formula, minimising: bool, *, whole: bool) -> f.Formula | None
             return low if low is not None else body if least else None
         case f.Sum(terms):
             seen = [(sign, found) for sign, term in terms if (found := _seen(term, minimising, whole=whole)) is not None]
-            flat = [(sign * s, x) for sign, found in seen for s, x in (found.terms if isinstance(found, f.Sum) and sign > 0 else ((1, found),))]
-            return f.Sum(tuple(flat)) if flat else None
+            return f.Sum(tuple([x for sign, found in seen for x in _flat(sign, found)])) if seen else None
         case f.Product(factors) if [*_games(node)]:
             seen = [_seen(factor, minimising, whole=whole) if [*_games(factor)] else factor for factor in factors]
             return None if any([x is None for x in seen]) else f.Product(tuple(seen))  # type: ignore[arg-type]
@@ -52,3 +51,8 @@ def _seen(node: f.Formula, minimising: bool, *, whole: bool) -> f.Formula | None
             found = _seen(top, minimising, whole=whole)
             return None if found is None else f.Ratio(found, bottom)
     return node if whole else None
+
+
+def _flat(sign: int, node: f.Formula) -> tuple[tuple[int, f.Formula], ...]:
+    """The terms that it adds: a sum is taken apart where its terms keep their signs."""
+    return node.terms if isinstance(node, f.Sum) and sign > 0 else ((sign, node),)

@@ -104,6 +104,8 @@ class Sum(Loss):
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         changed = [(sign, loss.each_term(change)) for sign, loss in self._terms]
         there = [(sign, loss) for sign, loss in changed if not is_zero(loss)]
+        if len(there) == 1 and there[0][0] > 0:
+            return there[0][1]
         return Sum(there, [loss for _, loss in there]) if there else Constant(0.0)
 
     def evaluate(self, scope: Scope) -> Term:

@@ -1,6 +1,9 @@
 """Adversarial losses: distributions that can only be sampled, trained against a discriminator."""
 
+from ._augmentation import DiffAugment
+from ._clipping import clip_weights
 from ._f_divergence import AdversarialFDivergence
+from ._gan import GAN
 from ._gradient_penalty import GradientPenalty
 from ._losses import (
     AdversarialHinge,
@@ -10,10 +13,12 @@ from ._losses import (
     AdversarialNonSaturating,
     AdversarialWassersteinDistance,
 )
+from ._packing import Packed
 from ._penalties import R1, R2
 from ._relativistic import RelativisticAverage, RelativisticPairing
 
 __all__ = [
+    "GAN",
     "R1",
     "R2",
     "AdversarialFDivergence",
@@ -23,7 +28,10 @@ __all__ = [
     "AdversarialLeastSquares",
     "AdversarialNonSaturating",
     "AdversarialWassersteinDistance",
+    "DiffAugment",
     "GradientPenalty",
+    "Packed",
     "RelativisticAverage",
     "RelativisticPairing",
+    "clip_weights",
 ]

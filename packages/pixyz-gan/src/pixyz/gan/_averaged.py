@@ -62,7 +62,9 @@ class Drawn(Expectation):
             raise ShapeError(f"{self}: {p} draws {v} of features {drawn.features}, but the data have {given.features}.")
         x, y = drawn.tensor, given.tensor
         if x.device != y.device or (x.is_floating_point() and y.is_floating_point() and x.dtype != y.dtype):
-            raise KindError(f"{self}: {p} draws {v} as {x.dtype} on {x.device}, but the data are {y.dtype} on {y.device}. Convert one with .to().")
+            raise KindError(
+                f"{self}: {p} draws {v} as {x.dtype} on {x.device}, but the data are {y.dtype} on {y.device}. Convert one with .to()."
+            )
 
 
 class Aliased(Loss):
@@ -98,5 +100,5 @@ class Aliased(Loss):
 
 def one_draw(q: Distribution) -> AnyEstimator:
     """For each variable its one draw, with a gradient that is unbiased."""
-    chosen = {v: "pathwise" if factor.dist.has_rsample else "score" for factor in q.ancestral if not factor.dist.is_deterministic for v in factor.var}
-    return chosen or "auto"
+    drawing = [factor for factor in q.ancestral if not factor.dist.is_deterministic]
+    return {v: "pathwise" if factor.dist.has_rsample else "score" for factor in drawing for v in factor.var} or "auto"

@@ -106,7 +106,9 @@ class Adversarial(Game):
         ParameterError: for a player without parameters, or a parameter of both.
     """
 
-    def __init__(self, p: Distribution, d: Distribution, real: Distribution | None = None, *, estimator: AnyEstimator | None = None) -> None:
+    def __init__(
+        self, p: Distribution, d: Distribution, real: Distribution | None = None, *, estimator: AnyEstimator | None = None
+    ) -> None:
         duel = Duel(p, d, real, estimator)
         objective, loss = self.played(duel)
         super().__init__(objective, duel.trained, d, loss=loss)

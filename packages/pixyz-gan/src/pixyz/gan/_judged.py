@@ -73,7 +73,7 @@ def number_of(d: Distribution, scope: Scope, who: object) -> Term:
     count = tensor.shape[len(dims) :].numel()
     if count != 1:
         raise ShapeError(
-            f"{who}: {factor} must have one number for each datum, (N,) or (N, 1); got {count}, of shape {tuple(tensor.shape[len(dims) :])}."
+            f"{who}: {factor} must have one number for each datum, (N,) or (N, 1); got {count}, {tuple(tensor.shape[len(dims) :])}."
         )
     return Term(tensor.reshape(tensor.shape[: len(dims)]), dims)
 
@@ -88,5 +88,5 @@ def need_discriminator(d: Distribution) -> None:
     kinds = [factor.dist.is_deterministic or factor.dist.distribution_name == "Bernoulli" for factor in d.factors]
     if kinds != [True] or len(d.var) != 1 or not d.cond_var:
         raise FormulaError(
-            f"{d.prob_text} is no discriminator: that is one Deterministic or Bernoulli of one variable, like d(t|x), whose number is a logit."
+            f"{d.prob_text} is no discriminator: that is a Deterministic or Bernoulli of one variable, like d(t|x), which has a logit."
         )

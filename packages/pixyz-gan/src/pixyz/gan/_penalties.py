@@ -58,7 +58,9 @@ class R1(Game):
         Mescheder et al. (2018), eq. 9, https://arxiv.org/abs/1801.04406
     """
 
-    def __init__(self, p: Distribution, d: Distribution, real: Distribution | None = None, *, estimator: AnyEstimator | None = None) -> None:
+    def __init__(
+        self, p: Distribution, d: Distribution, real: Distribution | None = None, *, estimator: AnyEstimator | None = None
+    ) -> None:
         duel = Duel(p, d, real, estimator)
         super().__init__(duel.data(Slope(d, duel.seen) ** 2), (), d)
 

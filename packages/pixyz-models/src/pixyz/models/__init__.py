@@ -1,5 +1,8 @@
 """Models: a loss, what it trains, and an optimiser."""
 
+from importlib.metadata import entry_points as _entry_points
+from typing import Any as _Any
+
 from ._checkpoint import Checkpoint
 from ._evaluation import Evaluation
 from ._figures import plot_history
@@ -29,3 +32,16 @@ __all__ = [
     "plot_reconstructions",
     "plot_samples",
 ]
+
+_IN_OTHER_PACKAGES = {"GAN": "pixyz-gan"}
+
+
+def __getattr__(name: str) -> _Any:
+    """Models of other packages, which those declare as entry points of the group `pixyz.models`."""
+    found = () if name.startswith("_") else _entry_points(group="pixyz.models", name=name)
+    for entry in found:
+        return entry.load()
+    if name in _IN_OTHER_PACKAGES:
+        package = _IN_OTHER_PACKAGES[name]
+        raise ImportError(f"{name} is in {package}, which is not installed: pip install {package}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -65,7 +65,9 @@ class Steps:
         if ema is not None and not 0 <= ema < 1:
             raise ParameterError(f"{who}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema}.")
         if not isinstance(n_critic, int) or n_critic < 1:
-            raise ParameterError(f"{who}: n_critic is how many steps of the discriminators make one of the others, at least 1; got {n_critic!r}.")
+            raise ParameterError(
+                f"{who}: n_critic is how many steps of the discriminators make one of the others, at least 1; got {n_critic!r}."
+            )
         self.compiled = compile is not False
         self.step_count = 0
         training = arrange(loss, one, several, fast=self.compiled, who=who)
@@ -215,7 +217,8 @@ class Steps:
     def test(self, values: Mapping[str, Any], **options: Any) -> Tensor:
         """The test loss, `()`, in evaluation mode and without gradients; every module's mode is as before afterwards.
 
-        Of a game, `(2,)`, what both sides minimise, as `train` returns it. With `ema`, it is that of the averaged weights, those that one would keep.
+        Of a game, `(2,)`, what both sides minimise, as `train` returns it. With `ema`, it is that of the averaged weights, those that
+        one would keep.
         """
         self.check()
         values = scheduled(values, self.schedules, self.step_count)

@@ -36,13 +36,22 @@ def summary(model: "Model", choices: list[tuple[Optimizer, dict[str, nn.Module]]
         gradients.append(f"clipped at {' and '.join(clipped)}")
     below = "\n              "
     rows = {
-        "minimises": str(model.loss),
+        "plays" if model.loss.is_game else "minimises": str(model.loss),
         "tests": str(model.test_loss) if model.test_loss is not model.loss else "",
         "trains": below.join(trained),
         "optimiser": below.join(by),
+        "turns": turns(model),
         "schedules": below.join(f"{v}: {said(schedule)}" for v, schedule in model.schedules.items()),
         "gradients": ", ".join(gradients),
         "average": f"of the weights, decay {model.ema.decay}" if model.ema is not None else "",
         "compiled": "the loss and the step" if model.compiled else "",
     }
     return "\n  ".join([type(model).__name__, *[f"{key + ':':<11} {text}" for key, text in rows.items() if text]])
+
+
+def turns(model: "Model") -> str:
+    """How the sides of a game alternate, if not simply one after the other."""
+    said = ["at once"] if model.at_once else []
+    if model.n_critic > 1:
+        said.append(f"{model.n_critic} of the discriminators to one of the others")
+    return ", ".join(said)

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pixyz.core import Loss, ParameterError, leaves_of, of_leaves, sides
 
 from ._engine import Engine
-from ._finite import Check, Evaluated, make_check
+from ._finite import Check, make_check
 from ._stepping import MaskedStep, make_step
 from ._training import Training
 
@@ -105,7 +105,9 @@ def make_turns(loss: Loss, training: Training, who: str, *, compiling: Mapping[s
         if side not in of_side:
             if side and not against:
                 continue
-            raise ParameterError(f"{who}: nobody trains the side that {'maximises' if side else 'minimises'} in {loss}. Add an optimiser for it.")
+            raise ParameterError(
+                f"{who}: nobody trains the side that {'maximises' if side else 'minimises'} in {loss}. Add an optimiser for it."
+            )
         turns.append(_turn(loss, training, of_side[side], bool(against), compiling))
     return turns
 

@@ -1,0 +1,197 @@
+"""Games: who minimises what, and what a step of one player leaves alone."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pixyz.core import FormulaError, ParameterError, ShapeError
+from pixyz.distributions import Bernoulli, Deterministic, Normal
+from pixyz.gan import (
+    GAN,
+    R1,
+    R2,
+    AdversarialJensenShannon,
+    AdversarialNonSaturating,
+    RelativisticPairing,
+)
+from pixyz.models import Model
+
+
+def networks(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 3)), nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def players(g, d):
+    p = (Deterministic("p(x|z)", x=g) * Normal("p(z)", loc=0.0, scale=1.0, dim=2)).marginalize_var("z")
+    return p, Deterministic("d(t|x)", t=d)
+
+
+def test_a_game_prints_as_papers_write_it():
+    p, d = players(*networks())
+    game = AdversarialJensenShannon(p, d)
+    assert str(game) == "min_p max_d E_p_data(x)[log d(x)] + E_p(x)[log (1 - d(x))]"
+    assert str(game.for_player(p)) == "E_p(x)[log (1 - d(x))]"
+    assert str(game.for_player(d)) == "-(E_p_data(x)[log d(x)] + E_p(x)[log (1 - d(x))])"
+    assert game.latex().startswith(r"\min_{p} \max_{d} \mathbb{E}_{p_{\mathrm{data}}(x)}")
+    ours = AdversarialNonSaturating(p, d)
+    assert str(ours) == "min_p -E_p(x)[log d(x)]; max_d E_p_data(x)[log d(x)] + E_p(x)[log (1 - d(x))]"
+
+
+def test_games_add_up_with_losses():
+    p, d = players(*networks())
+    q = Normal("q(x)", loc=nn.Parameter(torch.zeros(3)), scale=1.0)
+    loss = -q.log_prob().mean() + 0.1 * AdversarialJensenShannon(p, d) - 10 * R1(p, d)
+    assert str(loss).startswith("min_p max_d -mean(log q(x)) + 0.1 * (E_p_data(x)[log d(x)] + E_p(x)[log (1 - d(x))]) - 10 * E_p_data(x)")
+    assert str(loss.for_player(q)) == "-mean(log q(x))"
+    assert str(loss.for_player(p)) == "0.1 * E_p(x)[log (1 - d(x))]"
+    assert "10 * E_p_data(x)[norm(∇_x d(x))^2]" in str(loss.for_player(d))
+    assert "q(x)" not in str(loss.for_player(d))
+
+
+@pytest.mark.parametrize("d_of", [lambda net: Deterministic("d(t|x)", t=net), lambda net: Bernoulli("d(t|x)", logits=net)])
+def test_at_a_logit_of_zero_the_value_is_minus_two_log_two(d_of):
+    p, _ = players(*networks())
+    net = nn.Linear(3, 1)
+    nn.init.zeros_(net.weight)
+    nn.init.zeros_(net.bias)
+    value = AdversarialJensenShannon(p, d_of(net)).estimate({"x": torch.randn(7, 3)})
+    assert value.item() == pytest.approx(-2 * math.log(2), abs=1e-6)
+
+
+def test_a_hundred_steps_equal_a_hand_written_loop():
+    data = torch.randn(100, 16, 3, dtype=torch.float64)
+    ours, theirs = [[net.double() for net in networks()] for _ in range(2)]
+    p, d = players(*ours)
+    p.double()
+    model = GAN(p, d, optimizer=torch.optim.Adam, optimizer_params={"lr": 1e-2})
+    torch.manual_seed(1)
+    for x in data:
+        loss, d_loss = model.train({"x": x})
+    g, net = theirs
+    optimizers = [torch.optim.Adam(m.parameters(), lr=1e-2) for m in (g, net)]
+    torch.manual_seed(1)
+    for x in data:
+        fake = g(torch.randn(16, 2, dtype=torch.float64))
+        d_want = F.softplus(-net(x)).mean() + F.softplus(net(fake.detach())).mean()
+        optimizers[1].zero_grad()
+        d_want.backward()
+        optimizers[1].step()
+        want = F.softplus(-net(fake)).mean()
+        optimizers[0].zero_grad()
+        want.backward()
+        optimizers[0].step()
+    torch.testing.assert_close((loss, d_loss), (want.detach(), d_want.detach()), atol=1e-10, rtol=0)
+    for a, b in zip([*ours[0].parameters(), *ours[1].parameters()], [*g.parameters(), *net.parameters()], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+def test_the_generator_runs_once_in_a_step():
+    g, net = networks()
+    p, d = players(g, net)
+    calls = []
+    g.register_forward_hook(lambda *_: calls.append("g"))
+    net.register_forward_hook(lambda *_: calls.append("d"))
+    model = GAN(p, d)
+    model._unwatched = 100
+    model.train({"x": torch.randn(5, 3)})
+    assert calls == ["d", "g", "d", "d"]  # the data, the fakes; and the fakes again, when it has stepped
+
+
+@pytest.mark.parametrize("compile", [False, {"backend": "eager"}])
+def test_a_step_of_one_player_leaves_the_other_as_it_was(compile):
+    g = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 8)), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    p, d = players(g, net)
+    model = Model(AdversarialNonSaturating(p, d), n_critic=3, compile=compile)
+    values = {"x": torch.randn(5, 3)}
+    model.train(values)
+
+    def state(module):
+        return [t.detach().clone() for t in (*module.state_dict().values(), *[w.grad for w in module.parameters()])]
+
+    before = state(g)
+    for _ in range(2):  # the discriminator alone
+        model.train(values)
+    for a, b in zip(before, state(g), strict=True):
+        assert torch.equal(a, b)
+    turns = model._turns
+    model._turns = turns[:1]  # the generator alone
+    before = state(net)
+    model.train(values)
+    for a, b in zip(before, state(net), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_at_once_both_step_from_the_same_weights():
+    x = torch.randn(6, 3)
+    p, d = players(*networks())
+    model = Model(AdversarialJensenShannon(p, d), at_once=True, optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1})
+    torch.manual_seed(3)
+    model.train({"x": x})
+    g, net = networks()
+    torch.manual_seed(3)
+    fake = g(torch.randn(6, 2))
+    value = F.logsigmoid(net(x)).mean() + F.logsigmoid(-net(fake)).mean()
+    slopes = torch.autograd.grad(value, [*g.parameters(), *net.parameters()])
+    with torch.no_grad():
+        for w, slope in zip(g.parameters(), slopes[:4], strict=True):
+            w -= 0.1 * slope
+        for w, slope in zip(net.parameters(), slopes[4:], strict=True):
+            w += 0.1 * slope
+    for a, b in zip([*p.parameters(), *d.parameters()], [*g.parameters(), *net.parameters()], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_what_cannot_play():
+    p, d = players(*networks())
+    with pytest.raises(FormulaError, match=r"d\(t\|y\) sees nothing that p\(x\) draws, x"):
+        AdversarialJensenShannon(p, Deterministic("d(t|y)", t=nn.Linear(3, 1)))
+    with pytest.raises(FormulaError, match=r"q\(x\) is no discriminator"):
+        AdversarialJensenShannon(p, Normal("q(x)", loc=0.0, scale=1.0))
+    shared = nn.Linear(3, 3)
+    both = Deterministic("p(x|z)", x=shared) * Normal("p(z)", loc=0.0, scale=1.0, dim=3)
+    with pytest.raises(ParameterError, match=r"are one parameter, of p\(x\) and of d\(t\|x\), which play against each other"):
+        AdversarialJensenShannon(both.marginalize_var("z"), Deterministic("d(t|x)", t=nn.Sequential(shared, nn.Linear(3, 1))))
+    with pytest.raises(ParameterError, match=r"p\(x\) has no parameters to train, so it cannot be a player"):
+        AdversarialJensenShannon(Normal("p(x)", loc=0.0, scale=1.0, dim=3), d)
+    with pytest.raises(ShapeError, match=r"must have one number for each datum, \(N,\) or \(N, 1\); got 2"):
+        AdversarialJensenShannon(p, Deterministic("d(t|x)", t=nn.Linear(3, 2))).estimate({"x": torch.zeros(4, 3)})
+    with pytest.raises(ShapeError, match=r"p\(x\) draws x of features \(3,\), but the data have \(2,\)"):
+        AdversarialJensenShannon(p, d).for_player(p).estimate({"x": torch.zeros(4, 2)})
+    with pytest.raises(FormulaError, match="is a function of a game"):
+        AdversarialJensenShannon(p, d).exp().for_player(p)
+    with pytest.raises(FormulaError, match=r"q\(z\) has no part in"):
+        AdversarialJensenShannon(p, d).for_player(Normal("q(z)", loc=nn.Parameter(torch.zeros(1)), scale=1.0))
+    with pytest.raises(ParameterError, match="n_critic is for games"):
+        Model(Normal("q(z)", loc=nn.Parameter(torch.zeros(1)), scale=1.0).log_prob().mean(), n_critic=2)
+
+
+def test_numbers_that_look_like_probabilities_are_warned_of():
+    g, net = networks()
+    p, d = players(g, nn.Sequential(net, nn.Sigmoid()))
+    model = GAN(p, d)
+    for _ in range(19):
+        model.train({"x": torch.randn(8, 3)})
+    with pytest.warns(UserWarning, match="leave the sigmoid out of its network"):
+        model.train({"x": torch.randn(8, 3)})
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        AdversarialNonSaturating,
+        lambda p, d: RelativisticPairing(p, d) - 0.5 * (R1(p, d) + R2(p, d)),
+    ],
+)
+def test_a_generator_learns_where_the_data_are(loss):
+    torch.manual_seed(0)
+    p, d = players(*networks())
+    model = GAN(p, d, loss=loss, optimizer_params={"lr": 1e-2, "betas": (0.0, 0.9)})
+    for _ in range(200):
+        model.train({"x": torch.randn(64, 3) * 0.3 + 2.0})
+    x = p.sample(batch_size=1000)["x"]
+    assert (x.mean(0) - 2).abs().max() < 0.3
