@@ -26,7 +26,7 @@ from ._estimators import reduce
 from ._expectation import Expectation
 from ._explanation import Explanation, Recorder
 from ._from_function import FromFunction
-from ._game import Game, for_player, of_leaves, sides
+from ._game import Game, of_leaves, sides
 from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
 from ._guards import CACHE_OF_ITS_OWN
@@ -126,7 +126,6 @@ __all__ = [
     "common_sizes",
     "draw",
     "fold",
-    "for_player",
     "formula",
     "is_whole",
     "leaves_of",

@@ -43,7 +43,7 @@ class Game(Loss):
         min_p max_d mean(log p(x) - log d(x))
         >>> print(game.for_player(p), game.for_player(d), sep="\n")
         mean(log p(x))
-        mean(log d(x))
+        -mean(-log d(x))
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class Game(Loss):
 
     def evaluate(self, scope: Scope) -> Term:
         objective, loss, _, _ = self._played
+        if loss is not None and scope.shared.watch is not None:
+            scope.evaluate(objective)  # who looks on sees both sides
         return scope.evaluate(objective if loss is None else loss)
 
 

@@ -41,7 +41,7 @@ class Duel:
     @property
     def trained(self) -> list[Distribution]:
         """Who plays against the discriminator."""
-        return [self.p, *([self.real] if self.trains_real else [])]
+        return [self.p] if self.real is None or not self.trains_real else [self.p, self.real]
 
     @property
     def trains_real(self) -> bool:
@@ -113,7 +113,6 @@ class Adversarial(Game):
         objective, loss = self.played(duel)
         super().__init__(objective, duel.trained, d, loss=loss)
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, Loss | None]:
+    def played(self, duel: Duel) -> tuple[Loss, Loss | None]:
         """What the discriminator maximises, and what the others minimise if that is something else."""
         raise NotImplementedError

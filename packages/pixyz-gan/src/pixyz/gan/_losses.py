@@ -23,8 +23,7 @@ class AdversarialJensenShannon(Adversarial):
         Goodfellow et al. (2014), eq. 1, https://arxiv.org/abs/1406.2661
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, None]:
+    def played(self, duel: Duel) -> tuple[Loss, None]:
         return _value(duel), None
 
 
@@ -38,8 +37,7 @@ class AdversarialNonSaturating(Adversarial):
         https://arxiv.org/abs/1605.09782
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, Loss]:
+    def played(self, duel: Duel) -> tuple[Loss, Loss]:
         loss = -duel.fake(log_real(duel.d))
         return _value(duel), loss - duel.data(log_fake(duel.d)) if duel.trains_real else loss
 
@@ -56,8 +54,7 @@ class AdversarialKullbackLeibler(Adversarial):
         Sønderby et al. (2017), section 3.2, https://arxiv.org/abs/1610.04490; Mescheder et al. (2017), https://arxiv.org/abs/1701.04722
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, Loss]:
+    def played(self, duel: Duel) -> tuple[Loss, Loss]:
         return _value(duel), duel.fake(log_ratio(duel))
 
 
@@ -78,8 +75,7 @@ class AdversarialWassersteinDistance(Adversarial):
         Arjovsky et al. (2017), eq. 3, https://arxiv.org/abs/1701.07875
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, None]:
+    def played(self, duel: Duel) -> tuple[Loss, None]:
         return duel.data(duel.fake_output) - duel.fake(duel.fake_output), None
 
 
@@ -93,8 +89,7 @@ class AdversarialHinge(Adversarial):
         Lim and Ye (2017), https://arxiv.org/abs/1705.02894; Miyato et al. (2018), eq. 17, https://arxiv.org/abs/1802.05957
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, Loss]:
+    def played(self, duel: Duel) -> tuple[Loss, Loss]:
         d = duel.fake_output
         objective = -duel.data(maximum(0.0, 1.0 - d)) - duel.fake(maximum(0.0, 1.0 + d))
         return objective, duel.data(d) - duel.fake(d) if duel.trains_real else -duel.fake(d)
@@ -110,8 +105,7 @@ class AdversarialLeastSquares(Adversarial):
         Mao et al. (2017), eq. 9, https://arxiv.org/abs/1611.04076
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, Loss]:
+    def played(self, duel: Duel) -> tuple[Loss, Loss]:
         d = duel.fake_output
         objective = -(0.5 * duel.data((d - 1.0) ** 2)) - 0.5 * duel.fake(d**2)
         loss = 0.5 * duel.fake((d - 1.0) ** 2)

@@ -19,6 +19,7 @@ class Packed(nn.Module):
         ShapeError: for a batch that is not cut into whole packs.
 
     Examples:
+        >>> import torch
         >>> from pixyz.distributions import Deterministic
         >>> d = Deterministic("d(t|x)", t=Packed(nn.Linear(2 * 3, 1), 2))
         >>> d.sample({"x": torch.zeros(8, 3)})["t"].shape

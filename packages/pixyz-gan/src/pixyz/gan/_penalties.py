@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
-from pixyz.core import AnyEstimator, Distribution, Game, Loss, Scope, Term
+from pixyz.core import AnyEstimator, Dims, Distribution, Game, Loss, Scope, Term
 from pixyz.core import formula as f
 
 from ._duel import Duel
@@ -30,16 +31,25 @@ class Slope(Loss):
         return f.Call("norm", f.Gradient(f.Density(d.name, d.cond_var), self._variables))
 
     def evaluate(self, scope: Scope) -> Term:
-        (d,) = self._d
-        is_trained = torch.is_grad_enabled()
-        with torch.enable_grad():
+        at = [scope.bindings[v] for v in self._variables]
+        tensors = [b.tensor.detach() for b in at]
+        dims: Dims = ()
+
+        def total(*moved: Tensor) -> Tensor:
+            nonlocal dims
             inner = scope.inside({}, scope.batch, scope.samples, scope.group)
-            at = []
-            for v in self._variables:
-                tensor, dims, _ = scope.bindings[v]
-                at.append(inner.bind(v, tensor.detach().requires_grad_(), dims))
-            number, dims = number_of(d, inner, self)
-            slopes = torch.autograd.grad(number.sum(), [b.tensor for b in at], create_graph=is_trained)
+            for v, tensor, b in zip(self._variables, moved, at, strict=True):
+                inner.bind(v, tensor, b.dims)
+            number, dims = number_of(self._d[0], inner, self)
+            return number.sum()
+
+        if torch.compiler.is_compiling():  # which traces no autograd.grad
+            slopes = torch.func.grad(total, argnums=tuple(range(len(at))))(*tensors)
+        else:
+            is_trained = torch.is_grad_enabled()
+            with torch.enable_grad():
+                moved = [t.requires_grad_() for t in tensors]
+                slopes = torch.autograd.grad(total(*moved), moved, create_graph=is_trained)
         rows = [slope.reshape(*slope.shape[: len(b.dims)], -1) for slope, b in zip(slopes, at, strict=True)]
         return Term(torch.linalg.vector_norm(rows[0] if len(rows) == 1 else torch.cat(rows, -1), dim=-1), dims)
 

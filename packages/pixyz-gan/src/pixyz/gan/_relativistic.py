@@ -17,8 +17,7 @@ class RelativisticPairing(Adversarial):
         Jolicoeur-Martineau (2019), eq. 3 and 4, https://arxiv.org/abs/1807.00734; Huang et al. (2024), https://arxiv.org/abs/2501.05441
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, Loss]:
+    def played(self, duel: Duel) -> tuple[Loss, Loss]:
         real, fake = duel.data_output, duel.fake_output
         return duel.pair(log_sigmoid(real - fake)), -duel.pair(log_sigmoid(fake - real))
 
@@ -35,8 +34,7 @@ class RelativisticAverage(Adversarial):
         Jolicoeur-Martineau (2019), eq. 5 and 6, https://arxiv.org/abs/1807.00734
     """
 
-    @staticmethod
-    def played(duel: Duel) -> tuple[Loss, Loss]:
+    def played(self, duel: Duel) -> tuple[Loss, Loss]:
         d = duel.fake_output
         above_fakes = d - duel.fake(d)
         objective = duel.data(log_sigmoid(above_fakes)) + duel.against_mean(lambda mean: log_sigmoid(mean - d))

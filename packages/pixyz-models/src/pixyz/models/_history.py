@@ -12,6 +12,7 @@ class History(Mapping[str, list[float]]):
     Attributes:
         train: the mean loss of each epoch, while its weights were changing.
         validation: the test loss of the data given as `validate`, after each epoch.
+        discriminator: of a game, the mean loss of its discriminators in each epoch.
         terms: of the same data, every term of the test loss, by its text.
         checkpoint: the last file that was saved, if one was.
         stopped_early: whether `patience` has ended the training.
@@ -19,6 +20,7 @@ class History(Mapping[str, list[float]]):
 
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
+    discriminator: list[float] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=dict)
     checkpoint: Path | None = None
     stopped_early: bool = False
@@ -29,7 +31,8 @@ class History(Mapping[str, list[float]]):
         return None if not self.validation else 1 + min(range(len(self.validation)), key=self.validation.__getitem__)
 
     def _curves(self) -> dict[str, list[float]]:
-        return {name: numbers for name, numbers in (("train", self.train), ("validation", self.validation)) if numbers}
+        curves = {"train": self.train, "validation": self.validation, "discriminator": self.discriminator}
+        return {name: numbers for name, numbers in curves.items() if numbers}
 
     def __getitem__(self, name: str) -> list[float]:
         return self._curves()[name]

@@ -1,5 +1,6 @@
 """A training that can be saved anywhere in it, and go on from there."""
 
+import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -65,7 +66,13 @@ class Run:
             "epoch": self.position.epoch,
             "batch": self.position.batch,
             "data": [] if order is None else [order.count, order.batch_size],
-            "history": {"train": h.train, "validation": h.validation, "terms": h.terms, "stopped_early": h.stopped_early},
+            "history": {
+                "train": h.train,
+                "validation": h.validation,
+                "discriminator": h.discriminator,
+                "terms": h.terms,
+                "stopped_early": h.stopped_early,
+            },
             "early": {} if self.early is None else self.early.state_dict(),
         }
 
@@ -120,7 +127,9 @@ class Run:
         """
         self.position.epoch, self.position.batch = self.position.epoch + 1, 0
         history = self.history
-        history.train.append(means["train"]["loss"])
+        history.train.append(means["train"].get("loss", math.nan))
+        if "discriminator" in means["train"]:
+            history.discriminator.append(means["train"]["discriminator"])
         history.stopped_early = stopping
         if "validation" in means:
             history.validation.append(means["validation"]["loss"])
@@ -148,7 +157,7 @@ def same_form(found: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     if not isinstance(history, dict) or history.keys() != ours["history"].keys() or type(history["stopped_early"]) is not bool:
         return False
     terms = history["terms"]
-    curves = [history["train"], history["validation"], *(terms.values() if isinstance(terms, dict) else [None])]
+    curves = [history["train"], history["validation"], history["discriminator"], *(terms.values() if isinstance(terms, dict) else [None])]
     return all([isinstance(curve, list) and all([type(number) is float for number in curve]) for curve in curves])
 
 

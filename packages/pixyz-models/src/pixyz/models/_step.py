@@ -205,6 +205,13 @@ class Steps:
             self.ema.update()
         self.step_count += 1
 
+    def losses_by_name(self, losses: Tensor, step: int) -> dict[str, Tensor]:
+        """What `train` has returned at a step: `loss`, and of a game `discriminator`, for those that had a turn."""
+        if len(self._turns) == 1:
+            return {"loss": losses}
+        least, most = losses.unbind()
+        return {"loss": least, "discriminator": most} if step % self.n_critic == 0 else {"discriminator": most}
+
     def check(self) -> None:
         """Waits for the device, and raises what the steps so far have met there. On the CPU there is nothing to wait for.
 

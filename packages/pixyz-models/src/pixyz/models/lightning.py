@@ -1,5 +1,6 @@
 """A model for PyTorch Lightning: `Trainer(...).fit(LightningModel(model), loader)`."""
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ class LightningModel(LightningModule):
         """One step of the model.
 
         Returns:
-            `{"loss": loss}`, of before the step, detached, the mean over all processes.
+            `{"loss": loss}`, of before the step, detached, the mean over all processes; of a game also `discriminator`.
         """
         values = named(batch, self._names, self._who)
         step = self.model.step_count
@@ -101,11 +102,11 @@ class LightningModel(LightningModule):
             self._start(values)
         if self.loggers and step % self._log_every == 0:
             self._log_terms(values, step)
-        loss = self.model._train(values, {}, self._engine)
-        self._train_sum.add({"loss": loss}, batch_of(values, self.train_variables))
+        losses = self.model.losses_by_name(self.model._train(values, {}, self._engine), step)
+        self._train_sum.add(losses, batch_of(values, self.train_variables))
         if step % self._log_every == 0:
-            self.log("loss", loss, prog_bar=True, logger=False)
-        return {"loss": loss}
+            self.log_dict(losses, prog_bar=True, logger=False)
+        return losses
 
     def _start(self, values: Mapping[str, Any]) -> None:
         """Starts from the first batch of the first process, in all of them."""
@@ -142,7 +143,7 @@ class LightningModel(LightningModule):
     def _log_epoch(self, stage: str, means: "_Means") -> None:
         found = self.epoch_means[stage] = means.take(self._sum_over_processes)
         self.log_dict({f"{stage}/{name}": value for name, value in found.items() if name != "loss"}, logger=False)
-        self.log(f"{stage}/loss", found["loss"], prog_bar=True, logger=False)
+        self.log(f"{stage}/loss", found.get("loss", math.nan), prog_bar=True, logger=False)
         self._to_loggers({f"{stage}/{name}": value for name, value in found.items()})
 
     def _to_loggers(self, numbers: Mapping[str, float]) -> None:
@@ -162,7 +163,14 @@ class _TrainersEngine(Engine):
         self._module = module
 
     def backward(self, loss: Tensor, **how: Any) -> None:
-        self._module.manual_backward(loss, **how)
+        trainer, weights = self._module.trainer, how.get("inputs")
+        if trainer.world_size == 1 or not self._module.loss.is_game:
+            self._module.manual_backward(loss, **how)
+            return
+        # DDP would wait for the gradients of the player whose turn it is not.
+        with trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
+            self._module.manual_backward(loss, **how)
+        _average([w.grad for w in weights or () if w.grad is not None], trainer.world_size)
 
     def step(self, number: int, take: Callable[[], object]) -> None:
         optimizers = self._module.optimizers()
@@ -200,19 +208,29 @@ class _Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, numbers: Mapping[str, Any], size: int) -> None:
         for name, number in numbers.items():
             self._sums[name] = self._sums.get(name, 0.0) + size * number
-        self._count += size
+            self._counts[name] = self._counts.get(name, 0) + size
 
     def take(self, sum_over_processes: Callable[[list[float]], list[float]]) -> dict[str, float]:
         """The means, after which all begins anew."""
         names = [*self._sums]
-        *sums, count = sum_over_processes([*map(float, self._sums.values()), float(self._count)])
-        self._sums, self._count = {}, 0
-        return {name: total / max(count, 1) for name, total in zip(names, sums, strict=True)}
+        found = sum_over_processes([*map(float, self._sums.values()), *map(float, self._counts.values())])
+        self._sums, self._counts = {}, {}
+        return {name: total / max(count, 1) for name, total, count in zip(names, found, found[len(names) :])}
+
+
+def _average(gradients: list[Tensor], processes: int) -> None:
+    """Makes of each its mean over all processes. What is the same in all of them stays as it is."""
+    for dtype in {g.dtype for g in gradients}:
+        same = [g for g in gradients if g.dtype == dtype]
+        flat = torch.cat([g.flatten() for g in same])
+        distributed.all_reduce(flat)
+        for g, mean in zip(same, (flat / processes).split([g.numel() for g in same]), strict=True):
+            g.copy_(mean.view_as(g))
 
 
 def _kind_of(device: torch.device) -> torch.device:
