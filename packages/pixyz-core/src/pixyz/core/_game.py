@@ -93,8 +93,8 @@ class Game(Loss):
 
     def evaluate(self, scope: Scope) -> Term:
         objective, loss, _, _ = self._played
-        if loss is not None and scope.shared.watch is not None:
-            scope.evaluate(objective)  # who looks on sees both sides
+        if loss is not None and (scope.shared.watch is not None or scope.shared.starting):
+            scope.evaluate(objective)  # who looks on sees both sides, and both sides start
         return scope.evaluate(objective if loss is None else loss)
 
 
