@@ -206,4 +206,4 @@ def draw(scope: Scope, plans: tuple[Plan, ...], num_samples: int, limit: int, ba
             for drawing in drawings:
                 drawing.add(*p)
     hard, *others = [drawing.draw for drawing in drawings]
-    return hard._replace(relaxed=tuple(others))
+    return hard._replace(relaxed=tuple(others)) if others else hard

@@ -32,6 +32,8 @@ def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:
         d: the draw.
         order: of the power mean that stands for the mean over the samples; see `_aggregates`.
     """
+    if d.sample_dim is None and not (d.enumerated or d.scored):
+        return body
     # A draw that neither the body nor a weight depends on has dims that the term lacks.
     if d.steps is not None and order != 1:  # the mean is of whole sequences, and each step stands above it
         body = sum_over(_weighted(body, d.weights), d.enumerated)

@@ -40,6 +40,7 @@ class Leaf(Single):
     given_variables: dict[str, str]
     given_networks: GivenNetworks | None
     _reserved: ClassVar[frozenset[str]] = frozenset()
+    _writes_forward: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Leaf(Single):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         ours = [c for c in cls.__mro__ if c.__module__.startswith("pixyz.")]
+        cls._writes_forward = cls.forward is not Leaf.forward
         cls._reserved = frozenset(name for c in ours for name in (*vars(c), *vars(c).get("__annotations__", ())))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -128,10 +130,6 @@ class Leaf(Single):
     def _returns_parameters(self) -> bool:
         """Whether only an evaluation shows which parameters there are."""
         return self._writes_forward or (self.given_networks is not None and self.given_networks.is_whole)
-
-    @property
-    def _writes_forward(self) -> bool:
-        return type(self).forward is not Leaf.forward
 
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """The parameters, by name, for conditioning variables `(batch, *features)`. Subclasses write this."""

@@ -166,7 +166,7 @@ class Loss(nn.Module):
     ) -> Scope:
         """The scope in which the loss has a value for these data; arguments and errors are those of `forward`."""
         given = as_dict(values)
-        if self.bound_var and isinstance(given, Mapping):
+        if type(given) is dict and not self.bound_var.isdisjoint(given):
             self._refuse_bound(given)
         return open_scope(
             given,

@@ -48,14 +48,16 @@ class Outputs:
         ranks = {name: t.ndim - event_ranks.get(name, 0) for name, t in self.tensors.items()}
         rank = max([*ranks.values()], default=0)
         out: dict[str, Term] = {}
+        has_batch = False
         for name, t in self.tensors.items():
             if ranks[name] == rank and rank > 0 and t.shape[0] == self._count:
-                out[name] = self._unfold(t)
+                out[name] = unfold_output(t, self.dims, self._sizes)
+                has_batch = True
             elif ranks[name] in (0, rank - 1):
                 out[name] = Term(t, ())
             else:
                 self._refuse(", all of one rank")
-        if self.dims and out and all([t.dims == () for t in out.values()]):
+        if self.dims and out and not has_batch:
             raise ShapeError(f"{self._factor}: no output of the network has a batch, though it was called with a batch of {self._count}.")
         return out
 
@@ -65,10 +67,7 @@ class Outputs:
             return {name: Term(t, ()) for name, t in self.tensors.items()}
         if any([t.ndim == 0 or t.shape[0] != self._count for t in self.tensors.values()]):
             self._refuse("")
-        return {name: self._unfold(t) for name, t in self.tensors.items()}
-
-    def _unfold(self, t: Tensor) -> Term:
-        return unfold_output(t, self.dims, self._sizes)
+        return {name: unfold_output(t, self.dims, self._sizes) for name, t in self.tensors.items()}
 
     def _refuse(self, more: str) -> None:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in self.tensors.items())

@@ -79,7 +79,7 @@ def as_dict(values: Mapping[str, Any] | None) -> Any:
 
 def require(values: Mapping[str, Any], needed: Iterable[str], who: object) -> None:
     """Raises an error unless `values` is a mapping that has every needed name."""
-    if not isinstance(values, Mapping):
+    if not isinstance(values, (dict, Mapping)):
         raise KindError(f'{who} takes a mapping from variables to tensors, like {{"x": x}}; got {_kind(values)}.')
     missing = [name for name in needed if name not in values]
     if missing:

@@ -36,7 +36,7 @@ class Bernoulli(Family):
             logits = params["logits"]
             return x * logits - F.softplus(logits)
         log_p, log_not_p = finite_log_both(params)
-        return log_not_p + x * (log_p - log_not_p)
+        return torch.lerp(log_not_p, log_p, x)
 
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:

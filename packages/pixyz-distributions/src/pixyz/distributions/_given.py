@@ -35,13 +35,18 @@ class Given(Eventwise):
         self.family = family
         self.factor = factor
         self.terms = terms if all([t.tensor.is_floating_point() for t in terms.values()]) else _as_numbers(terms, family.supports)
-        self.dims: Dims = union(*[t.dims for t in terms.values()])
+        like = next(iter(self.terms.values())).tensor
+        self.dims: Dims = ()
+        self.batch: int | None = None
+        for tensor, dims in self.terms.values():
+            if dims and dims != self.dims:
+                self.dims = union(self.dims, dims) if self.dims else dims
+            if self.batch is None and BATCH in dims:
+                self.batch = tensor.shape[len(dims) - 1]
+            if tensor.ndim and not like.ndim:  # a parameter of rank 0 fits any dtype, as everywhere in torch
+                like = tensor
+        self.like: Tensor = like
         self.features: Shape = self._features() if features is None else features
-        batches = [tensor.shape[len(dims) - 1] for tensor, dims in self.terms.values() if BATCH in dims]
-        self.batch: int | None = batches[0] if batches else None
-        tensors = [tensor for tensor, _ in self.terms.values()]
-        # A parameter of rank 0 fits any dtype, as everywhere in torch.
-        self.like: Tensor = ([t for t in tensors if t.ndim] or tensors)[0]
         if validate:
             for name, (tensor, _) in self.terms.items():
                 self._check_kind(name, tensor)
@@ -166,7 +171,7 @@ class Given(Eventwise):
 
     def aligned(self, target: Dims) -> dict[str, Tensor]:
         """The parameters, ready to broadcast against tensors `(*target, *features)`."""
-        return {name: align(tensor, dims, target) for name, (tensor, dims) in self.terms.items()}
+        return {k: t if not dims or dims == target else align(t, dims, target) for k, (t, dims) in self.terms.items()}
 
     def _features(self) -> Shape:
         declared: Shape | None = self.family.features_shape
@@ -182,8 +187,8 @@ class Given(Eventwise):
                 raise ShapeError(f"{self.factor}: its parameters are of events of different lengths: {_listed(shapes)}.")
             event = self.family.event_shape(shapes)
             over = {name: shape[: len(shape) - ranks[name]] for name, shape in shapes.items()}
-        full = [s for name, s in over.items() if s or self.terms[name].dims]
-        common = () if not full else full[0] if all([s == full[0] for s in full]) else broadcast_shapes(full)
+        full = {s for name, s in over.items() if s or self.terms[name].dims}
+        common = broadcast_shapes([*full]) if len(full) > 1 else next(iter(full), ())
         if common is None:
             raise ShapeError(f"{self.factor}: the features of its parameters do not fit one another: {_listed(shapes)}.")
         features = (*common, *event)

@@ -30,9 +30,9 @@ def finite_log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """log π and log(1-π), finite where a probability has rounded to 0 or 1."""
     if "logits" in params:
         return log_both(params)
-    probs = params["probs"]
-    limits = torch.finfo(probs.dtype)
-    return probs.clamp_min(limits.tiny).log(), torch.log1p(-probs.clamp_max(1 - limits.eps / 2))
+    limits = torch.finfo(params["probs"].dtype)
+    probs = params["probs"].clamp(limits.tiny, 1 - limits.eps / 2)
+    return probs.log(), torch.log1p(-probs)
 
 
 def log_weights(params: Mapping[str, Tensor]) -> Tensor:

@@ -140,7 +140,7 @@ class NonFinite:
         """For each device and dtype a flag, `()`, which is 1 if a gradient there is not finite."""
         flags = []
         for (device, dtype), weights in self._groups.items():
-            gradients = [w.grad for w in weights if w.grad is not None]
+            gradients = [g for w in weights if (g := w.grad) is not None]
             if dtype.is_complex:
                 gradients = [torch.view_as_real(g) for g in gradients]
             if any([g.is_sparse for g in gradients]):

@@ -28,7 +28,13 @@ def train_mode(module: nn.Module) -> None:
 
 
 def _in_train_mode(module: nn.Module) -> bool:
-    return module.training and all([child is None or _in_train_mode(child) for child in module._modules.values()])
+    found: list[nn.Module | None] = [module]
+    for m in found:  # which grows by the children of each
+        if m is not None:
+            if not m.training:
+                return False
+            found += m._modules.values()
+    return True
 
 
 @torch.no_grad()
