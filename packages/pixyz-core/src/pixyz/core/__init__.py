@@ -3,7 +3,9 @@
 from . import _algebra, _installation
 from . import _formula as formula
 from ._baselines import MovingAverage
+from ._bindings import Binding, Factor
 from ._choices import AnyEstimator, Choice
+from ._conditionals import Conditional, GaussianConditional, MaskableConditional, RelaxableConditional, ScoredConditional
 from ._constant_var import ConstantVar
 from ._dims import BATCH, Dims, Term, add, align, broadcast, fold, spread, stack_terms, sum_over, unfold, union
 from ._distribution import Distribution, need_distribution
@@ -41,17 +43,7 @@ from ._operators import Constant, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
 from ._relaxations import Rebar, Relaxed, StraightThrough
-from ._scope import (
-    Binding,
-    Conditional,
-    Factor,
-    GaussianConditional,
-    MaskableConditional,
-    RelaxableConditional,
-    Scope,
-    ScoredConditional,
-    Watcher,
-)
+from ._scope import Scope, Watcher
 from ._seeded import seeded
 from ._single import Single
 from ._together import Together

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ._bindings import Binding, Factor
 from ._dims import Dims, Term, align
 from ._errors import KindError, ShapeError
 from ._given_networks import GivenNetworks
 from ._methods import Estimator, Score
 from ._network import fold_inputs, unfold_output
-from ._scope import Binding, Factor, Scope
+from ._scope import Scope
 from ._variables import is_number
 
 

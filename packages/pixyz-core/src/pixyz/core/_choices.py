@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
+from ._bindings import Factor
+from ._conditionals import ScoredConditional
 from ._errors import FormulaError, IntractableError, KindError
 from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._relaxations import Rebar, Relaxed, StraightThrough
-from ._scope import Factor, ScoredConditional
 
 NAMED: Mapping[str, Estimator] = {e.name: e for e in (Enumerate(), Pathwise(), Score(), Relaxed(), StraightThrough(), Rebar())}
 AnyEstimator: TypeAlias = str | Estimator | Mapping[str, str | Estimator]

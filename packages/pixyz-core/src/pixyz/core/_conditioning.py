@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ._bindings import Factor
 from ._distribution import Distribution, need_distribution
 from ._errors import FormulaError
 from ._fixed import Fixed
 from ._joint import Joint, marginalize
 from ._posterior import posterior
-from ._scope import Factor
 from ._variables import suggest
 
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ._bindings import Binding
 from ._dims import BATCH, Term
 from ._errors import BoundVariableError, FormulaError, KindError, ShapeError
 from ._fixed import Fixed
 from ._formula import At, Formula
 from ._loss import Loss
 from ._operators import names_of
-from ._scope import Binding, Scope
+from ._scope import Scope
 from ._variables import suggest
 
 

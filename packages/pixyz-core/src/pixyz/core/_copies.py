@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._scope import Factor
+from ._bindings import Factor
 
 OBSERVED, FINITE, GAUSSIAN = "observed", "finite", "gaussian"
 MAX_ENUMERATE = 256

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import torch
 
+from ._bindings import Binding, Factor
 from ._dims import BATCH, Term, align, broadcast, union
 from ._errors import KindError, ShapeError, SupportError
-from ._scope import Binding, Factor, Scope
+from ._scope import Scope
 
 
 def log_density(scope: Scope, factors: Iterable[Factor], who: object) -> Term:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ._baselines import Baseline, BaselineNetwork, constant_baseline
+from ._bindings import Binding, Factor
 from ._choices import Choice, choose
 from ._dims import Dims, Term, stack_terms
 from ._methods import Enumerate, Estimator
 from ._relaxations import Rebar, relax
-from ._scope import Binding, Factor, Scope
+from ._scope import Scope
 
 
 class Scored(NamedTuple):

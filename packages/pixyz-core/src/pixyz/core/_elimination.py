@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from ._bindings import Factor
+from ._conditionals import GaussianConditional
 from ._copies import FINITE, GAUSSIAN, MAX_ENUMERATE, OBSERVED, Copies, NotClosedError, check_drawn, computed_first, group_copies, kinds_of
 from ._density import compute
 from ._dims import BATCH, Dims, Term, align, broadcast, lead, spread, union
@@ -14,7 +16,7 @@ from ._errors import IntractableError, ShapeError
 from ._network import common_sizes
 from ._order import Step, order_steps
 from ._potentials import LOG_TWO_PI, Form, Stack, eliminate, multiply, sum_members
-from ._scope import Factor, GaussianConditional, Scope
+from ._scope import Scope
 
 _MAX_TABLE = 2**26
 _SEQUENTIAL_ABOVE = 32  # states: the batched order multiplies K x K tables, the other one vectors

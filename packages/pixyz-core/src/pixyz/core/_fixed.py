@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from ._bindings import Binding, Factor
 from ._dims import Dims, Term
 from ._leaf import constant_parameters
 from ._leaves import CONSTANT
-from ._scope import Binding, Factor, Scope
+from ._scope import Scope
 from ._single import Single
 
 

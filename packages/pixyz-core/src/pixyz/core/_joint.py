@@ -7,6 +7,8 @@ from functools import cached_property
 
 from torch import nn
 
+from ._bindings import Factor
+from ._conditionals import Summarised
 from ._dims import Term
 from ._distribution import Distribution
 from ._elimination import Elimination
@@ -15,7 +17,7 @@ from ._fixed import Fixed
 from ._formula import Density, Equation, Formula, Integral, Juxtaposed, Log, Summation
 from ._leaves import register_leaves
 from ._recovery import Recovered
-from ._scope import Factor, Scope, Summarised
+from ._scope import Scope
 from ._variables import check_names, fresh_name, suggest
 
 

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ._bindings import Binding, Factor
 from ._dims import Term
 from ._errors import FormulaError, KindError, ParameterError
 from ._given_networks import WHOLE, GivenNetworks
 from ._network import Outputs, run_network
 from ._parser import parse_density
-from ._scope import Binding, Factor
 from ._single import Single
 from ._variables import check_names, is_number
 

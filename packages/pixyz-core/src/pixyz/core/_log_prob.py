@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from ._bindings import Factor
 from ._density import compute
 from ._dims import Term
 from ._distribution import Distribution, need_distribution
@@ -11,7 +12,7 @@ from ._formula import Formula, Log
 from ._joint import Joint
 from ._loss import Loss
 from ._operators import Sum
-from ._scope import Factor, Scope
+from ._scope import Scope
 from ._variables import check_names
 
 

@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from ._conditionals import ScoredConditional
 from ._dims import Dims, Term
 from ._errors import KindError
-from ._scope import Scope, ScoredConditional
+from ._scope import Scope
 from ._variables import is_number, is_whole
 
 

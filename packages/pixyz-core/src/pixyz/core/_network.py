@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ._bindings import Binding, Factor
 from ._dims import BATCH, Dims, Term, fold, unfold, union
 from ._errors import KindError, ShapeError
-from ._scope import Binding, Factor
 from ._variables import is_number
 
 _BATCH_ONLY = (BATCH,)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 from torch import Tensor
 
+from ._bindings import Binding, Factor
 from ._copies import FINITE, GAUSSIAN
 from ._dims import BATCH, Dims, Term, broadcast
 from ._distribution import Distribution
@@ -13,7 +14,7 @@ from ._formula import Density, Equation, Formula, Ratio
 from ._joint import Joint, marginalize, replace
 from ._leaves import register_leaves
 from ._recovery import Recovered
-from ._scope import Binding, Factor, Scope
+from ._scope import Scope
 from ._single import Single
 from ._variables import check_names, suggest
 

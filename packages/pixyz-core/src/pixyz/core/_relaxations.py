@@ -6,10 +6,11 @@ from typing import Any, TypeAlias, cast
 
 from torch import Tensor
 
+from ._conditionals import RelaxableConditional, ScoredConditional
 from ._dims import Dims, Term
 from ._errors import KindError, SupportError
 from ._methods import Estimator
-from ._scope import RelaxableConditional, Scope, ScoredConditional
+from ._scope import Scope
 from ._variables import check_names, is_number
 
 Temperature: TypeAlias = Tensor | float | str

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ._bindings import Binding, Factor
+from ._conditionals import Conditional
 from ._distribution import Distribution
 from ._formula import Formula
-from ._scope import Binding, Conditional, Factor, Scope
+from ._scope import Scope
 
 
 class Single(Distribution):

@@ -7,6 +7,7 @@ probability of what a term depends on comes from the forward recursion.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ._bindings import Factor
 from ._dims import Term
 from ._drawing import Draw, Plan
 from ._estimators import reduce
@@ -14,7 +15,7 @@ from ._formula import Formula
 from ._loss import Loss
 from ._methods import Enumerate
 from ._operators import names_of
-from ._scope import Factor, Scope
+from ._scope import Scope
 
 Names = frozenset[str]
 

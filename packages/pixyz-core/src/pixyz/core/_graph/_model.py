@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from .._bindings import Factor
 from .._distribution import Distribution
 from .._errors import FormulaError
 from .._fixed import Fixed
-from .._scope import Factor
 from .._variables import check_names, suggest
 from ._parts import Kind, Node, Structure
 from ._picture import Graph

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .._scope import Factor
+from .._bindings import Factor
 from .._variables import fresh_name
 from ._parts import Edge, Node, Plate, Structure
 from ._runs import Run, find_runs, trim

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .._scope import Factor
+from .._bindings import Factor
 from ._series import Group, Place
 
 

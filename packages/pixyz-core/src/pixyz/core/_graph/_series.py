@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from .._scope import Factor
+from .._bindings import Factor
 
 _NUMBERED = re.compile(r"([^\W\d](?:.*[^\d+\-*/:<>=])?)(\d+)(\}?'*)")
 
