@@ -38,11 +38,12 @@ def open_scope(
     given = as_dict(values)
     needed = tuple(needed)
     require(given, needed, who)
-    bound = (*needed, *[n for n in optional if n in given])
+    bound = (*needed, *[n for n in optional if n in given]) if optional else needed
     if sample_dims:
         _check_sample_dims(sample_dims, bound, who)
     scope = Scope(Evaluation(watch, starting=starting), {}, 1)
     outer: dict[int, int] = {}
+    batches: set[int] = set()
     tensors = as_tensors(given, bound, who)
     for name in bound:
         tensor = tensors[name]
@@ -58,7 +59,8 @@ def open_scope(
                 raise ShapeError(f"{who}: {name} has {size} samples where others have {scope.shared.sizes[outer[i]]}.")
             dims = (outer[i], *dims)
         scope.bind(name, tensor, dims)
-    batches = {b.tensor.shape[len(b.dims) - 1] for b in scope.bindings.values() if BATCH in b.dims}
+        if dims:
+            batches.add(tensor.shape[extra])
     if batch_size is not None:
         if not is_whole(batch_size) or batch_size < 0:
             raise KindError(f"{who}: batch_size must be a whole number; got {batch_size!r}.")
