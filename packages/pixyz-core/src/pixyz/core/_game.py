@@ -20,11 +20,12 @@ class Game(Loss):
     $$\min_{p} \max_{d} V(p, d)$$
 
     `loss.for_player(p)` is the ordinary loss that the optimiser of p's parameters minimises, for every sum of losses and games. A
-    discriminator maximises the games that name it, and nothing else; whatever is no discriminator minimises the whole.
+    discriminator maximises the games that name it, and nothing else; whatever is no discriminator minimises the whole. In a sum a game
+    has a positive weight, and a penalty, a game without minimiser, a negative one.
 
     Args:
         objective: V.
-        minimiser: p, or several that play together; none for a term of the maximiser alone, such as a penalty.
+        minimiser: p, or several that play together; none for a penalty of the maximiser alone, which is subtracted.
         maximiser: d.
         loss: what the minimiser minimises in place of V.
 
@@ -63,9 +64,10 @@ class Game(Loss):
         super().__init__([*played, *minimisers, maximiser], **{**names_of(played), "game": True})
         self._played = (objective, loss, minimisers, maximiser)  # in a tuple, lest they be registered
         for player in (*minimisers, maximiser):
-            if not _trained(leaves_of(player)):
+            mine = _trained(leaves_of(player))
+            if not mine:
                 raise ParameterError(f"{player.prob_text} has no parameters to train, so it cannot be a player in {self}.")
-            for_player(self, player)  # says now if it has no part
+            _part(self, mine, player.prob_text, maximises=player is maximiser)  # says now if there is none
         for player in minimisers:
             _check_apart(player, maximiser)
 
@@ -80,10 +82,15 @@ class Game(Loss):
         return self._played[0]
 
     @property
+    def is_penalty(self) -> bool:
+        """Whether the maximiser is alone."""
+        return not self._played[2]
+
+    @property
     def minimised(self) -> Loss:
-        """What the other side minimises; 0 where the maximiser is alone."""
-        objective, loss, minimisers, _ = self._played
-        return Constant(0.0) if not minimisers else objective if loss is None else loss
+        """What the other side minimises; 0 of a penalty."""
+        objective, loss, _, _ = self._played
+        return Constant(0.0) if self.is_penalty else objective if loss is None else loss
 
     @property
     def formula(self) -> f.Formula:
@@ -102,19 +109,33 @@ def sides(loss: Loss) -> tuple[list[nn.Module], list[nn.Module]]:
     """The leaves that minimise a loss, and those that maximise games in it.
 
     Raises:
-        FormulaError: for a game that stands elsewhere than in a sum, where it could not be taken apart.
+        FormulaError: for a game that stands elsewhere than in a sum, where it could not be taken apart, or with the wrong sign.
     """
-    maximising: dict[nn.Module, None] = {}
+    games: list[Game] = []
 
     def look(term: Loss) -> Loss:
         if isinstance(term, Game):
-            maximising.update(dict.fromkeys(leaves_of(term.maximiser)))
+            games.append(term)
         elif term.is_game:
             raise FormulaError(f"{loss}: {term} is a function of a game. Games add up with losses, and with numbers before them; no more.")
         return term
 
     loss.each_term(look)
+    for game in games:
+        _check_sign(loss, game)
+    maximising = dict.fromkeys(leaf for game in games for leaf in leaves_of(game.maximiser))
     return [leaf for leaf in leaves_of(loss) if leaf not in maximising], [*maximising]
+
+
+def _check_sign(loss: Loss, game: Game) -> None:
+    """An error where the maximiser would play against itself."""
+    one = loss.each_term(lambda term: Constant(1.0 if term is game else 0.0))
+    weight = one.estimate(dict.fromkeys(one.input_var, 1.0))
+    d = game.maximiser.prob_text
+    if game.is_penalty and (weight > 0).any():
+        raise FormulaError(f"{loss}: {d} maximises, so it would seek the penalty {game.objective}. Subtract it, as in game - penalty.")
+    if not game.is_penalty and (weight < 0).any():
+        raise FormulaError(f"{loss}: {game} is subtracted, so {d} would minimise what it maximises. Add it, or exchange its players.")
 
 
 def for_player(loss: Loss, player: Distribution) -> Loss:
@@ -127,7 +148,7 @@ def for_player(loss: Loss, player: Distribution) -> Loss:
         player: a distribution, or a product of some on one side.
 
     Raises:
-        FormulaError: if the player has no part in the loss, or parts on both sides.
+        FormulaError: if the player has no part in the loss, or parts on both sides; if a game is subtracted, or a penalty added.
     """
     need_distribution(player, "for_player")
     return of_leaves(loss, leaves_of(player), player.prob_text)
@@ -139,21 +160,30 @@ def of_leaves(loss: Loss, leaves: Iterable[nn.Module], who: str) -> Loss:
     against = mine.intersection(sides(loss)[1])
     if against and against != mine:
         raise FormulaError(f"{who} stands on both sides of {loss}; ask for one of them.")
+    return Share(loss, _part(loss, mine, who, maximises=bool(against)))
+
+
+def _part(loss: Loss, mine: set[nn.Module], who: str, *, maximises: bool) -> Loss:
+    """The terms in which these leaves have a part, to be minimised by them.
+
+    Raises:
+        FormulaError: if there are none.
+    """
 
     def standing(term: Loss) -> Loss:
         return Constant(0.0) if mine.isdisjoint(leaves_of(term)) else term
 
     def share(term: Loss) -> Loss:
         if isinstance(term, Game):
-            if against:
+            if maximises:
                 return Constant(0.0) if mine.isdisjoint(leaves_of(term.maximiser)) else term.objective.each_term(standing)
             return term.minimised.each_term(standing)
-        return Constant(0.0) if against else standing(term)
+        return Constant(0.0) if maximises else standing(term)
 
     found = loss.each_term(share)
     if is_zero(found):
         raise FormulaError(f"{who} has no part in {loss}: there is nothing in it to train it by.")
-    return Share(loss, -found if against else found)
+    return -found if maximises else found
 
 
 class Share(Loss):
