@@ -64,6 +64,7 @@ class Case:
 CASES = {
     "ActNorm": Case(lambda: ActNorm(3), (3,)),
     "ActNorm(1)": Case(lambda: ActNorm(1), (1,)),
+    "ActNorm(constant)": Case(lambda: ActNorm(3, trained=False), (3,)),
     "ActNorm(image)": Case(lambda: ActNorm((2, 3, 4)), (2, 3, 4)),
     "Permutation": Case(lambda: Permutation(5), (5,)),
     "Permutation(image)": Case(lambda: Permutation((4, 2, 2)), (4, 2, 2)),

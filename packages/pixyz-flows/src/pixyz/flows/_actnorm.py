@@ -21,6 +21,7 @@ class ActNorm(Bijection):
 
     Args:
         shape: the features: D, or `(C, H, W)`.
+        trained: whether s and b are parameters; else they stay what they are after the start, which standardises data at no cost.
 
     Raises:
         ShapeError: when it is started by fewer than 2 data.
@@ -36,15 +37,18 @@ class ActNorm(Bijection):
     """
 
     push_passes = pull_passes = 0
+    shift: Tensor
+    log_scale: Tensor
     started: Tensor
 
-    def __init__(self, shape: int | Sequence[int]) -> None:
+    def __init__(self, shape: int | Sequence[int], *, trained: bool = True) -> None:
         super().__init__(shape)
         features = self.in_shape or (1,)
         self.pixels = math.prod(features[1:])
         per_channel = (features[0], *[1] * (len(features) - 1))
-        self.shift = nn.Parameter(torch.zeros(per_channel))
-        self.log_scale = nn.Parameter(torch.zeros(per_channel))
+        for name in ("shift", "log_scale"):
+            start = torch.zeros(per_channel)
+            self.register_parameter(name, nn.Parameter(start)) if trained else self.register_buffer(name, start)
         self.register_buffer("started", torch.tensor(False))
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:

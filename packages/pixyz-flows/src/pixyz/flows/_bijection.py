@@ -168,27 +168,27 @@ class Bijection(nn.Module):
             who: the formula, for the messages.
             name: what the formula calls the values.
         """
-        self._check(x, context, self.in_shape, self.domain, f"{who}: {name}", "takes")
+        self._check(x, self.in_shape, self.domain, who, name, "takes")
         self._check_context(x, context, who, name)
 
     def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
         """The same for values that are to be mapped back."""
-        self._check(y, context, self.out_shape, self.codomain, f"{who}: {name}", "gives")
+        self._check(y, self.out_shape, self.codomain, who, name, "gives")
         self._check_context(y, context, who, name)
 
-    def _check(self, t: Tensor, context: Tensor | None, shape: Shape | None, inside: Support | None, who: str, does: str) -> None:
+    def _check(self, t: Tensor, shape: Shape | None, inside: Support | None, who: object, name: str, does: str) -> None:
         features = tuple(t.shape[1:])
         if t.ndim == 0 or (shape is not None and features != shape):
             expected = "(batch, *features)" if shape is None else f"features {shape}"
-            raise ShapeError(f"{who} has features {features}, but {self.words} {does} {expected}.")
-        like = next(self.parameters(), None)
+            raise ShapeError(f"{who}: {name} has features {features}, but {self.words} {does} {expected}.")
+        like = _first_parameter(self)
         if like is not None and (t.dtype != like.dtype or t.device != like.device):
             raise KindError(
-                f"{who} is {t.dtype} on {t.device}, the parameters of {self.words} are {like.dtype} on {like.device}. "
+                f"{who}: {name} is {t.dtype} on {t.device}, the parameters of {self.words} are {like.dtype} on {like.device}. "
                 "Convert one with .to()."
             )
         if inside is not None and not inside.holds(t.detach()):
-            raise outside(t.detach(), inside, f"{who}, which {self.words} {does},")
+            raise outside(t.detach(), inside, f"{who}: {name}, which {self.words} {does},")
 
     def _check_context(self, x: Tensor, context: Tensor | None, who: object, name: str) -> None:
         if context is None:
@@ -274,6 +274,18 @@ def as_shape(shape: int | Sequence[int] | None, who: str) -> Shape | None:
 def sum_features(t: Tensor) -> Tensor:
     """`(batch, *features)` summed to `(batch,)`."""
     return t.sum(-1) if t.ndim == 2 else t.flatten(1).sum(-1) if t.ndim > 2 else t
+
+
+def _first_parameter(module: nn.Module) -> Tensor | None:
+    """One parameter, if there is any; `next(parameters())` costs as much as a layer."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for inner in module._modules.values():
+        found = None if inner is None else _first_parameter(inner)
+        if found is not None:
+            return found
+    return None
 
 
 def _for_each(x: Tensor, y: Tensor, log_det: Tensor) -> Mapped:

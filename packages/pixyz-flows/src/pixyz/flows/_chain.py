@@ -86,12 +86,14 @@ class Chain(Bijection):
         return any(layer.needs_start for layer in self._each)
 
     def need_push(self, who: object) -> None:
-        for layer in self._each:
-            layer.need_push(who)
+        if self.push_passes is None:
+            for layer in self._each:
+                layer.need_push(who)
 
     def need_pull(self, who: object) -> None:
-        for layer in self._each:
-            layer.need_pull(who)
+        if self.pull_passes is None:
+            for layer in self._each:
+                layer.need_pull(who)
 
 
 def _layers_of(f: Bijection) -> list[Bijection]:

@@ -89,5 +89,5 @@ class FFJORD(InverseTransformedDistribution):
             )
             for _ in range(transforms)
         ]
-        flow = Chain([ActNorm(features), *solutions])
+        flow = Chain([ActNorm(features, trained=False), *solutions])
         super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)

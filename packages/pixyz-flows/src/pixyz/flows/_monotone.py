@@ -93,17 +93,17 @@ class AffineMap(MonotoneMap):
         self.bound = -math.log(smallest)
 
     def push(self, x: Tensor, params: Tensor) -> Mapped:
-        shift, log_scale = self._parts(params)
+        shift, log_scale = self._parts(params, self.bound)
         return torch.addcmul(shift, x, log_scale.exp()), log_scale
 
     def pull(self, y: Tensor, params: Tensor) -> Mapped:
-        shift, log_scale = self._parts(params)
-        log_scale = -log_scale
+        shift, log_scale = self._parts(params, -self.bound)
         return (y - shift) * log_scale.exp(), log_scale
 
-    def _parts(self, params: Tensor) -> tuple[Tensor, Tensor]:
+    def _parts(self, params: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+        """The shift, and s; -s for minus the bound."""
         shift, a = params.unbind(-1)
-        return shift, (a * (1 / self.bound)).tanh() * self.bound
+        return shift, (a * (1 / self.bound)).tanh() * bound
 
 
 def need_smallest(smallest: float, who: str) -> None:

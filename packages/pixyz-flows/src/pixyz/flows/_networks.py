@@ -68,7 +68,8 @@ class Conditioner(nn.Module):
         """The parameters, `(batch, outputs, count)` or `(batch, outputs, H, W, count)`."""
         if context is not None:
             x = torch.cat([x, context[..., None, None].expand(*context.shape, *x.shape[2:]) if self.is_image else context], 1)
-        params = self.net(x).unflatten(1, self.parts)
+        params = self.net(x)
+        params = params.view(len(params), *self.parts, *params.shape[2:])
         return params.movedim(2, -1) if self.is_image else params
 
 

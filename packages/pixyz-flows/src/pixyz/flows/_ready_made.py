@@ -145,7 +145,7 @@ class NSF(InverseTransformedDistribution):
             raise ParameterError(f"{who}: network= is for couplings; the networks of autoregressive layers are masked.")
         else:
             layers = _autoregressive(features, transforms, spline, context=context, hidden=hidden, activation=activation)
-            flow = Chain([ActNorm(features), *layers])
+            flow = Chain([ActNorm(features, trained=False), *layers])
         super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
@@ -192,7 +192,7 @@ class MAF(InverseTransformedDistribution):
     ) -> None:
         need_transforms(type(self).__name__, transforms)
         layers = _autoregressive(features, transforms, AffineMap, context=context, hidden=hidden, activation=activation)
-        flow = Chain([ActNorm(features), *layers])
+        flow = Chain([ActNorm(features, trained=False), *layers])
         super().__init__(standard_noise(base, features), flow, text, var=var, cond_var=cond_var, name=name)
 
 
@@ -262,7 +262,7 @@ def _couplings(features: int | Sequence[int], transforms: int, map: Callable[[],
     """From data to noise: standardised, then mapped in turns."""
     shape = as_shape(features, "features") or ()
     mask = "checkerboard" if len(shape) == 3 else "halves"
-    layers: list[Bijection] = [ActNorm(features)]
+    layers: list[Bijection] = [ActNorm(features, trained=False)]
     for i in range(transforms):
         if i and i % 2 == 0 and len(shape) == 1 and shape[0] > 2:
             layers.append(Permutation(features))

@@ -197,7 +197,7 @@ class FlowGiven:
         x, log_det = unfolded(*generator.push(folded, context))
         if not pathwise:
             return [Term(x.tensor.detach(), x.dims)]
-        self._drawn.append((x.tensor, noise, Term(-log_det.tensor, log_det.dims)))
+        self._drawn.append((x.tensor, noise, log_det))
         return [x]
 
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
@@ -211,7 +211,7 @@ class FlowGiven:
         """The noise that became this value, and the log-determinant of the way back."""
         for x, z, log_det in self._drawn:
             if x is value.tensor:
-                return z, log_det
+                return z, Term(-log_det.tensor, log_det.dims)
         generator, factor = self.generator, self.factor
         generator.need_pull(factor)
         folded, context, unfolded = self._folded(value, factor.var[0])
