@@ -13,9 +13,11 @@ from ._losses import (
     AdversarialNonSaturating,
     AdversarialWassersteinDistance,
 )
+from ._neighbours import SampleQuality, sample_quality
 from ._packing import Packed
 from ._penalties import R1, R2
 from ._relativistic import RelativisticAverage, RelativisticPairing
+from ._two_sample import TwoSampleTest, classifier_two_sample_test
 
 __all__ = [
     "GAN",
@@ -33,5 +35,9 @@ __all__ = [
     "Packed",
     "RelativisticAverage",
     "RelativisticPairing",
+    "SampleQuality",
+    "TwoSampleTest",
+    "classifier_two_sample_test",
     "clip_weights",
+    "sample_quality",
 ]
