@@ -28,6 +28,9 @@ FOLDERS = {path.parent.name.removeprefix("pixyz-"): path.parent for path in sort
 PROJECTS = {part: nox.project.load_toml(folder / "pyproject.toml")["project"] for part, folder in FOLDERS.items()}
 WITH_CODE = [part for part, folder in FOLDERS.items() if (folder / "src").is_dir()]
 
+# Torch takes as many threads as it sees cores, in each of several processes, however few of the cores are its own.
+ONE_THREAD = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+
 MEASURED = ("model_step", "family_overhead", "algebra", "losses", "estimators", "sequences", "flows", "densities", "digits_flows")
 
 nox.options.sessions = ["lint", "types", "arrows", "alone", *[f"tests({part}, cpu)" for part in PROJECTS], "doctests", "docs"]
@@ -49,7 +52,7 @@ def group(name: str) -> tuple[str, ...]:
 
 def in_dev(session: nox.Session, command: str, *arguments: str) -> None:
     """Runs a command of the environment `dev`."""
-    env = {"PATH": f"{DEV}{os.pathsep}{os.environ['PATH']}", "NO_MKDOCS_2_WARNING": "1"}
+    env = {"PATH": f"{DEV}{os.pathsep}{os.environ['PATH']}", "NO_MKDOCS_2_WARNING": "1", **ONE_THREAD}
     session.run(str(DEV / command), *arguments, external=True, env=env)
 
 
@@ -148,7 +151,7 @@ def tests(session: nox.Session, package: str, device: str) -> None:
     # The versions stay while the code changes, so pip would keep what an earlier run installed.
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[p["name"] for p in PROJECTS.values()], silent=True)
     pip(session, "--find-links", "dist", f"{PROJECTS[package]['name']}[test]")
-    session.run("pytest", f"tests/{package}", "--device", device, *(session.posargs or ["-n", "2"]))
+    session.run("pytest", f"tests/{package}", "--device", device, *(session.posargs or ["-n", "2"]), env=ONE_THREAD)
 
 
 def has_cuda() -> bool:

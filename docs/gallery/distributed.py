@@ -36,18 +36,8 @@ class Heads(nn.Module):
         return {"loc": loc, "scale": F.softplus(scale) + 1e-3}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--sharded", action="store_true", help="shard the weights, gradients and optimiser too (FSDP2)")
-    parser.add_argument("--out", type=Path, default=Path("out/distributed"))
-    args = parser.parse_args()
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+def train(args: argparse.Namespace, device: torch.device) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
-
     torch.manual_seed(0)  # the same weights everywhere
     p = Bernoulli("p(x|z)", logits=nn.Sequential(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 64)))
     q = Normal("q(z|x)", Heads())
@@ -83,6 +73,20 @@ def main() -> None:
     if rank == 0:
         kind = "with its share of the weights" if args.sharded else "with all weights"
         print(f"{world} processes on {device.type}, each {kind}: {mean:.2f} nats per image after {args.epochs} epochs")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--sharded", action="store_true", help="shard the weights, gradients and optimiser too (FSDP2)")
+    parser.add_argument("--out", type=Path, default=Path("out/distributed"))
+    args = parser.parse_args()
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # What refers to the processes is gone before they part: else one may wait for the others at its end.
+    train(args, device)
     dist.destroy_process_group()
 
 

@@ -28,6 +28,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     parallel({"x": x[4 * rank : 4 * rank + 4]}).backward()
     if rank == 0:
         torch.save({name: w.grad for name, w in loss.named_parameters()}, f"{folder}/gradients.pt")
+    del parallel  # before the processes part: else one may wait for the other at its end
     torch.distributed.destroy_process_group()
 
 
