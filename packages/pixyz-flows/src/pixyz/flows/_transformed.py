@@ -38,7 +38,7 @@ class TransformedDistribution(Leaf):
     a `MaskedAutoregressive` here, serves as q at the price of a pass.
 
     Args:
-        base: the distribution of the noise, one conditional of one variable.
+        base: the distribution of the noise, one conditional of one variable; it may be a flow itself.
         flow: f.
         text: the distribution as papers write it, `"p(x|y)"`, in place of `var`, `cond_var` and `name`.
         var: the variable.
