@@ -36,7 +36,7 @@ def autoencoder():
     q = IAF("q(z|x)", features=3, context=5, transforms=2, hidden=[8], base=Normal("q_0(e|x)", heads))
     for flow in (prior, q):
         testing.moved(flow.generator)
-    prior.initialize({})
+    prior.initialize(batch_size=256)
     return decoder, prior, q, heads
 
 
