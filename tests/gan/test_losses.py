@@ -192,12 +192,14 @@ def test_a_discriminator_of_a_pair():
 @pytest.mark.parametrize("kind", [Deterministic, Bernoulli])
 def test_the_squared_slopes(penalty, kind):
     d = discriminator(kind, Square)
-    want = PENALTIES[penalty.__name__]
-    value = (-penalty(generator(), d)).for_player(d).estimate({v: VALUES[v] for v in ("x" if penalty is R1 else "z")})
+    p, want = generator(), PENALTIES[penalty.__name__]
+    game = AdversarialWassersteinDistance(p, d) - penalty(p, d)
+    distance = mean(4, 1) / 2 - mean(0.25, 9) / 2
+    value = game.for_player(d).estimate(VALUES)
     (weight,) = d.parameters()
     value.backward()
-    assert value.item() == pytest.approx(want, abs=1e-12)
-    assert weight.grad.item() == pytest.approx(2 * want, abs=1e-12)
+    assert value.item() == pytest.approx(want - distance, abs=1e-12)
+    assert weight.grad.item() == pytest.approx(2 * want - distance, abs=1e-12)
 
 
 @pytest.mark.parametrize("one_sided", [False, True])
