@@ -68,6 +68,26 @@ def test_a_sum_loses_the_terms_that_become_zero():
     assert product.each_term(without(a)) is product
 
 
+FUNCTIONS = {
+    "a function": lambda game: game.exp(),
+    "a power": lambda game: game**2,
+    "a product": lambda game: game * game,
+    "a quotient": lambda game: 1 / game,
+    "a gradient stopped": lambda game: game.detach(),
+    "values put in": lambda game: game.constant_var({"x": torch.zeros(2, 1)}),
+    "an expectation": lambda game: game.expectation(normal("r(x)")),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_a_game_is_refused(name):
+    p, d, q, game, _ = players()
+    loss = q.log_prob().mean() + FUNCTIONS[name](game)
+    for refused in (lambda: loss.for_player(d), lambda: Model(loss.mean())):
+        with pytest.raises(FormulaError, match="is a function of a game. Games add up with losses, and with numbers before them"):
+            refused()
+
+
 @pytest.mark.parametrize(
     "write",
     [

@@ -47,6 +47,8 @@ class Game(Loss):
         -mean(-log d(x))
     """
 
+    is_game = True
+
     def __init__(
         self,
         objective: Loss,
@@ -61,7 +63,7 @@ class Game(Loss):
         played = [objective] if loss is None else [objective, loss]
         for each in played:
             need_scalar(each, "Game")
-        super().__init__([*played, *minimisers, maximiser], **{**names_of(played), "game": True})
+        super().__init__([*played, *minimisers, maximiser], **names_of(played))
         self._played = (objective, loss, minimisers, maximiser)  # in a tuple, lest they be registered
         for player in (*minimisers, maximiser):
             mine = _trained(leaves_of(player))

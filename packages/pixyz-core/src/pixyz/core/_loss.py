@@ -35,10 +35,10 @@ class Loss(nn.Module):
         mixes_batch: whether a datum's value depends on the other data.
         biased: whether the mean over its draws is another value than the formula's, as of log E_q[f], or of a quotient by an expectation.
         compares_sets: whether a part compares sets of draws, one for each datum, so that it has no value for a draw.
-        game: whether a part is a game, which one side minimises and another maximises.
 
     Attributes:
         is_biased: as `biased` says; the bias vanishes as `num_samples` grows.
+        is_game: whether there is a game in it, which one side minimises and another maximises.
     """
 
     input_var: tuple[str, ...]
@@ -63,7 +63,6 @@ class Loss(nn.Module):
         mixes_batch: bool = False,
         biased: bool = False,
         compares_sets: bool = False,
-        game: bool = False,
     ) -> None:
         super().__init__()
         # Straight into the dict: nn.Module's checks of what is set, on every node of a long formula, would cost more than the node.
@@ -79,7 +78,8 @@ class Loss(nn.Module):
             self.is_biased = True
         if compares_sets:
             self.compares_sets = True
-        if game:
+        parts = tuple(parts)
+        if any([part.is_game for part in parts if isinstance(part, Loss)]):
             self.is_game = True
         register_leaves(self, parts)
 

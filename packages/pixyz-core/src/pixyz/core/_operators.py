@@ -262,7 +262,6 @@ def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
         "mixes_batch": any(x.mixes_batch for x in losses),
         "biased": any(x.is_biased for x in losses),
         "compares_sets": any(x.compares_sets for x in losses),
-        "game": any(x.is_game for x in losses),
     }
 
 
