@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import pixyz.gan
-from pixyz.core import Enumerate, Game
+from pixyz.core import Enumerate, Game, KindError
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, Normal
 from pixyz.gan import (
     R1,
@@ -200,6 +200,12 @@ def test_the_squared_slopes(penalty, kind):
     value.backward()
     assert value.item() == pytest.approx(want - distance, abs=1e-12)
     assert weight.grad.item() == pytest.approx(2 * want - distance, abs=1e-12)
+
+
+def test_whole_numbers_have_no_slope():
+    d = discriminator(net=Square)
+    with pytest.raises(KindError, match=r"norm\(∇_x d\(x\)\): x is torch.int64, along which nothing has a slope"):
+        R1(generator(), d).objective.estimate({"x": torch.ones(2, 1, dtype=torch.int64)})
 
 
 @pytest.mark.parametrize("one_sided", [False, True])

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from pixyz.core import AnyEstimator, Dims, Distribution, Game, Loss, Scope, Term
+from pixyz.core import AnyEstimator, Dims, Distribution, Game, KindError, Loss, Scope, Term
 from pixyz.core import formula as f
 
 from ._duel import Duel
@@ -18,6 +18,9 @@ class Slope(Loss):
     Args:
         d: the discriminator.
         variables: x: with respect to which.
+
+    Raises:
+        KindError: at an evaluation, for an x of whole numbers.
     """
 
     def __init__(self, d: Distribution, variables: Iterable[str]) -> None:
@@ -33,6 +36,9 @@ class Slope(Loss):
     def evaluate(self, scope: Scope) -> Term:
         at = [scope.bindings[v] for v in self._variables]
         tensors = [b.tensor.detach() for b in at]
+        for v, tensor in zip(self._variables, tensors, strict=True):
+            if not tensor.is_floating_point():
+                raise KindError(f"{self}: {v} is {tensor.dtype}, along which nothing has a slope. Convert it with .to().")
         dims: Dims = ()
 
         def total(*moved: Tensor) -> Tensor:
