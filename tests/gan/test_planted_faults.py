@@ -6,6 +6,7 @@ import pytest
 import torch
 from core import test_games as sums
 from gan import test_around_the_discriminator as around
+from gan import test_divergences as divergences
 from gan import test_games as games
 from gan import test_gradients as gradients
 from gan import test_losses as losses
@@ -226,12 +227,12 @@ by_score = partial(gradients.test_a_generator_of_discrete_data_learns_by_the_sco
 alone = partial(games.test_a_step_of_one_player_leaves_the_other_as_it_was, False)
 
 FAULTS = {
-    "sign swapped": (sign_swapped, losses.test_at_the_best_discriminator_kl_is_that_of_the_normals),
+    "sign swapped": (sign_swapped, divergences.test_at_the_best_discriminator_kl_is_that_of_the_normals),
     "sum for a mean": (sum_for_a_mean, table("AdversarialWassersteinDistance")),
     "a half lost": (half_lost, table("AdversarialLeastSquares")),
-    "a constant lost": (constant_lost, partial(losses.test_the_bound_of_an_f_divergence, "jensen_shannon")),
-    "the conjugate of another divergence": (conjugate_of_another, partial(losses.test_the_bound_of_an_f_divergence, "kl")),
-    "labels swapped": (labels_swapped, losses.test_at_the_best_discriminator_the_value_is_twice_js_minus_two_log_two),
+    "a constant lost": (constant_lost, partial(divergences.test_the_bound_of_an_f_divergence, "jensen_shannon")),
+    "the conjugate of another divergence": (conjugate_of_another, partial(divergences.test_the_bound_of_an_f_divergence, "kl")),
+    "labels swapped": (labels_swapped, divergences.test_at_the_best_discriminator_the_value_is_twice_js_minus_two_log_two),
     "logits swapped": (logits_swapped, table("AdversarialJensenShannon", losses.Bernoulli)),
     "the generator's hinge": (hinge_for_the_generator, table("AdversarialHinge")),
     "saturating": (saturating, games.test_a_hundred_steps_equal_a_hand_written_loop),
@@ -271,7 +272,7 @@ def run(test, module_of_float64):
 def test_a_fault_fails_a_test(monkeypatch, name):
     plant, test = FAULTS[name]
     module = getattr(test, "func", test).__module__.rpartition(".")[2]
-    in_float64 = module in ("test_losses", "test_gradients", "test_around_the_discriminator")
+    in_float64 = module in ("test_losses", "test_divergences", "test_gradients", "test_around_the_discriminator")
     run(test, in_float64)
     plant(monkeypatch)
     with pytest.raises((AssertionError, pytest.fail.Exception, RuntimeError)):
