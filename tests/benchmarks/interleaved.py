@@ -16,6 +16,8 @@ Step = Callable[[], Tensor | float]
 
 HAND = "hand-written, eager"
 WARM_UP = 10
+STRETCH = 5
+"""How many steps of one row follow on one another. After each single one of nine rows, the caches would hold what the others need."""
 SAME_LOSS = 0.005  # relative; the samples of compiled code differ
 
 
@@ -98,16 +100,20 @@ def run_peer(package: str, build: Build) -> None:
 
 
 def interleave(steps: Mapping[str, Step], *, repeats: int, shuffler: random.Random) -> dict[str, float]:
-    """One step of each in every round, in a new order, so that none always follows the same other."""
+    """A few steps of each in every round, one after the other as in a training, in a new order, so that none always follows the same other.
+
+    `repeats` is how many steps of each are taken in all.
+    """
     taken: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
-    for _ in range(repeats):
+    for _ in range(-(-repeats // STRETCH)):
         shuffler.shuffle(order)
         for name in order:
             step = steps[name]
-            start = time.perf_counter()
-            step()
-            taken[name].append(time.perf_counter() - start)
+            for _ in range(STRETCH):
+                start = time.perf_counter()
+                step()
+                taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) * 1e6 for name, times in taken.items()}
 
 
