@@ -16,6 +16,7 @@ from ._losses import (
 from ._neighbours import SampleQuality, sample_quality
 from ._packing import Packed
 from ._penalties import R1, R2
+from ._product_of_marginals import ProductOfMarginals
 from ._relativistic import RelativisticAverage, RelativisticPairing
 from ._two_sample import TwoSampleTest, classifier_two_sample_test
 
@@ -33,6 +34,7 @@ __all__ = [
     "DiffAugment",
     "GradientPenalty",
     "Packed",
+    "ProductOfMarginals",
     "RelativisticAverage",
     "RelativisticPairing",
     "SampleQuality",

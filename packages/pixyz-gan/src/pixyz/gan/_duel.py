@@ -39,11 +39,6 @@ class Duel:
                 raise FormulaError(f"{d.prob_text} sees {', '.join(lacking)} of {p.prob_text}, of which {real.prob_text} knows nothing.")
 
     @property
-    def trained(self) -> list[Distribution]:
-        """Who plays against the discriminator."""
-        return [self.p] if self.real is None or not self.trains_real else [self.p, self.real]
-
-    @property
     def trains_real(self) -> bool:
         """Whether the other side has parameters too."""
         return self.real is not None and any(w.requires_grad for w in self.real.parameters())
@@ -111,7 +106,11 @@ class Adversarial(Game):
     ) -> None:
         duel = Duel(p, d, real, estimator)
         objective, loss = self.played(duel)
-        super().__init__(objective, duel.trained, d, loss=loss)
+        super().__init__(objective, self.minimisers(duel), d, loss=loss)
+
+    def minimisers(self, duel: Duel) -> list[Distribution]:
+        """Who plays against the discriminator."""
+        return [duel.p, duel.real] if duel.real is not None and duel.trains_real else [duel.p]
 
     def played(self, duel: Duel) -> tuple[Loss, Loss | None]:
         """What the discriminator maximises, and what the others minimise if that is something else."""

@@ -1,5 +1,7 @@
 """The gradient penalty between the data and the fakes."""
 
+from collections.abc import Mapping
+
 import torch
 
 from pixyz.core import AnyEstimator, Distribution, Game, Loss, Scope, Term, align
@@ -15,7 +17,7 @@ class GradientPenalty(Game):
     $$\mathbb{E}_{\hat x}\left[(\|\nabla_{\hat x} d(\hat x)\| - 1)^2\right], \qquad
     \hat x = \epsilon x' + (1 - \epsilon) x, \quad \epsilon \sim U(0, 1), \quad x' \sim p_\mathrm{data}, \quad x \sim p$$
 
-    A penalty: `AdversarialWassersteinDistance(p, d) - 10 * GradientPenalty(p, d)`. A discriminator with batch normalisation has no
+    In print the place is `x_between`. A penalty: `AdversarialWassersteinDistance(p, d) - 10 * GradientPenalty(p, d)`. A discriminator with batch normalisation has no
     slope for a datum alone.
 
     Args:
@@ -39,9 +41,10 @@ class GradientPenalty(Game):
         estimator: AnyEstimator | None = None,
     ) -> None:
         duel = Duel(p, d, real, estimator)
-        excess = Slope(d, duel.seen) - 1.0
+        between = {v: f"{v}_between" for v in duel.seen}
+        excess = Slope(d.replace_var(**between), between.values()) - 1.0
         penalty = (excess.clamp(min=0.0) if one_sided else excess) ** 2
-        super().__init__(duel.pair(Between(penalty, duel.names_of_data)), (), d)
+        super().__init__(duel.pair(Between(penalty, between, duel.names_of_data)), (), d)
 
 
 class Between(Loss):
@@ -49,13 +52,15 @@ class Between(Loss):
 
     Args:
         loss: the loss.
-        names: for each variable what it is called on the real side.
+        between: for each variable what it is called in the loss.
+        real: what it is called on the real side.
     """
 
-    def __init__(self, loss: Loss, names: dict[str, str]) -> None:
-        super().__init__([loss], input_var=[*loss.input_var, *names.values()], stochastic=True)
+    def __init__(self, loss: Loss, between: Mapping[str, str], real: Mapping[str, str]) -> None:
+        seen = [v for v in loss.input_var if v not in between.values()]
+        super().__init__([loss], input_var=[*between, *seen, *real.values()], stochastic=True)
         self._loss = (loss,)
-        self._names = names
+        self._names = [(v, real[v], place) for v, place in between.items()]
 
     @property
     def formula(self) -> f.Formula:
@@ -64,11 +69,11 @@ class Between(Loss):
     def evaluate(self, scope: Scope) -> Term:
         share = None
         inner = scope.inside({}, scope.batch, scope.samples, scope.group)
-        for v, second in self._names.items():
+        for v, second, place in self._names:
             fake, real = scope.bindings[v], scope.bindings[second]
             x, y = fake.tensor.detach(), real.tensor.detach()
             if share is None:
                 share = torch.rand(x.shape[: len(fake.dims)], dtype=x.dtype, device=x.device)
             part = share.reshape(*share.shape, *[1] * len(fake.features))
-            inner.bind(v, torch.lerp(x, align(y, real.dims, fake.dims), part), fake.dims)
+            inner.bind(place, torch.lerp(x, align(y, real.dims, fake.dims), part), fake.dims)
         return inner.evaluate(self._loss[0])

@@ -1,6 +1,6 @@
 """Adversarial losses of fakes and of real data, each on its own."""
 
-from pixyz.core import Loss, maximum
+from pixyz.core import Distribution, Loss, maximum
 from pixyz.core import formula as f
 
 from ._duel import Adversarial, Duel
@@ -48,7 +48,7 @@ class AdversarialKullbackLeibler(Adversarial):
     $$\mathbb{E}_{p(x)}\left[\log\frac{1 - d(x)}{d(x)}\right], \qquad
     \frac{1 - d(x)}{d(x)} = \frac{p(x)}{p_\mathrm{data}(x)} \text{ at the best } d,$$
 
-    where d maximises the objective of `AdversarialJensenShannon`.
+    where d maximises the objective of `AdversarialJensenShannon`. The real side has no gradient from it, so it is not trained by it.
 
     Source:
         Sønderby et al. (2017), section 3.2, https://arxiv.org/abs/1610.04490; Mescheder et al. (2017), https://arxiv.org/abs/1701.04722
@@ -56,6 +56,9 @@ class AdversarialKullbackLeibler(Adversarial):
 
     def played(self, duel: Duel) -> tuple[Loss, Loss]:
         return _value(duel), duel.fake(log_ratio(duel))
+
+    def minimisers(self, duel: Duel) -> list[Distribution]:
+        return [duel.p]
 
 
 def log_ratio(duel: Duel) -> Loss:
