@@ -18,7 +18,7 @@ from pixyz.losses import Loss
 from pixyz.models import Model
 
 
-def cyclegan(weight: float = 10.0) -> tuple[Model, Distribution, Distribution]:
+def cyclegan(weight: float = 1.0) -> tuple[Model, Distribution, Distribution]:
     p = Deterministic("p(y|x)", y=Network(2, 64, 64, 2))
     q = Deterministic("q(x|y)", x=Network(2, 64, 64, 2))
     d_x = Deterministic("d(t|x)", t=Network(2, 128, 128, 1))
@@ -26,7 +26,7 @@ def cyclegan(weight: float = 10.0) -> tuple[Model, Distribution, Distribution]:
     there = Loss.from_function(lambda x, x2: (x2 - x).abs().sum(-1), "L1", var=["x", "x2"]).expectation(q.replace_var(x="x2") * p)
     back = Loss.from_function(lambda y, y2: (y2 - y).abs().sum(-1), "L1", var=["y", "y2"]).expectation(p.replace_var(y="y2") * q)
     loss = AdversarialLeastSquares(p, d_y) + AdversarialLeastSquares(q, d_x) + weight * (there + back).mean()
-    return Model(loss, optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)}, ema=0.99), p, q
+    return Model(loss, optimizer_params={"lr": 2e-3, "betas": (0.5, 0.9)}, ema=0.99), p, q
 
 
 def xs(n: int) -> Tensor:

@@ -54,9 +54,9 @@ def ring(n: int) -> Tensor:
     return 2 * torch.stack([angle.cos(), angle.sin()], 1) + 0.1 * torch.randn(n, 2)
 
 
-def grid(n: int) -> Tensor:
-    """Twenty-five normal distributions on a grid of spacing 2, of scale .05."""
-    return 2.0 * torch.randint(-2, 3, (n, 2)) + 0.05 * torch.randn(n, 2)
+def grid(n: int, scale: float) -> Tensor:
+    """Twenty-five normal distributions on a grid of spacing 2."""
+    return 2.0 * torch.randint(-2, 3, (n, 2)) + scale * torch.randn(n, 2)
 
 
 def moons(n: int) -> Tensor:
@@ -66,12 +66,15 @@ def moons(n: int) -> Tensor:
     return torch.stack([x, y], 1) + 0.05 * torch.randn(n, 2)
 
 
-def arguments(about: str, name: str, steps: int) -> argparse.Namespace:
+def arguments(about: str, name: str, steps: int, **more: float) -> argparse.Namespace:
+    """Those of the command line; `more` are numbers that one program has for itself."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(f"out/{name}"))
+    for word, number in more.items():
+        parser.add_argument(f"--{word}", type=float, default=number)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)

@@ -27,18 +27,18 @@ def gan(loss: type[Loss] | object) -> GAN:
     return GAN(p, d, loss=loss, optimizer_params={"lr": 1e-3, "betas": (0.0, 0.9)}, ema=0.99)
 
 
-def modes(x: Tensor) -> tuple[int, float]:
+def modes(x: Tensor, scale: float) -> tuple[int, float]:
     """Of 2,500 samples: the modes with at least 20 within three scales, and the share that is so near to one."""
     nearest = (x / 2).round().clamp(-2, 2)
-    near = (x - 2 * nearest).norm(dim=1) < 3 * 0.05
+    near = (x - 2 * nearest).norm(dim=1) < 3 * scale
     places = (nearest[near] + 2).long() @ torch.tensor([5, 1])
     return int((places.bincount(minlength=25) >= 20).sum()), near.float().mean().item()
 
 
 def main() -> None:
-    args = arguments(__doc__, "rpgan", steps=10000)
+    args = arguments(__doc__, "rpgan", steps=10000, scale=0.05)
     _, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
-    show_points(axes[0], grid(2500), "data", 5.5)
+    show_points(axes[0], grid(2500, args.scale), "data", 5.5)
     losses = {"non-saturating": AdversarialNonSaturating, "relativistic pairing, R1, R2": paired}
     for axis, (name, loss) in zip(axes[1:], losses.items()):
         torch.manual_seed(args.seed)
@@ -46,10 +46,10 @@ def main() -> None:
         model.loss.to(args.device)
         print(model.loss.unicode())
         for _ in trange(args.steps, desc=name, unit="step"):
-            model.train({"x": grid(256).to(args.device)})
+            model.train({"x": grid(256, args.scale).to(args.device)})
         with torch.no_grad(), model.averaged():
             x = model.p.sample(batch_size=2500)["x"].cpu()
-        covered, near = modes(x)
+        covered, near = modes(x, args.scale)
         print(f"  {covered} of 25 modes covered, {near:.0%} of the samples near to one\n")
         show_points(axis, x, f"{name}: {covered} of 25", 5.5)
     save(args.out / "rpgan.png")

@@ -30,8 +30,9 @@ def vae_gan() -> Model:
     p_h = Normal("p(h|y)", loc=lambda y: layer(y), scale=0.5) * p.replace_var(x="y")
     likelihood = p_h.marginalize_var("y").log_prob().expectation(q * h)
     game = AdversarialNonSaturating((p * prior).marginalize_var("z"), d)
+    loss = (KullbackLeibler(q, prior) - likelihood).mean() + 5 * game
     return Model(
-        (KullbackLeibler(q, prior) - likelihood).mean() + 5 * game,
+        loss,
         optimizer_params={"lr": 5e-4, "betas": (0.5, 0.9)},
         ema=0.99,
         p=p * prior,

@@ -21,9 +21,9 @@ def wgan_gp() -> GAN:
     return GAN(
         p,
         critic,
-        loss=lambda p, f: AdversarialWassersteinDistance(p, f) - 0.1 * GradientPenalty(p, f),
-        optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)},
-        n_critic=5,
+        loss=lambda p, f: AdversarialWassersteinDistance(p, f) - GradientPenalty(p, f),
+        optimizer_params={"lr": 2e-3, "betas": (0.5, 0.9)},
+        n_critic=3,
         ema=0.98,
     )
 

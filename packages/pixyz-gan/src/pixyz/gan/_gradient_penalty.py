@@ -17,8 +17,8 @@ class GradientPenalty(Game):
     $$\mathbb{E}_{\hat x}\left[(\|\nabla_{\hat x} d(\hat x)\| - 1)^2\right], \qquad
     \hat x = \epsilon x' + (1 - \epsilon) x, \quad \epsilon \sim U(0, 1), \quad x' \sim p_\mathrm{data}, \quad x \sim p$$
 
-    In print the place is `x_between`. A penalty: `AdversarialWassersteinDistance(p, d) - 10 * GradientPenalty(p, d)`. A discriminator with batch normalisation has no
-    slope for a datum alone.
+    A penalty: `AdversarialWassersteinDistance(p, d) - 10 * GradientPenalty(p, d)`. In print the place between is `x_between`. A
+    discriminator with batch normalisation has no slope for a datum alone.
 
     Args:
         p: the generator.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from pixyz.core import (
     BATCH,
@@ -18,12 +19,13 @@ from pixyz.core import (
     Term,
     need_distribution,
     register_leaves,
+    spread,
 )
 from pixyz.core import formula as f
 
 
 class ProductOfMarginals(Single):
-    r"""The product of the marginals of q(z), the mixture of q(z|x) over the batch: what its features are if they know nothing of one another.
+    r"""The product of the marginals of q(z), which is the mixture of q(z|x) over the batch: its features, each by itself.
 
     $$\bar q(z) = \prod_j q(z_j), \qquad q(z) = \mathbb{E}_{p_\mathrm{data}(x)}[q(z|x)]$$
 
@@ -90,14 +92,15 @@ class Permuted:
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, `(*dims, *features)`."""
-        return [self._permuted(drawn) for drawn in self.q.draw(dims, sizes, pathwise=pathwise)]
+        return [self._permuted(spread(t.tensor, t.dims, dims, sizes), dims) for t in self.q.draw(dims, sizes, pathwise=pathwise)]
 
-    def _permuted(self, drawn: Term) -> Term:
-        if BATCH not in drawn.dims:
-            return drawn
-        axis = drawn.dims.index(BATCH)
-        order = torch.rand(drawn.tensor.shape, device=drawn.tensor.device).argsort(axis)
-        return Term(drawn.tensor.gather(axis, order), drawn.dims)
+    @staticmethod
+    def _permuted(drawn: Tensor, dims: Dims) -> Term:
+        if BATCH not in dims:
+            return Term(drawn, dims)
+        axis = dims.index(BATCH)
+        order = torch.rand(drawn.shape, device=drawn.device).argsort(axis)
+        return Term(drawn.gather(axis, order), dims)
 
     def log_prob(self, values: Sequence[Binding], factor: Factor, validate: bool) -> Term:
         """There is none.
