@@ -16,7 +16,7 @@ from pixyz.gan import AdversarialKullbackLeibler, ProductOfMarginals
 from pixyz.losses import ELBO
 from pixyz.models import Model
 
-DIM = 4
+DIM = 2
 
 
 def factor_vae(gamma: float) -> Model:
@@ -39,8 +39,8 @@ def main() -> None:
     args = arguments(__doc__, "factor_vae", steps=4000)
     line = torch.linspace(1, 6, 24)
     places = torch.cartesian_prod(line, line)
-    figure, axes = plt.subplots(2, DIM, figsize=(8, 4.2), layout="constrained")
-    for row, gamma in zip(axes, (0.0, 10.0)):
+    figure, axes = plt.subplots(2, DIM, figsize=(4.6, 4.9), layout="constrained")
+    for row, gamma in zip(axes, (0.0, 20.0)):
         torch.manual_seed(args.seed)
         model = factor_vae(gamma)
         model.loss.to(args.device)
