@@ -25,7 +25,7 @@ def bigan() -> Model:
     q = Normal("q(z|x)", Heads(64, 128, 128, 2 * DIM))
     d = Deterministic("d(t|x,z)", t=Network(64 + DIM, 256, 256, 1))
     game = AdversarialNonSaturating(p, d, real=q) - 0.05 * R1(p, d, real=q)
-    return Model(game, optimizer_params={"lr": 5e-4, "betas": (0.5, 0.9)}, ema=0.99, p=p, q=q)
+    return Model(game, optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)}, ema=0.99, p=p, q=q)
 
 
 def main() -> None:

@@ -31,9 +31,9 @@ def main() -> None:
     test = ring(5000).to(args.device)
     for axis, name in zip(axes[1:], ("likelihood", "adversarial", "both")):
         torch.manual_seed(args.seed)
-        p = RealNVP("p(x)", features=2, transforms=6, hidden=(64, 64))
+        p = RealNVP("p(x)", features=2, transforms=6, hidden=(64,))
         loss = losses(p, Deterministic("d(t|x)", t=Network(2, 128, 128, 1)))[name]
-        model = Model(loss.to(args.device), optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)}, ema=0.98)
+        model = Model(loss.to(args.device), optimizer_params={"lr": 2e-3, "betas": (0.5, 0.9)}, ema=0.98)
         for _ in trange(args.steps, desc=name, unit="step"):
             model.train({"x": ring(128).to(args.device)})
         with torch.no_grad(), model.averaged():

@@ -17,7 +17,7 @@ from pixyz.distributions import Deterministic, Normal
 from pixyz.gan import GAN, R1, AdversarialNonSaturating
 
 DIM = 16
-SETTINGS = {"optimizer_params": {"lr": 5e-4, "betas": (0.5, 0.9)}, "ema": 0.99}
+SETTINGS = {"optimizer_params": {"lr": 1e-3, "betas": (0.5, 0.9)}, "ema": 0.99}
 
 
 class Told(Network):

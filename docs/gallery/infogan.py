@@ -25,7 +25,7 @@ def infogan() -> Model:
     q = Categorical("q(c|x)", logits=Network(64, 128, CODES))
     game = AdversarialNonSaturating(p, d) - 0.1 * R1(p, d)
     information = q.log_prob().expectation(p).mean()  # and the entropy of the code, which is constant
-    return Model(game - information, optimizer_params={"lr": 5e-4, "betas": (0.5, 0.9)}, ema=0.99, p=p, q=q)
+    return Model(game - information, optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)}, ema=0.99, p=p, q=q)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def vae_gan() -> Model:
     loss = (KullbackLeibler(q, prior) - likelihood).mean() + 5 * game
     return Model(
         loss,
-        optimizer_params={"lr": 5e-4, "betas": (0.5, 0.9)},
+        optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)},
         ema=0.99,
         p=p * prior,
         q=q,
