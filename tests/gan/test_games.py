@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
-from pixyz.core import FormulaError, ParameterError, ShapeError
+from pixyz.core import FormulaError, Parameter, ParameterError, ShapeError
 from pixyz.distributions import Bernoulli, Deterministic, Normal
 from pixyz.gan import (
     GAN,
@@ -124,6 +125,18 @@ def test_a_step_of_one_player_leaves_the_other_as_it_was(compile):
     model.train(values)
     for a, b in zip(before, state(net), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_scheduled_weight_of_a_penalty_needs_no_new_graph():
+    p, d = players(*networks())
+    game = AdversarialNonSaturating(p, d) - Parameter("gamma") * R1(p, d)
+    backend = CompileCounterWithBackend("aot_eager")
+    model = Model(game, schedules={"gamma": lambda step: 1.0 / (1 + step)}, compile={"backend": backend})
+    graphs = []
+    for _ in range(4):
+        model.train({"x": torch.randn(5, 3)})
+        graphs.append(backend.frame_count)
+    assert graphs == [graphs[0]] * 4
 
 
 def test_at_once_both_step_from_the_same_weights():
