@@ -49,9 +49,20 @@ class Together:
             found = [x for x in (key if isinstance(key, tuple) else ()) if isinstance(x, nn.Module)]
             for module in found:
                 if module not in modules:
-                    modules[module] = new.isdisjoint(module.parameters())
+                    modules[module] = not _holds(module, new)
             return bool(found) and all([modules[module] for module in found])
 
         memo = self._scope.shared.memo
         for key in [key for key in memo if not is_kept(key)]:
             del memo[key]
+
+
+def _holds(module: nn.Module, weights: set[nn.Parameter]) -> bool:
+    """Whether any of them is a parameter of the module or of one inside it."""
+    inside: list[nn.Module | None] = [module]
+    for m in inside:  # which grows by the children of each
+        if m is not None:
+            if not weights.isdisjoint(m._parameters.values()):
+                return True
+            inside += m._modules.values()
+    return False

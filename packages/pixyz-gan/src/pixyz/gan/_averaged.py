@@ -57,11 +57,12 @@ class Drawn(Expectation):
         return super()._body(scope, d, batch)
 
     def _check_like(self, v: str, drawn: Binding, given: Binding) -> None:
-        p = self.parts[0].prob_text
         if drawn.features != given.features:
+            p = self.parts[0].prob_text
             raise ShapeError(f"{self}: {p} draws {v} of features {drawn.features}, but the data have {given.features}.")
         x, y = drawn.tensor, given.tensor
         if x.device != y.device or (x.is_floating_point() and y.is_floating_point() and x.dtype != y.dtype):
+            p = self.parts[0].prob_text
             raise KindError(
                 f"{self}: {p} draws {v} as {x.dtype} on {x.device}, but the data are {y.dtype} on {y.device}. Convert one with .to()."
             )

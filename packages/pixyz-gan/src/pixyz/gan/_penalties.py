@@ -35,7 +35,7 @@ class Slope(Loss):
 
     def evaluate(self, scope: Scope) -> Term:
         at = [scope.bindings[v] for v in self._variables]
-        tensors = [b.tensor.detach() for b in at]
+        tensors = [b.tensor for b in at]
         for v, tensor in zip(self._variables, tensors, strict=True):
             if not tensor.is_floating_point():
                 raise KindError(f"{self}: {v} is {tensor.dtype}, along which nothing has a slope. Convert it with .to().")
@@ -49,12 +49,15 @@ class Slope(Loss):
             number, dims = number_of(self._d[0], inner, self)
             return number.sum()
 
+        is_trained = torch.is_grad_enabled()
         if torch.compiler.is_compiling():  # which traces no autograd.grad
-            slopes = torch.func.grad(total, argnums=tuple(range(len(at))))(*tensors)
+            slopes = torch.func.grad(total, argnums=tuple(range(len(at))))(*[t.detach() for t in tensors])
+        elif is_trained and all([t.requires_grad for t in tensors]):  # then the loss may have the number already
+            number, dims = number_of(self._d[0], scope, self)
+            slopes = torch.autograd.grad(number.sum(), tensors, create_graph=True)
         else:
-            is_trained = torch.is_grad_enabled()
             with torch.enable_grad():
-                moved = [t.requires_grad_() for t in tensors]
+                moved = [t.detach().requires_grad_() for t in tensors]
                 slopes = torch.autograd.grad(total(*moved), moved, create_graph=is_trained)
         rows = [slope.reshape(*slope.shape[: len(b.dims)], -1) for slope, b in zip(slopes, at, strict=True)]
         return Term(torch.linalg.vector_norm(rows[0] if len(rows) == 1 else torch.cat(rows, -1), dim=-1), dims)
