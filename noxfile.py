@@ -31,7 +31,19 @@ WITH_CODE = [part for part, folder in FOLDERS.items() if (folder / "src").is_dir
 # Torch takes as many threads as it sees cores, in each of several processes, however few of the cores are its own.
 ONE_THREAD = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
-MEASURED = ("model_step", "family_overhead", "algebra", "losses", "estimators", "sequences", "flows", "densities", "digits_flows")
+MEASURED = (
+    "model_step",
+    "family_overhead",
+    "algebra",
+    "losses",
+    "estimators",
+    "sequences",
+    "flows",
+    "densities",
+    "digits_flows",
+    "gan",
+    "mode_collapse",
+)
 
 nox.options.sessions = ["lint", "types", "arrows", "alone", *[f"tests({part}, cpu)" for part in PROJECTS], "doctests", "docs"]
 
