@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from pixyz.core import NonFiniteLossError, Parameter
+from pixyz.core import NonFiniteLossError, Parameter, ParameterError
 from pixyz.distributions import Categorical, Deterministic, Laplace, Normal
 from pixyz.gan import (
     GAN,
@@ -177,6 +177,23 @@ def test_calls_that_accumulate_are_one_call_with_all_data():
     assert models[0].step_count == models[1].step_count == 1
     for a, b in zip(*[m.trained_parameters for m in models], strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_in_turns_nothing_accumulates():
+    with pytest.raises(ParameterError, match=r"with accumulate=2 the sides of a game step from the same weights; say so with at_once=True"):
+        Model(AdversarialNonSaturating(*given()), accumulate=2)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_critic": 2}, {"at_once": True}])
+def test_a_compiled_model_takes_the_same_steps(options):
+    found = []
+    values = {"x": torch.randn(8, 3), "z": torch.randn(8, 2)}
+    for compile in (False, {"backend": "eager"}):
+        model = Model(AdversarialNonSaturating(*given()), compile=compile, **SGD, **options)
+        losses = torch.stack([model.train(values) for _ in range(4)])
+        found.append((losses, *[w.detach() for w in model.trained_parameters]))
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(eager, compiled, equal_nan=True)
 
 
 def test_the_average_is_of_the_generator_alone():

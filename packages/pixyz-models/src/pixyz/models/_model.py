@@ -33,7 +33,7 @@ class Model(Asked):
             A value that is given with the data stands before it.
         clip_grad_norm: the largest norm of all gradients together.
         clip_grad_value: the largest absolute value of any gradient.
-        accumulate: how many calls of `train` make one step of the optimiser; their gradients are averaged.
+        accumulate: how many calls of `train` make one step of the optimiser; their gradients are averaged. Of a game with `at_once` alone.
         ema: the decay of an exponential moving average of the trained weights, such as 0.999.
         compile: makes one graph of the loss, with its backward pass, and compiles the optimiser's step, or takes torch's fused one. A dict
             has options of `torch.compile`.

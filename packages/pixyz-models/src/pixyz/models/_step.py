@@ -80,6 +80,11 @@ class Steps:
         self._turns = make_turns(loss, training, who, compiling=options if self.compiled else None)
         if len(self._turns) == 1 and (n_critic > 1 or at_once):
             raise ParameterError(f"{who}: {'n_critic' if n_critic > 1 else 'at_once'} is for games, and {loss} has no discriminator.")
+        if len(self._turns) > 1 and self.accumulate > 1 and not at_once:
+            raise ParameterError(
+                f"{who}: with accumulate={self.accumulate} the sides of a game step from the same weights; say so with at_once=True. In "
+                "turns, only the last of the calls that make a step would see what the discriminators have become."
+            )
         self.n_critic = n_critic
         self.at_once = at_once
         self.ema = None if ema is None else AveragedWeights(self._turns[0].weights, ema)
