@@ -102,6 +102,27 @@ def test_the_generator_runs_once_in_a_step():
     assert calls == ["d", "g", "d", "d"]  # the data, the fakes; and the fakes again, when it has stepped
 
 
+def test_penalties_judge_nothing_anew():
+    g, net = networks()
+    p, d = players(g, net)
+    game = RelativisticPairing(p, d) - 0.5 * (R1(p, d) + R2(p, d))
+    calls = []
+    net.register_forward_hook(lambda *_: calls.append("d"))
+    x = torch.randn(5, 3)
+    torch.manual_seed(0)
+    value = game.for_player(d).estimate({"x": x})
+    assert calls == ["d", "d"]  # the data and the fakes
+    assert not x.requires_grad
+    torch.manual_seed(0)
+    fake = g(torch.randn(5, 2)).detach().requires_grad_()
+    x.requires_grad_()
+    slopes = [torch.autograd.grad(net(at).sum(), at)[0].square().sum(-1).mean() for at in (x, fake)]
+    torch.testing.assert_close(value, F.softplus(net(fake) - net(x)).mean() + 0.5 * sum(slopes))
+    with torch.no_grad():
+        torch.manual_seed(0)
+        torch.testing.assert_close(game.for_player(d).estimate({"x": x.detach()}), value)
+
+
 @pytest.mark.parametrize("compile", [False, {"backend": "eager"}])
 def test_a_step_of_one_player_leaves_the_other_as_it_was(compile):
     g = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))

@@ -15,7 +15,7 @@ from ._guards import CACHE_OF_ITS_OWN, what_may_change
 from ._leaves import parts_need_start, register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope, Watcher
-from ._values import as_dict, as_tensors, open_scope, require
+from ._values import as_dict, as_tensors, open_scope, require, with_slopes
 
 Operand: TypeAlias = "Loss | Tensor | float"
 
@@ -39,6 +39,7 @@ class Loss(nn.Module):
     Attributes:
         is_biased: as `biased` says; the bias vanishes as `num_samples` grows.
         is_game: whether there is a game in it, which one side minimises and another maximises.
+        slope_var: the given variables along which it takes slopes, so that all of an evaluation is to be differentiable by them.
     """
 
     input_var: tuple[str, ...]
@@ -50,6 +51,7 @@ class Loss(nn.Module):
     is_biased: bool = False
     compares_sets: bool = False
     is_game: bool = False
+    slope_var: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -79,8 +81,12 @@ class Loss(nn.Module):
         if compares_sets:
             self.compares_sets = True
         parts = tuple(parts)
-        if any([part.is_game for part in parts if isinstance(part, Loss)]):
+        losses = [part for part in parts if isinstance(part, Loss)]
+        if any([part.is_game for part in losses]):
             self.is_game = True
+        slopes = [part.slope_var for part in losses if part.slope_var]
+        if slopes:
+            self.slope_var = frozenset().union(*slopes).intersection(self.input_var)
         register_leaves(self, parts)
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
@@ -168,6 +174,8 @@ class Loss(nn.Module):
         given = as_dict(values)
         if type(given) is dict and not self.bound_var.isdisjoint(given):
             self._refuse_bound(given)
+        if self.slope_var and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            given = with_slopes(given, self.slope_var)
         return open_scope(
             given,
             needed=self.input_var,

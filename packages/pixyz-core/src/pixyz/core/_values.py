@@ -79,6 +79,14 @@ def as_dict(values: Mapping[str, Any] | None) -> Any:
     return {} if values is None else {name: values[name] for name in values.keys()}  # noqa: SIM118
 
 
+def with_slopes(values: Any, names: Iterable[str]) -> Any:
+    """The values, of which those of these names are differentiable; the user's own tensors stay as they are."""
+    if type(values) is not dict:
+        return values
+    fixed = {n: t for n in names if isinstance(t := values.get(n), Tensor) and t.is_floating_point() and not t.requires_grad}
+    return {**values, **{name: tensor.detach().requires_grad_() for name, tensor in fixed.items()}}
+
+
 def require(values: Mapping[str, Any], needed: Iterable[str], who: object) -> None:
     """Raises an error unless `values` is a mapping that has every needed name."""
     if not isinstance(values, (dict, Mapping)):

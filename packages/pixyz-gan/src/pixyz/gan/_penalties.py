@@ -27,6 +27,7 @@ class Slope(Loss):
         super().__init__([d], input_var=d.cond_var)
         self._d = (d,)
         self._variables = tuple(variables)
+        self.slope_var = frozenset(self._variables)
 
     @property
     def formula(self) -> f.Formula:
