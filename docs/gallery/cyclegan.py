@@ -7,8 +7,7 @@ Zhu et al. (2017), https://arxiv.org/abs/1703.10593
 
 import matplotlib.pyplot as plt
 import torch
-from implicit import Network, arguments, moons, save, show_points
-from torch import Tensor
+from implicit import Network, arguments, ring, save, show_points, square
 from tqdm import trange
 
 from pixyz.core import Distribution
@@ -29,36 +28,26 @@ def cyclegan(weight: float = 1.0) -> tuple[Model, Distribution, Distribution]:
     return Model(loss, optimizer_params={"lr": 2e-3, "betas": (0.5, 0.9)}, ema=0.99), p, q
 
 
-def xs(n: int) -> Tensor:
-    """Two moons around the middle."""
-    return 2 * (moons(n) - torch.tensor([0.5, 0.25]))
-
-
-def ys(n: int) -> Tensor:
-    """Others, turned and drawn out, in an order of their own."""
-    return (moons(n) - torch.tensor([0.5, 0.25])) @ torch.tensor([[0.3, 1.6], [-2.6, 0.3]])
-
-
 def main() -> None:
     args = arguments(__doc__, "cyclegan", steps=4000)
     model, p, q = cyclegan()
     model.loss.to(args.device)
     print(model.loss.unicode(), end="\n\n")
     for _ in trange(args.steps, desc="CycleGAN", unit="step"):
-        model.train({"x": xs(128).to(args.device), "y": ys(128).to(args.device)})
+        model.train({"x": ring(128).to(args.device), "y": square(128).to(args.device)})
 
-    x, y = xs(2000), ys(2000)
+    x, y = ring(2000), square(2000)
     with torch.no_grad(), model.averaged():
         y_of_x = p.sample({"x": x.to(args.device)})["y"]
         x_of_y = q.sample({"y": y.to(args.device)})["x"]
         again = q.sample({"y": y_of_x})["x"].cpu()
     print(f"x comes back from y within {(again - x).norm(dim=1).mean():.3f} on average")
     _, axes = plt.subplots(1, 4, figsize=(11, 3.1), layout="constrained")
-    by_x, by_y = plt.get_cmap("viridis")((x[:, 0] + 3) / 6), plt.get_cmap("plasma")((y[:, 1] + 3) / 6)
-    show_points(axes[0], x, "x", 4, by_x)
-    show_points(axes[1], y_of_x, "p(y|x)", 4, by_x)
-    show_points(axes[2], y, "y", 4, by_y)
-    show_points(axes[3], x_of_y, "q(x|y)", 4, by_y)
+    by_x, by_y = [plt.get_cmap("hsv")(torch.atan2(t[:, 1], t[:, 0]) / (2 * torch.pi) + 0.5) for t in (x, y)]
+    show_points(axes[0], x, "x", 3.2, by_x)
+    show_points(axes[1], y_of_x, "p(y|x)", 3.2, by_x)
+    show_points(axes[2], y, "y", 3.2, by_y)
+    show_points(axes[3], x_of_y, "q(x|y)", 3.2, by_y)
     save(args.out / "cyclegan.png")
 
 

@@ -59,11 +59,11 @@ def grid(n: int, scale: float) -> Tensor:
     return 2.0 * torch.randint(-2, 3, (n, 2)) + scale * torch.randn(n, 2)
 
 
-def moons(n: int) -> Tensor:
-    """Two half circles, one in the other's arms."""
-    angle, second = math.pi * torch.rand(n), torch.rand(n) < 0.5
-    x, y = torch.where(second, 1 - angle.cos(), angle.cos()), torch.where(second, 0.5 - angle.sin(), angle.sin())
-    return torch.stack([x, y], 1) + 0.05 * torch.randn(n, 2)
+def square(n: int) -> Tensor:
+    """Eight normal distributions, at the corners of a square and half-way between."""
+    angle = torch.randint(8, (n,)) * (math.pi / 4)
+    x = torch.stack([angle.cos(), angle.sin()], 1)
+    return 2.5 * x / x.abs().amax(1, keepdim=True) + 0.1 * torch.randn(n, 2)
 
 
 def arguments(about: str, name: str, steps: int, **more: float) -> argparse.Namespace:

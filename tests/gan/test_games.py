@@ -15,7 +15,9 @@ from pixyz.gan import (
     R1,
     R2,
     AdversarialJensenShannon,
+    AdversarialKullbackLeibler,
     AdversarialNonSaturating,
+    GradientPenalty,
     RelativisticPairing,
 )
 from pixyz.models import Model
@@ -40,6 +42,20 @@ def test_a_game_prints_as_papers_write_it():
     assert game.latex().startswith(r"\min_{p} \max_{d} \mathbb{E}_{p_{\mathrm{data}}(x)}")
     ours = AdversarialNonSaturating(p, d)
     assert str(ours) == "min_p -E_p(x)[log d(x)]; max_d E_p_data(x)[log d(x)] + E_p(x)[log (1 - d(x))]"
+
+
+def test_the_slope_of_the_gradient_penalty_is_one_in_between():
+    p, d = players(*networks())
+    assert str(GradientPenalty(p, d)) == "max_d E_p_data(x_data)p(x)[(norm(∇_x_between d(x_between)) - 1)^2]"
+
+
+def test_a_divergence_by_its_ratio_trains_its_left_side_alone():
+    p, d = players(*networks())
+    q = Normal("q(x)", loc=nn.Parameter(torch.zeros(3)), scale=1.0)
+    game = AdversarialKullbackLeibler(p, d, real=q)
+    assert str(game) == "min_p E_p(x)[log (1 - d(x))/d(x)]; max_d E_q(x)[log d(x)] + E_p(x)[log (1 - d(x))]"
+    with pytest.raises(FormulaError, match=r"q\(x\) has no part in"):
+        game.for_player(q)
 
 
 def test_games_add_up_with_losses():
