@@ -8,12 +8,24 @@ Jolicoeur-Martineau (2019), https://arxiv.org/abs/1807.00734; Huang et al. (2024
 import matplotlib.pyplot as plt
 import torch
 from implicit import Network, arguments, grid, save, show_points
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import trange
 
 from pixyz.core import Distribution, Loss
 from pixyz.distributions import Deterministic, Normal
 from pixyz.gan import GAN, R1, R2, AdversarialNonSaturating, RelativisticPairing
+
+
+class Waves(nn.Module):
+    """Random Fourier features, by which a network soon sees what is small: Tancik et al. (2020), https://arxiv.org/abs/2006.10739"""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", 2.0 * torch.randn(2, count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        phases = x @ self.frequencies
+        return torch.cat([x / 4, phases.sin(), phases.cos()], -1)
 
 
 def paired(p: Distribution, d: Distribution) -> Loss:
@@ -23,8 +35,8 @@ def paired(p: Distribution, d: Distribution) -> Loss:
 def gan(loss: type[Loss] | object) -> GAN:
     generator = Deterministic("p(x|z)", x=Network(2, 128, 128, 2))
     p = (generator * Normal("p(z)", loc=0.0, scale=1.0, dim=2)).marginalize_var("z")
-    d = Deterministic("d(t|x)", t=Network(2, 128, 128, 1))
-    return GAN(p, d, loss=loss, optimizer_params={"lr": 2e-3, "betas": (0.0, 0.9)}, ema=0.99)
+    d = Deterministic("d(t|x)", t=nn.Sequential(Waves(32), Network(66, 128, 128, 1)))
+    return GAN(p, d, loss=loss, optimizer_params={"lr": 1e-3, "betas": (0.0, 0.9)}, ema=0.99)
 
 
 def modes(x: Tensor, scale: float) -> tuple[int, float]:
