@@ -13,14 +13,14 @@ from tqdm import trange
 from pixyz.core import Distribution, Loss
 from pixyz.distributions import Deterministic
 from pixyz.flows import RealNVP
-from pixyz.gan import AdversarialWassersteinDistance, GradientPenalty
+from pixyz.gan import R1, AdversarialNonSaturating
 from pixyz.losses import NLL
 from pixyz.models import Model
 
 
 def losses(p: Distribution, d: Distribution) -> dict[str, Loss]:
     likelihood = NLL(p).mean()
-    game = AdversarialWassersteinDistance(p, d) - 0.1 * GradientPenalty(p, d)
+    game = AdversarialNonSaturating(p, d) - 0.1 * R1(p, d)
     return {"likelihood": likelihood, "adversarial": game, "both": game + likelihood}
 
 
@@ -31,16 +31,16 @@ def main() -> None:
     test = ring(5000).to(args.device)
     for axis, name in zip(axes[1:], ("likelihood", "adversarial", "both")):
         torch.manual_seed(args.seed)
-        p = RealNVP("p(x)", features=2, transforms=6, hidden=(64,))
+        p = RealNVP("p(x)", features=2, transforms=6, hidden=(64, 64))
         loss = losses(p, Deterministic("d(t|x)", t=Network(2, 128, 128, 1)))[name]
-        model = Model(loss.to(args.device), optimizer_params={"lr": 2e-3, "betas": (0.5, 0.9)}, ema=0.98)
+        model = Model(loss.to(args.device), optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)}, ema=0.98)
         for _ in trange(args.steps, desc=name, unit="step"):
             model.train({"x": ring(128).to(args.device)})
         with torch.no_grad(), model.averaged():
             nats = -p.log_likelihood({"x": test}).mean().item()
             x = p.sample(batch_size=2000)["x"]
-        print(f"{loss.unicode()}\n  {nats:.3f} nats, held out\n")
-        show_points(axis, x, f"{name}: {nats:.2f} nats", 3)
+        print(f"{loss.unicode()}\n  {nats:.4g} nats, held out\n")
+        show_points(axis, x, f"{name}: {nats:.3g} nats", 3)
     save(args.out / "flow_gan.png")
 
 

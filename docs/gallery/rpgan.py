@@ -29,14 +29,14 @@ class Waves(nn.Module):
 
 
 def paired(p: Distribution, d: Distribution) -> Loss:
-    return RelativisticPairing(p, d) - 0.05 * R1(p, d) - 0.05 * R2(p, d)
+    return RelativisticPairing(p, d) - 0.005 * R1(p, d) - 0.005 * R2(p, d)
 
 
 def gan(loss: type[Loss] | object) -> GAN:
     generator = Deterministic("p(x|z)", x=Network(2, 128, 128, 2))
     p = (generator * Normal("p(z)", loc=0.0, scale=1.0, dim=2)).marginalize_var("z")
     d = Deterministic("d(t|x)", t=nn.Sequential(Waves(32), Network(66, 128, 128, 1)))
-    return GAN(p, d, loss=loss, optimizer_params={"lr": 1e-3, "betas": (0.0, 0.9)}, ema=0.99)
+    return GAN(p, d, loss=loss, optimizer_params={"lr": 2e-3, "betas": (0.0, 0.9)}, ema=0.99)
 
 
 def modes(x: Tensor, scale: float) -> tuple[int, float]:
