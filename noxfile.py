@@ -43,6 +43,7 @@ MEASURED = (
     "digits_flows",
     "gan",
     "mode_collapse",
+    "digits_gan",
 )
 
 nox.options.sessions = ["lint", "types", "arrows", "alone", *[f"tests({part}, cpu)" for part in PROJECTS], "doctests", "docs"]
