@@ -275,12 +275,10 @@ class Loss(nn.Module):
 
     def _prepared(self, values: Any) -> Any:
         """What is done outside of the graph: clear errors, and numbers as tensors, for each number would be a graph of its own."""
-        if values is None:
-            return values
+        require(values, self.input_var, self)
         names = [*self.input_var, *[v for v in self.optional_var if v in values]]
         if type(values) is dict and self.bound_var.isdisjoint(values) and all([type(values.get(v)) is Tensor for v in names]):
             return values
-        require(values, self.input_var, self)
         self._refuse_bound(values)
         return {**values, **as_tensors(values, names, self)}
 
