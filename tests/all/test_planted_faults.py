@@ -325,15 +325,19 @@ def stale_memo(monkeypatch):
         self.numbers += 1
         return self.numbers
 
-    def init(self, watch=None):
-        self.memo, self.sizes, self.numbers, self.watch, self.relaxed, self.validate = memo, {}, 0, watch, set(), True
+    def make(f):
+        def init(self, *arguments, **options):
+            f(self, *arguments, **options)
+            self.memo, self.validate = memo, True
+
+        return init
 
     def bind(self, name, tensor, dims):
         stable = ids.setdefault(id(tensor), -len(ids) - 1)
         binding = self.bindings[name] = _scope.Binding(tensor, dims, stable)
         return binding
 
-    monkeypatch.setattr(_scope.Evaluation, "__init__", init)
+    planted(monkeypatch, _scope.Evaluation, "__init__", make)
     monkeypatch.setattr(_scope.Evaluation, "number", number)
     monkeypatch.setattr(_scope.Scope, "bind", bind)
 
@@ -344,8 +348,8 @@ def no_memo(monkeypatch):
             return default
 
     def make(f):
-        def init(self, watch=None):
-            f(self, watch)
+        def init(self, *arguments, **options):
+            f(self, *arguments, **options)
             self.memo = Forgetful()
 
         return init
