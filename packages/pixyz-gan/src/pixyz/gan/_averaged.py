@@ -18,7 +18,7 @@ class Averaged(Loss):
     """
 
     def __init__(self, of: Loss, q: Distribution | None = None, *, estimator: AnyEstimator | None = None) -> None:
-        inner = of if q is None else Drawn(q, of, estimator=one_draw(q) if estimator is None else estimator)
+        inner = of if q is None else Drawn(q, of, estimator=estimator)
         super().__init__(
             [inner],
             input_var=inner.input_var,
@@ -47,7 +47,16 @@ class Averaged(Loss):
 
 
 class Drawn(Expectation):
-    """An expectation under what imitates given data: what it draws must be like them."""
+    """An expectation under what imitates given data: what it draws must be like them.
+
+    Args:
+        q: what draws.
+        of: the loss.
+        estimator: as in `Expectation`. None for one draw, pathwise where the family allows it, else with a score.
+    """
+
+    def __init__(self, q: Distribution, of: Loss, *, estimator: AnyEstimator | None = None) -> None:
+        super().__init__(q, of, estimator=one_draw(q) if estimator is None else estimator)
 
     def _body(self, scope: Scope, d: Draw, batch: int) -> Term:
         for v, drawn in d.bindings.items():

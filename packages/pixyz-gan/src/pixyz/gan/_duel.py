@@ -5,7 +5,7 @@ from typing import cast
 
 from pixyz.core import AnyEstimator, Distribution, FormulaError, Game, Loss, need_distribution
 
-from ._averaged import Aliased, Averaged, Drawn, one_draw
+from ._averaged import Aliased, Averaged, Drawn
 from ._judged import Judged, need_discriminator
 
 
@@ -69,15 +69,18 @@ class Duel:
     def pair(self, f: Loss) -> Loss:
         """E_p_data E_p[f], of a real x_data and a fake x, those of one place in the batch."""
         if self.real is None:
-            return Aliased(self.fake(f), {second: v for v, second in self.names_of_data.items()})
-        return Averaged(Drawn(self.p, f, estimator=one_draw(self.p) if self.estimator is None else self.estimator), self._real_beside)
+            return self._beside_data(self.fake(f))
+        return Averaged(Drawn(self.p, f, estimator=self.estimator), self._real_beside)
 
     def against_mean(self, f: Callable[[Loss], Loss]) -> Loss:
         """E_p[f(E_p_data[d(x_data)])]."""
         if self.real is None:
-            mean = Averaged(self.data_output)
-            return Aliased(self.fake(f(mean)), {second: v for v, second in self.names_of_data.items()})
+            return self._beside_data(self.fake(f(Averaged(self.data_output))))
         return self.fake(f(Averaged(self.data_output, self._real_beside, estimator=self.estimator)))
+
+    def _beside_data(self, loss: Loss) -> Loss:
+        """The loss, in which x_data is what is given as x."""
+        return Aliased(loss, {second: v for v, second in self.names_of_data.items()})
 
     @property
     def _real_beside(self) -> Distribution:
