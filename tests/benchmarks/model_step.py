@@ -5,7 +5,7 @@
     python tests/benchmarks/model_step.py --make-peers ~/peers    # once: environments with the published pixyz and with Pyro
     python tests/benchmarks/model_step.py --peers ~/peers         # their rows as well
 
-A step is the loss, zero_grad, backward and the step of Adam, torch's default one, on one thread; `compile=True` takes the fused one.
+A step is the loss, zero_grad, backward and the step of Adam, torch's default one, on one thread; `Model` takes the fused one.
 All rows have the same layers, start from the same weights and are checked to give the same loss. Every round takes a few steps of each row,
 in a new order; a run is the median over its rounds, its ratio the quotient of two medians, and the table shows the median of the runs'
 ratios, with the least and the largest. The rows "again" are the hand-written model against itself: the noise. A peer is compared with a

@@ -24,7 +24,8 @@ class Model(Asked):
         loss: what `train` minimises, `()`; append `.mean()` to a loss per datum.
         test_loss: what `test` reports; the loss, if not given.
         distributions: whose parameters are trained; all that the loss has, if not given.
-        optimizer: a class from `torch.optim`; Adam, if not given.
+        optimizer: a class from `torch.optim`; Adam, if not given. Where torch has its step fused into one call, that is taken, unless
+            `optimizer_params` say something of `fused` or `foreach`.
         optimizer_params: its arguments, `{"lr": 1e-3}`.
         scheduler: a class from `torch.optim.lr_scheduler`; it goes on by one with every step of the optimiser.
         scheduler_params: its arguments, `{"T_max": 1000}`.
@@ -35,8 +36,8 @@ class Model(Asked):
         clip_grad_value: the largest absolute value of any gradient.
         accumulate: how many calls of `train` make one step of the optimiser; their gradients are averaged. Of a game with `at_once` alone.
         ema: the decay of an exponential moving average of the trained weights, such as 0.999.
-        compile: makes one graph of the loss, with its backward pass, and compiles the optimiser's step, or takes torch's fused one. A dict
-            has options of `torch.compile`.
+        compile: makes one graph of the loss, with its backward pass, and compiles the optimiser's step where it is not fused. A dict has
+            options of `torch.compile`.
         n_critic: of a game, how many steps of the discriminators make one of the others.
         at_once: of a game, whether both sides step from the same weights; else the discriminators step first.
         p: the generative model that `sample`, `reconstruct` and `log_likelihood` ask; `VI`, `VAE` and `ML` know it.

@@ -70,7 +70,7 @@ class Steps:
             )
         self.compiled = compile is not False
         self.step_count = 0
-        training = arrange(loss, one, several, fast=self.compiled, who=who)
+        training = arrange(loss, one, several, compiling=self.compiled, who=who)
         self.optimizers = training.optimizers
         self.schedulers = training.schedulers
         self.distributions = list(dict.fromkeys(leaf for _, leaves in training.choices for leaf in leaves.values()))

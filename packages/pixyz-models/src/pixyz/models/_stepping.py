@@ -13,22 +13,23 @@ Step = Callable[[], object]
 
 
 def make_optimizer(
-    make: Callable[..., optim.Optimizer], weights: list[nn.Parameter], options: Mapping[str, Any], *, fast: bool
+    make: Callable[..., optim.Optimizer], weights: list[nn.Parameter], options: Mapping[str, Any], *, compiling: bool
 ) -> optim.Optimizer:
-    """The optimiser; where speed is asked for (`fast`), fused if torch has it so, else ready to be compiled.
+    """The optimiser: fused if torch has it so, for its default on the CPU is a Python loop over the weights; else as it is, or, where its
+    step is to be compiled, ready for that.
 
     What the user says about fused, foreach, capturable or differentiable rules.
     """
     known = inspect.signature(make).parameters
     said = {"fused", "foreach", "capturable", "differentiable"}.intersection(options)
-    if not fast or said:
+    if said or not is_torchs_own(make):
         return make(weights, **options)
     if "fused" in known:
         try:
             return make(weights, **{**options, "fused": True})
         except RuntimeError:  # torch has none for this device or dtype
             pass
-    if not is_torchs_own(make):
+    if not compiling:
         return make(weights, **options)
     device = weights[0].device
     more: dict[str, Any] = {"capturable": True} if "capturable" in known and device.type != "cpu" else {}

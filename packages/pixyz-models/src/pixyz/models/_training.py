@@ -27,14 +27,14 @@ class Training(NamedTuple):
     schedulers: list[LRScheduler]
 
 
-def arrange(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | None, *, fast: bool, who: str) -> Training:
+def arrange(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | None, *, compiling: bool, who: str) -> Training:
     """Makes the optimisers of a model and their schedulers.
 
     Args:
         loss: the loss.
         one: what was said of one optimiser, by word; None where nothing was.
         several: several, in place of the one.
-        fast: whether they will be compiled, unless they are fused.
+        compiling: whether their steps will be compiled, unless they are fused.
         who: the model, for the messages.
 
     Raises:
@@ -54,7 +54,7 @@ def arrange(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | N
             for name, weight in leaf.named_parameters():
                 mine.setdefault(weight, f"{text}.{name}")  # what two leaves share has the first one's name
         names.update(mine)
-        optimizers.append(make_optimizer(choice.optimizer, [*mine], choice.optimizer_params, fast=fast))
+        optimizers.append(make_optimizer(choice.optimizer, [*mine], choice.optimizer_params, compiling=compiling))
         if choice.scheduler is not None:
             schedulers.append(choice.scheduler(optimizers[-1], **choice.scheduler_params))
     return Training([*zip(choices, shares, strict=True)], {name: w for w, name in names.items()}, optimizers, schedulers)
