@@ -141,11 +141,11 @@ def test_together_a_network_runs_once_and_again_when_it_has_changed():
     assert calls == ["a", "b", "c"]
     assert before[0] + before[1] == pytest.approx(before[2])
 
-    for net, again in ((second, ["b"]), (third, ["c"]), (first, ["a", "b"])):
+    for net, others, again in ((second, [a, c], ["b"]), (third, [a, b], ["c"]), (first, [b, c], ["a", "b"])):
         calls.clear()
         with torch.no_grad():
             net.weight += 1
-        together.changed(net.parameters())
+        together.keep({*others})
         found = [together.value(loss).item() for loss in (of_b, of_c)]
         assert calls == again
         assert found == pytest.approx([loss.estimate(values).item() for loss in (of_b, of_c)])
@@ -158,7 +158,7 @@ def test_together_draws_are_kept_until_their_weights_change():
     together = Together(loss, {}, batch_size=4)
     before = together.value(loss)
     assert torch.equal(together.value(loss), before)
-    together.changed(q.parameters())
+    together.keep({p})
     torch.testing.assert_close(together.value(loss), before)  # scored again, of the same draws
-    together.changed(p.parameters())
+    together.keep({q})
     assert not torch.equal(together.value(loss), before)

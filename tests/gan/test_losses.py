@@ -199,7 +199,7 @@ def test_the_squared_slopes(penalty, kind):
 
 def test_whole_numbers_have_no_slope():
     d = discriminator(net=Square)
-    with pytest.raises(KindError, match=r"norm\(∇_x d\(x\)\): x is torch.int64, along which nothing has a slope"):
+    with pytest.raises(KindError, match=r"norm\(∇_x d\(x\)\)\^2: x is torch.int64, along which nothing has a slope"):
         R1(generator(), d).objective.estimate({"x": torch.ones(2, 1, dtype=torch.int64)})
 
 

@@ -76,9 +76,9 @@ def logits_swapped(monkeypatch):
     """Of a Bernoulli, log d(t=0|x) - log d(t=1|x)."""
 
     def make(f):
-        def fault(d, scope, who):
-            tensor, dims = f(d, scope, who)
-            return Term(tensor if d.factors[0].dist.is_deterministic else -tensor, dims)
+        def fault(factor, scope, who):
+            tensor, dims = f(factor, scope, who)
+            return Term(tensor if factor.dist.is_deterministic else -tensor, dims)
 
         return fault
 
@@ -111,7 +111,7 @@ def penalty_at_the_fakes(monkeypatch):
 
 
 def slope_not_squared(monkeypatch):
-    planted(monkeypatch, _penalties.Slope, "__pow__", lambda f: lambda self, n: self)
+    planted(monkeypatch, _penalties.SquaredSlope, "_length", lambda f: _penalties.Slope._length)
 
 
 def slope_of_the_batch(monkeypatch):
@@ -159,11 +159,11 @@ def biased_score(monkeypatch):
 
 def stale_evaluation(monkeypatch):
     """The generator plays against what the discriminator was."""
-    monkeypatch.setattr(Together, "changed", lambda self, weights: None)
+    monkeypatch.setattr(Together, "keep", lambda self, modules: None)
 
 
 def all_evaluated_anew(monkeypatch):
-    planted(monkeypatch, Together, "changed", lambda f: lambda self, weights: self._scope.shared.memo.clear())
+    planted(monkeypatch, Together, "keep", lambda f: lambda self, modules: self._scope.shared.memo.clear())
 
 
 def generator_first(monkeypatch):

@@ -39,7 +39,7 @@ from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._network import Outputs, common_sizes
-from ._operators import Constant, Parameter, as_loss
+from ._operators import Constant, Mean, Parameter, as_loss, names_of
 from ._parser import parse_density
 from ._posterior import Posterior
 from ._relaxations import Rebar, Relaxed, StraightThrough
@@ -84,6 +84,7 @@ __all__ = [
     "LogProb",
     "Loss",
     "MaskableConditional",
+    "Mean",
     "MissingVariableError",
     "MovingAverage",
     "Node",
@@ -126,6 +127,7 @@ __all__ = [
     "logsumexp",
     "maximum",
     "minimum",
+    "names_of",
     "need_distribution",
     "need_scalar",
     "of_leaves",

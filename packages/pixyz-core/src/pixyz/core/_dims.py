@@ -59,7 +59,7 @@ def broadcast(a: Term, b: Term, who: object) -> tuple[Tensor, Tensor, Dims]:
         ShapeError: if both have a batch, of different sizes; a batch of 1 is no exception.
         KindError: if they are on different devices.
     """
-    if a.tensor.device != b.tensor.device and a.dims and b.dims:
+    if a.dims and b.dims and a.tensor.device != b.tensor.device:
         raise KindError(f"{who}: one of its terms is on {a.tensor.device}, another on {b.tensor.device}. Move one with .to().")
     if a.dims == b.dims and a.tensor.shape == b.tensor.shape:
         return a.tensor, b.tensor, a.dims

@@ -28,11 +28,13 @@ class Function(NamedTuple):
         compute: the value, of tensors that broadcast against one another.
         write: the formula, of those of the arguments.
         is_linear: whether its mean over the draws is that of the argument.
+        takes_number: whether the second argument may be a Python number, which is cheaper than a tensor.
     """
 
     compute: Callable[..., Tensor]
     write: Callable[..., f.Formula]
     is_linear: bool = False
+    takes_number: bool = False
 
 
 def _stack(*values: Tensor) -> Tensor:
@@ -49,10 +51,10 @@ FUNCTIONS: Mapping[str, Function] = {
     "log": Function(torch.log, f.Log),
     "log_sigmoid": Function(F.logsigmoid, lambda a: f.Log(f.Call("sigmoid", a))),
     "detach": Function(torch.Tensor.detach, _called("stop"), is_linear=True),
-    "power": Function(torch.pow, f.Power),
+    "power": Function(torch.pow, f.Power, takes_number=True),
     # These two have torch.clamp's gradient where both arguments are equal: that of the first.
-    "at_least": Function(lambda a, low: torch.clamp(a, min=low), _called("max")),
-    "at_most": Function(lambda a, high: torch.clamp(a, max=high), _called("min")),
+    "at_least": Function(lambda a, low: torch.clamp(a, min=low), _called("max"), takes_number=True),
+    "at_most": Function(lambda a, high: torch.clamp(a, max=high), _called("min"), takes_number=True),
     "minimum": Function(lambda *a: _stack(*a).amin(0), _called("min")),
     "maximum": Function(lambda *a: _stack(*a).amax(0), _called("max")),
     "logsumexp": Function(lambda *a: _stack(*a).logsumexp(0), _called("logsumexp")),
@@ -81,12 +83,18 @@ class Elementwise(Loss):
         return FUNCTIONS[self._function].write(*[x.formula for x in self._arguments])
 
     def evaluate(self, scope: Scope) -> Term:
+        function = FUNCTIONS[self._function]
         terms = [None if isinstance(x, Constant) and x.number is not None else scope.evaluate(x) for x in self._arguments]
+        first = terms[0]
+        if first is not None and len(terms) == 1:
+            return Term(function.compute(first.tensor), first.dims)
+        if first is not None and terms[1] is None and function.takes_number:
+            return Term(function.compute(first.tensor, getattr(self._arguments[1], "number")), first.dims)
         like = next((t.tensor for t in terms if t is not None and t.tensor.is_floating_point()), torch.empty(()))
         # A Python number takes the dtype of what it meets.
         numbers = [Term(like.new_full((), getattr(x, "number", 0.0)), ()) if t is None else t for x, t in zip(self._arguments, terms)]
         tensors, dims = broadcast_all(numbers, self)
-        return Term(FUNCTIONS[self._function].compute(*tensors), dims)
+        return Term(function.compute(*tensors), dims)
 
 
 class WholePower(Loss):

@@ -92,12 +92,14 @@ class Leaf(Single):
         self.constant_names = tuple(constants)
 
     def _register_networks(self, networks: GivenNetworks | None) -> None:
-        """Not by assignment, which refuses the library's own words; and no child where there is none, lest it be printed."""
+        """Not by assignment, which refuses the library's own words; and no child where there is none, lest it be printed.
+
+        In the dict as well, where it is found at once: every evaluation asks for it, and nn.Module looks among its modules last.
+        """
         self.__dict__.pop("given_networks", None)
-        if networks is None:
-            self.__dict__["given_networks"] = None
-        else:
+        if networks is not None:
             self.add_module("given_networks", networks)
+        self.__dict__["given_networks"] = networks
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -133,7 +135,7 @@ class Leaf(Single):
 
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """The parameters, by name, for conditioning variables `(batch, *features)`. Subclasses write this."""
-        return {} if self.given_networks is None else self.given_networks(**inputs)
+        return {} if self.given_networks is None else self.given_networks.forward(**inputs)  # itself it is no network that one hooks
 
     def run(self, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> Outputs:
         """What the networks return for these inputs.
@@ -142,12 +144,13 @@ class Leaf(Single):
             ParameterError: if one thing is said twice.
         """
         outputs = run_network(self, factor, inputs, validate)
-        if self.given_networks is not None and self._writes_forward:
+        if self._writes_forward and self.given_networks is not None:
             for name, tensor in run_network(self.given_networks, factor, inputs, validate).tensors.items():
                 self._check_once(name, outputs.tensors)
                 outputs.tensors[name] = tensor
-        for name in (*self.constant_names, *self.given_variables):
-            self._check_once(name, outputs.tensors)
+        if self.constant_names or self.given_variables:
+            for name in (*self.constant_names, *self.given_variables):
+                self._check_once(name, outputs.tensors)
         return outputs
 
     def _check_once(self, name: str, returned: Iterable[str]) -> None:

@@ -87,13 +87,8 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
     """
     arguments, dims, sizes = fold_inputs(factor.dist.cond_var, inputs, factor.cond_var, factor)
     if validate:
-        first = inputs[0].tensor if inputs else None
-        for name, b in zip(factor.cond_var[1:], inputs[1:]):
-            if first is not None and (b.tensor.device != first.device or (b.tensor.dtype != first.dtype and _real(b.tensor, first))):
-                raise KindError(
-                    f"{factor}: {factor.cond_var[0]} is {first.dtype} on {first.device}, {name} is {b.tensor.dtype} on {b.tensor.device}. "
-                    "Convert one with .to()."
-                )
+        if len(inputs) > 1:
+            _check_one_kind(factor, inputs)
         try:
             returned = module(**arguments)
         except RuntimeError as error:
@@ -113,6 +108,17 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
     if torch.is_autocast_enabled(like.device.type):  # networks in half precision, but densities and their sums are not
         tensors = {k: t.float() if t.dtype in _HALF else t for k, t in tensors.items()}
     return Outputs(tensors, factor, dims, sizes, like.shape[0])
+
+
+def _check_one_kind(factor: Factor, inputs: tuple[Binding, ...]) -> None:
+    """Raises an error for inputs of different devices or dtypes."""
+    first = inputs[0].tensor
+    for name, (other, _, _) in zip(factor.cond_var[1:], inputs[1:]):
+        if other.device != first.device or (other.dtype != first.dtype and _real(other, first)):
+            raise KindError(
+                f"{factor}: {factor.cond_var[0]} is {first.dtype} on {first.device}, {name} is {other.dtype} on {other.device}. "
+                "Convert one with .to()."
+            )
 
 
 def fold_inputs(

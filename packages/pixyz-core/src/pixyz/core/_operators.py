@@ -235,7 +235,7 @@ class Mean(Reduction):
             return Term(tensor, dims)
         if tensor.shape[-1] == 0:
             raise ShapeError(f"{self}: the batch is empty, and the mean over nothing is no number. Leave empty batches out.")
-        return Term(tensor.mean(-1), dims[:-1])
+        return Term(tensor.mean() if len(dims) == 1 else tensor.mean(-1), dims[:-1])
 
 
 class Total(Reduction):

@@ -1,6 +1,6 @@
 """Several losses of the same data, one after the other: what they have in common runs once."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Set
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,29 +40,14 @@ class Together:
         scope = Scope(outer.shared, dict(outer.bindings), outer.batch)
         return loss.for_each_datum(scope.evaluate(loss), scope.batch).tensor
 
-    def changed(self, weights: Iterable[nn.Parameter]) -> None:
-        """These weights have changed: whatever was computed with them is computed anew."""
-        new = {*weights}
-        modules: dict[nn.Module, bool] = {}
-
-        def is_kept(key: Hashable) -> bool:
-            found = [x for x in (key if isinstance(key, tuple) else ()) if isinstance(x, nn.Module)]
-            for module in found:
-                if module not in modules:
-                    modules[module] = not _holds(module, new)
-            return bool(found) and all([modules[module] for module in found])
-
+    def keep(self, modules: Set[nn.Module]) -> None:
+        """Whatever was not computed by these modules alone is computed anew: the others have changed."""
         memo = self._scope.shared.memo
-        for key in [key for key in memo if not is_kept(key)]:
+        for key in [key for key in memo if not _is_of(modules, key)]:
             del memo[key]
 
 
-def _holds(module: nn.Module, weights: set[nn.Parameter]) -> bool:
-    """Whether any of them is a parameter of the module or of one inside it."""
-    inside: list[nn.Module | None] = [module]
-    for m in inside:  # which grows by the children of each
-        if m is not None:
-            if not weights.isdisjoint(m._parameters.values()):
-                return True
-            inside += m._modules.values()
-    return False
+def _is_of(modules: Set[nn.Module], key: Hashable) -> bool:
+    """Whether a key of the memo names modules, and all of them are among these."""
+    named = [x for x in key if isinstance(x, nn.Module)] if isinstance(key, tuple) else []
+    return bool(named) and all([module in modules for module in named])

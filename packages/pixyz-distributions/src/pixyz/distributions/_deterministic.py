@@ -55,7 +55,7 @@ class Deterministic(Leaf):
         terms = self.given_terms(inputs)
         if self.has_network:
             terms.update(self.run(factor, inputs, scope.shared.validate).variables())
-        if set(terms) != set(self.var):
+        if terms.keys() != {*self.var}:
             raise ParameterError(f"{factor}: forward must return {', '.join(self.var)}; it returned {', '.join(terms) or 'nothing'}.")
         return Computed([terms[v] for v in self.var])
 
@@ -66,7 +66,8 @@ class Computed:
     def __init__(self, terms: list[Term]) -> None:
         self.terms = terms
         self.dims: Dims = union(*[t.dims for t in terms])
-        self.batch: int | None = next((t.tensor.shape[len(t.dims) - 1] for t in terms if BATCH in t.dims), None)
+        sizes = [tensor.shape[len(dims) - 1] for tensor, dims in terms if BATCH in dims]
+        self.batch: int | None = sizes[0] if sizes else None
 
     def along(self, steps: Sequence["Computed"], dim: int) -> "Computed":
         """These values of one factor as one, along a new dim."""

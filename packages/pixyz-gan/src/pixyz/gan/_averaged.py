@@ -1,14 +1,14 @@
 """Means over the data and over draws, as the papers on adversarial training write them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from pixyz.core import BATCH, AnyEstimator, Binding, Distribution, Draw, Expectation, KindError, Loss, Scope, ShapeError, Term
+from pixyz.core import AnyEstimator, Binding, Distribution, Draw, Expectation, KindError, Loss, Mean, Scope, ShapeError, Term, names_of
 from pixyz.core import formula as f
 
 DATA = "p_data"
 
 
-class Averaged(Loss):
+class Averaged(Mean):
     r"""The mean over the data of the batch, and over draws, `()`: $\mathbb{E}_{p_\mathrm{data}(x)}[f(x)]$, $\mathbb{E}_{p(x)}[f(x)]$.
 
     Args:
@@ -18,32 +18,18 @@ class Averaged(Loss):
     """
 
     def __init__(self, of: Loss, q: Distribution | None = None, *, estimator: AnyEstimator | None = None) -> None:
-        inner = of if q is None else Drawn(q, of, estimator=estimator)
-        super().__init__(
-            [inner],
-            input_var=inner.input_var,
-            bound_var=inner.bound_var,
-            optional_var=inner.optional_var,
-            per_datum=False,
-            stochastic=inner.stochastic,
-            mixes_batch=True,
-            biased=inner.is_biased,
-        )
-        self._inner = (inner, of, q)
+        super().__init__(of if q is None else Drawn(q, of, estimator=estimator))
+        self._written = (of, q)
 
     @property
     def formula(self) -> f.Formula:
-        inner, of, q = self._inner
-        over = [*([f.Density(DATA, inner.input_var)] if inner.input_var else []), *([] if q is None else [q.density])]
+        of, q = self._written
+        given = self.input_var
+        over = [*([f.Density(DATA, given)] if given else []), *([] if q is None else [q.density])]
         return f.Expected(over[0] if len(over) == 1 else f.Juxtaposed(tuple(over)), of.formula)
 
-    def evaluate(self, scope: Scope) -> Term:
-        tensor, dims = scope.evaluate(self._inner[0])
-        if BATCH not in dims:
-            return Term(tensor, dims)
-        if tensor.shape[-1] == 0:
-            raise ShapeError(f"{self}: the batch is empty, and the mean over nothing is no number. Leave empty batches out.")
-        return Term(tensor.mean(-1), dims[:-1])
+    def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
+        return change(self)
 
 
 class Drawn(Expectation):
@@ -86,16 +72,7 @@ class Aliased(Loss):
     """
 
     def __init__(self, loss: Loss, names: Mapping[str, str]) -> None:
-        super().__init__(
-            [loss],
-            input_var=[names.get(v, v) for v in loss.input_var],
-            bound_var=loss.bound_var,
-            optional_var=loss.optional_var,
-            per_datum=loss.per_datum,
-            stochastic=loss.stochastic,
-            mixes_batch=loss.mixes_batch,
-            biased=loss.is_biased,
-        )
+        super().__init__([loss], **{**names_of([loss]), "input_var": [names.get(v, v) for v in loss.input_var]})
         self._loss = (loss,)
         self._names = dict(names)
 

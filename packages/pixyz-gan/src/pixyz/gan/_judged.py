@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixyz.core import Binding, Distribution, FormulaError, Loss, Scope, ShapeError, Term, need_distribution
+from pixyz.core import Binding, Distribution, Factor, FormulaError, Loss, Scope, ShapeError, Term, need_distribution
 from pixyz.core import formula as f
 
 
@@ -32,17 +32,17 @@ class Judged(Loss):
     ) -> None:
         need_discriminator(d)
         super().__init__([d], input_var=d.cond_var)
-        self._d = (d,)
+        self._factors = d.factors
         self._compute = compute
         self._write = write
 
     @property
     def formula(self) -> f.Formula:
-        (d,) = self._d
-        return self._write(f.Density(d.name, d.cond_var))
+        (factor,) = self._factors
+        return self._write(f.Density(factor.dist.name, factor.cond_var))
 
     def evaluate(self, scope: Scope) -> Term:
-        tensor, dims = number_of(self._d[0], scope, self)
+        tensor, dims = number_of(self._factors[0], scope, self)
         return Term(self._compute(tensor), dims)
 
 
@@ -56,9 +56,8 @@ def log_fake(d: Distribution) -> Loss:
     return Judged(d, lambda t: -F.softplus(t), lambda t: f.Log(f.Sum(((1, f.Number(1)), (-1, t)))))
 
 
-def number_of(d: Distribution, scope: Scope, who: object) -> Term:
+def number_of(factor: Factor, scope: Scope, who: object) -> Term:
     """The discriminator's number for each datum, `(*dims)`."""
-    (factor,) = d.factors
     conditional = scope.conditional(factor)
     if factor.dist.is_deterministic:
         ((tensor, dims),) = conditional.draw(conditional.dims, [], pathwise=True)
@@ -70,12 +69,10 @@ def number_of(d: Distribution, scope: Scope, who: object) -> Term:
         value = Binding(support, (dim,), scope.shared.number())
         scores, dims = conditional.log_prob((value,), factor, False)
         return Term(scores[1] - scores[0], dims[1:])
-    count = tensor.shape[len(dims) :].numel()
-    if count != 1:
-        raise ShapeError(
-            f"{who}: {factor} must have one number for each datum, (N,) or (N, 1); got {count}, {tuple(tensor.shape[len(dims) :])}."
-        )
-    return Term(tensor.reshape(tensor.shape[: len(dims)]), dims)
+    features = tensor.shape[len(dims) :]
+    if features.numel() != 1:
+        raise ShapeError(f"{who}: {factor} must have one number for each datum, (N,) or (N, 1); got {features.numel()}, {tuple(features)}.")
+    return Term(tensor.flatten(len(dims) - 1) if features else tensor, dims)
 
 
 def need_discriminator(d: Distribution) -> None:

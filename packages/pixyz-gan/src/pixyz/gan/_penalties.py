@@ -25,14 +25,14 @@ class Slope(Loss):
 
     def __init__(self, d: Distribution, variables: Iterable[str]) -> None:
         super().__init__([d], input_var=d.cond_var)
-        self._d = (d,)
+        self._factors = d.factors
         self._variables = tuple(variables)
         self.slope_var = frozenset(self._variables)
 
     @property
     def formula(self) -> f.Formula:
-        (d,) = self._d
-        return f.Call("norm", f.Gradient(f.Density(d.name, d.cond_var), self._variables))
+        (factor,) = self._factors
+        return f.Call("norm", f.Gradient(f.Density(factor.dist.name, factor.cond_var), self._variables))
 
     def evaluate(self, scope: Scope) -> Term:
         at = [scope.bindings[v] for v in self._variables]
@@ -42,26 +42,42 @@ class Slope(Loss):
                 raise KindError(f"{self}: {v} is {tensor.dtype}, along which nothing has a slope. Convert it with .to().")
         dims: Dims = ()
 
-        def total(*moved: Tensor) -> Tensor:
+        def number_at(*moved: Tensor) -> Tensor:
             nonlocal dims
             inner = scope.inside({}, scope.batch, scope.samples, scope.group)
             for v, tensor, b in zip(self._variables, moved, at, strict=True):
                 inner.bind(v, tensor, b.dims)
-            number, dims = number_of(self._d[0], inner, self)
-            return number.sum()
+            number, dims = number_of(self._factors[0], inner, self)
+            return number
 
         is_trained = torch.is_grad_enabled()
         if torch.compiler.is_compiling():  # which traces no autograd.grad
-            slopes = torch.func.grad(total, argnums=tuple(range(len(at))))(*[t.detach() for t in tensors])
+            slopes = torch.func.grad(lambda *moved: number_at(*moved).sum(), argnums=tuple(range(len(at))))(*[t.detach() for t in tensors])
         elif is_trained and all([t.requires_grad for t in tensors]):  # then the loss may have the number already
-            number, dims = number_of(self._d[0], scope, self)
-            slopes = torch.autograd.grad(number.sum(), tensors, create_graph=True)
+            number, dims = number_of(self._factors[0], scope, self)
+            slopes = torch.autograd.grad(number, tensors, torch.ones_like(number), create_graph=True)
         else:
             with torch.enable_grad():
                 moved = [t.detach().requires_grad_() for t in tensors]
-                slopes = torch.autograd.grad(total(*moved), moved, create_graph=is_trained)
-        rows = [slope.reshape(*slope.shape[: len(b.dims)], -1) for slope, b in zip(slopes, at, strict=True)]
-        return Term(torch.linalg.vector_norm(rows[0] if len(rows) == 1 else torch.cat(rows, -1), dim=-1), dims)
+                number = number_at(*moved)
+                slopes = torch.autograd.grad(number, moved, torch.ones_like(number), create_graph=is_trained)
+        rows = [s if s.ndim == len(b.dims) + 1 else s.reshape(*s.shape[: len(b.dims)], -1) for s, b in zip(slopes, at, strict=True)]
+        return Term(self._length(rows[0] if len(rows) == 1 else torch.cat(rows, -1)), dims)
+
+    def _length(self, slopes: Tensor) -> Tensor:
+        """Of rows, `(*dims, D)`."""
+        return torch.linalg.vector_norm(slopes, dim=-1)
+
+
+class SquaredSlope(Slope):
+    r"""$\|\nabla_x d(x)\|^2$, `(batch,)`; arguments and errors are those of `Slope`."""
+
+    @property
+    def formula(self) -> f.Formula:
+        return f.Power(super().formula, f.Number(2))
+
+    def _length(self, slopes: Tensor) -> Tensor:
+        return slopes.square().sum(-1)
 
 
 class R1(Game):
@@ -82,7 +98,7 @@ class R1(Game):
         self, p: Distribution, d: Distribution, real: Distribution | None = None, *, estimator: AnyEstimator | None = None
     ) -> None:
         duel = Duel(p, d, real, estimator)
-        super().__init__(duel.data(Slope(d, duel.seen) ** 2), (), d)
+        super().__init__(duel.data(SquaredSlope(d, duel.seen)), (), d)
 
 
 class R2(Game):
@@ -98,4 +114,4 @@ class R2(Game):
 
     def __init__(self, p: Distribution, d: Distribution, *, estimator: AnyEstimator | None = None) -> None:
         duel = Duel(p, d, None, estimator)
-        super().__init__(duel.fake(Slope(d, duel.seen) ** 2), (), d)
+        super().__init__(duel.fake(SquaredSlope(d, duel.seen)), (), d)

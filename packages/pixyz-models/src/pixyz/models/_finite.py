@@ -55,6 +55,7 @@ class HostCheck:
     def see_gradients(self) -> Tensor | None:
         """Raises `NonFiniteLossError` unless all gradients are finite."""
         if any([flag.item() for flag in self._find()]):
+            self._find.forget()
             raise gradient_error(self._weights, "The optimiser has not stepped.")
         return None
 
@@ -118,6 +119,7 @@ class DeviceCheck:
                 raise loss_error(self._loss, evaluated, said) if bad_loss else gradient_error(self._weights, said)
 
     def _forget(self) -> None:
+        self._find.forget()
         self._bad_loss = torch.zeros((), dtype=torch.float32, device=self._device)
         self._bad = self._bad_loss
         self._pending: deque[_Pending] = deque()
@@ -135,21 +137,24 @@ class NonFinite:
         for w in weights:
             self._groups.setdefault((w.device, w.dtype), []).append(w)
         self._ones = {device: torch.ones((), dtype=torch.float32, device=device) for device, _ in self._groups}
+        self._flags = {device: torch.zeros((), dtype=torch.float32, device=device) for device, _ in self._groups}
+
+    def forget(self) -> None:
+        """Begins anew."""
+        for flag in self._flags.values():
+            flag.zero_()
 
     def __call__(self) -> list[Tensor]:
-        """For each device and dtype a flag, `()`, which is 1 if a gradient there is not finite."""
-        flags = []
+        """For each device a flag, `()`, which is 1 once a gradient there was not finite, until that is forgotten."""
         for (device, dtype), weights in self._groups.items():
             gradients = [g for w in weights if (g := w.grad) is not None]
             if dtype.is_complex:
                 gradients = [torch.view_as_real(g) for g in gradients]
             if any([g.is_sparse for g in gradients]):
                 gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-            flag = torch.zeros((), dtype=torch.float32, device=device)
             # One pass without a copy; what it multiplies the gradients with is 1.
-            torch._amp_foreach_non_finite_check_and_unscale_(gradients, flag, self._ones[device])  # type: ignore[attr-defined]
-            flags.append(flag)
-        return flags
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._flags[device], self._ones[device])  # type: ignore[attr-defined]
+        return [*self._flags.values()]
 
 
 def loss_error(loss: Loss, evaluated: Evaluated, said: str) -> NonFiniteLossError:

@@ -174,12 +174,13 @@ class Steps:
             if begins:
                 turn.forget_gradients()
             turn.backward(loss, engine, self.accumulate, retain_graph=self.at_once and not is_last)
-            put_back(kept)
+            if kept:
+                put_back(kept)
             self._calls = 0 if ends else self._calls
             if ends and not self.at_once:
                 self._update(turn, engine)
                 if together is not None and not is_last:
-                    together.changed(turn.trained)
+                    together.keep(turn.untouched)
         if not ends:
             self._calls += 1
         else:

@@ -27,6 +27,9 @@ class Turn:
         others: the buffers of the players whose turn it is not, which are as before when it ends.
         trains_all: whether no other parameters have a gradient of this loss.
         compiling: None, or the options of `torch.compile`.
+
+    Attributes:
+        untouched: the modules of the loss that are as before when it ends.
     """
 
     def __init__(
@@ -55,6 +58,9 @@ class Turn:
     def settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
         self.check: Check = make_check(self.loss, self.weights, self.trained[0].device)
+        mine = {*self.trained}
+        apart = [leaf for leaf in leaves_of(self.loss) if mine.isdisjoint(leaf.parameters())]
+        self.untouched = frozenset(module for leaf in apart for module in leaf.modules())
 
     def forget_gradients(self) -> None:
         """Begins anew."""
