@@ -159,6 +159,8 @@ class Leaf(Single):
 
     def given_terms(self, inputs: tuple[Binding, ...]) -> dict[str, Term]:
         """The parameters that are constants or variables."""
+        if not (self.constant_names or self.given_variables):
+            return {}
         terms = {k: Term(getattr(self, k), ()) for k in self.constant_names}
         for k, v in self.given_variables.items():
             binding = inputs[self.cond_var.index(v)]

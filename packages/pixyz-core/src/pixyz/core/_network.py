@@ -67,7 +67,9 @@ class Outputs:
             return {name: Term(t, ()) for name, t in self.tensors.items()}
         if any([t.ndim == 0 or t.shape[0] != self._count for t in self.tensors.values()]):
             self._refuse("")
-        return {name: unfold_output(t, self.dims, self._sizes) for name, t in self.tensors.items()}
+        if self.dims == _BATCH_ONLY:
+            return {name: Term(t, _BATCH_ONLY) for name, t in self.tensors.items()}
+        return {name: unfold(t, self.dims, self._sizes) for name, t in self.tensors.items()}
 
     def _refuse(self, more: str) -> None:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in self.tensors.items())
@@ -138,6 +140,8 @@ def fold_inputs(
     Raises:
         ShapeError: for inputs of different batches.
     """
+    if len(inputs) == 1 and inputs[0].dims == _BATCH_ONLY:
+        return {names[0]: inputs[0].tensor}, _BATCH_ONLY, []
     if all([b.dims == _BATCH_ONLY for b in inputs]):
         dims: Dims = _BATCH_ONLY if inputs else ()
         if len(inputs) > 1:
