@@ -23,6 +23,7 @@ from losses import test_sequences as sequences
 from losses import test_set_losses as set_losses
 from losses import test_truth as truth
 from models import test_checkpoints as checkpoints
+from planted import planted
 from zoo import Decoder, Encoder, prior
 
 from pixyz.core import (
@@ -60,14 +61,6 @@ from pixyz.distributions import (
 )
 from pixyz.losses import _chain_rule, _forward, _gradients, _iterative, _kernels, _trajectory, _two_sided
 from pixyz.models import _atomic, _optimizer_state, _restoring, _series, _tensor_file, _trees
-
-
-def planted(monkeypatch, owner, name, make):
-    """Replaces `owner.name` by `make(original)`, a static method where the original is one."""
-    original = getattr(owner, name)
-    fault = make(original)
-    static = isinstance(owner, type) and isinstance(owner.__dict__[name], staticmethod)
-    monkeypatch.setattr(owner, name, staticmethod(fault) if static else fault)
 
 
 def lost_constant(monkeypatch):

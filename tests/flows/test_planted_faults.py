@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from planted import planted
 from torch import nn
 
 from pixyz.flows import (
@@ -20,11 +21,6 @@ from pixyz.flows import (
     _multiscale,
     testing,
 )
-
-
-def planted(monkeypatch, owner, name, make):
-    """Replaces `owner.name` by `make(original)`."""
-    monkeypatch.setattr(owner, name, make(getattr(owner, name)))
 
 
 def lost_constant(monkeypatch):

@@ -2,11 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from gan.test_losses import PENALTIES, TABLE, made
 from torch import nn
 
+from pixyz.core import FormulaError
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, Normal
-from pixyz.gan import AdversarialJensenShannon, AdversarialKullbackLeibler, AdversarialNonSaturating
+from pixyz.gan import (
+    R2,
+    AdversarialJensenShannon,
+    AdversarialKullbackLeibler,
+    AdversarialNonSaturating,
+    RelativisticPairing,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +112,29 @@ def test_a_generator_of_discrete_data_learns_by_the_score(family, loss):
     error = many.std(0) / len(many) ** 0.5
     assert ((many.mean(0) - want).abs() < 4 * error).all()
     assert want.abs().max() > 10 * error.max()
+
+
+@pytest.mark.parametrize("loss", [RelativisticPairing, AdversarialJensenShannon])
+def test_each_side_takes_the_estimators_of_what_it_draws(loss):
+    """All pairs of three values, summed; z is drawn on one side alone, and matters on neither."""
+    z = Normal("p(z)", loc=0.0, scale=1.0, dim=1)
+    p = (Categorical("p(x|z)", logits=Scores(3)) * z).marginalize_var("z")
+    real = Categorical("r(x)", probs=torch.tensor([0.2, 0.5, 0.3]))
+    net = nn.Linear(3, 1)
+    game = loss(p, Deterministic("d(t|x)", t=net), real, estimator={"x": "enumerate", "z": "pathwise"})
+    t = net(torch.eye(3)).squeeze(1)
+    of_p, of_real = p.get_submodule("p(x|z)").given_networks.get_submodule("logits").scores.softmax(0), real.probs
+    want = {
+        RelativisticPairing: (of_real[:, None] * of_p * F.logsigmoid(t[:, None] - t)).sum(),
+        AdversarialJensenShannon: of_real @ F.logsigmoid(t) + of_p @ F.logsigmoid(-t),
+    }[loss]
+    torch.testing.assert_close(game.objective.estimate({}), want, atol=1e-12, rtol=1e-12)
+    mine = [*p.parameters()]
+    (got,) = torch.autograd.grad(game.objective.estimate({}), mine)
+    torch.testing.assert_close(got, torch.autograd.grad(want, mine)[0], atol=1e-12, rtol=1e-12)
+
+
+def test_an_estimator_for_what_nobody_draws():
+    p = Normal("p(x)", loc=nn.Parameter(torch.zeros(1)), scale=1.0)
+    with pytest.raises(FormulaError, match=r"There is an estimator for y, but only x are drawn"):
+        R2(p, Deterministic("d(t|x)", t=nn.Linear(1, 1)), estimator={"x": "pathwise", "y": "score"})

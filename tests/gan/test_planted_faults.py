@@ -10,6 +10,7 @@ from gan import test_divergences as divergences
 from gan import test_games as games
 from gan import test_gradients as gradients
 from gan import test_losses as losses
+from planted import planted
 
 from pixyz.core import Term, Together, _game
 from pixyz.gan import (
@@ -28,11 +29,6 @@ from pixyz.gan import (
     _relativistic,
 )
 from pixyz.models import _step, _turn
-
-
-def planted(monkeypatch, owner, name, make):
-    """Replaces `owner.name` by `make(original)`."""
-    monkeypatch.setattr(owner, name, make(getattr(owner, name)))
 
 
 def sign_swapped(monkeypatch):

@@ -89,7 +89,7 @@ class Elementwise(Loss):
         if first is not None and len(terms) == 1:
             return Term(function.compute(first.tensor), first.dims)
         if first is not None and terms[1] is None and function.takes_number:
-            return Term(function.compute(first.tensor, getattr(self._arguments[1], "number")), first.dims)
+            return Term(function.compute(first.tensor, self._arguments[1].number), first.dims)
         like = next((t.tensor for t in terms if t is not None and t.tensor.is_floating_point()), torch.empty(()))
         # A Python number takes the dtype of what it meets.
         numbers = [Term(like.new_full((), getattr(x, "number", 0.0)), ()) if t is None else t for x, t in zip(self._arguments, terms)]

@@ -67,9 +67,7 @@ class Outputs:
             return {name: Term(t, ()) for name, t in self.tensors.items()}
         if any([t.ndim == 0 or t.shape[0] != self._count for t in self.tensors.values()]):
             self._refuse("")
-        if self.dims == _BATCH_ONLY:
-            return {name: Term(t, _BATCH_ONLY) for name, t in self.tensors.items()}
-        return {name: unfold(t, self.dims, self._sizes) for name, t in self.tensors.items()}
+        return {name: unfold_output(t, self.dims, self._sizes) for name, t in self.tensors.items()}
 
     def _refuse(self, more: str) -> None:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in self.tensors.items())

@@ -1,6 +1,6 @@
 """The two sides that a discriminator tells apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from pixyz.core import AnyEstimator, Distribution, FormulaError, Game, Loss, need_distribution
@@ -16,10 +16,11 @@ class Duel:
         p: what draws the fakes.
         d: the discriminator.
         real: what draws the real ones; None if they are given.
-        estimator: as in `Expectation`, for both.
+        estimator: as in `Expectation`, for both; of a dict, each side takes what it draws.
 
     Raises:
-        FormulaError: if the discriminator sees nothing that p draws, or `real` does not draw what p does.
+        FormulaError: if the discriminator sees nothing that p draws, `real` does not draw what p does, or neither draws a variable for
+            which there is an estimator.
     """
 
     def __init__(self, p: Distribution, d: Distribution, real: Distribution | None, estimator: AnyEstimator | None) -> None:
@@ -37,6 +38,10 @@ class Duel:
             lacking = [v for v in self.seen if v not in (*real.var, *real.cond_var)]
             if lacking:
                 raise FormulaError(f"{d.prob_text} sees {', '.join(lacking)} of {p.prob_text}, of which {real.prob_text} knows nothing.")
+        drawn = {*_drawn(p), *(() if real is None else _drawn(real))}
+        unknown = [v for v in estimator if v not in drawn] if isinstance(estimator, Mapping) else []
+        if unknown:
+            raise FormulaError(f"There is an estimator for {', '.join(unknown)}, but only {', '.join(sorted(drawn))} are drawn.")
 
     @property
     def trains_real(self) -> bool:
@@ -45,11 +50,11 @@ class Duel:
 
     def fake(self, f: Loss) -> Loss:
         """E_p[f]."""
-        return Averaged(f, self.p, estimator=self.estimator)
+        return Averaged(f, self.p, estimator=self._estimator_of(self.p))
 
     def data(self, f: Loss) -> Loss:
         """E_p_data[f]."""
-        return Averaged(f, self.real, estimator=self.estimator)
+        return Averaged(f, self.real, estimator=None if self.real is None else self._estimator_of(self.real))
 
     @property
     def fake_output(self) -> Loss:
@@ -70,23 +75,36 @@ class Duel:
         """E_p_data E_p[f], of a real x_data and a fake x, those of one place in the batch."""
         if self.real is None:
             return self._beside_data(self.fake(f))
-        return Averaged(Drawn(self.p, f, estimator=self.estimator), self._real_beside)
+        return self._over_real_beside(Drawn(self.p, f, estimator=self._estimator_of(self.p)))
 
     def against_mean(self, f: Callable[[Loss], Loss]) -> Loss:
         """E_p[f(E_p_data[d(x_data)])]."""
         if self.real is None:
             return self._beside_data(self.fake(f(Averaged(self.data_output))))
-        return self.fake(f(Averaged(self.data_output, self._real_beside, estimator=self.estimator)))
+        return self.fake(f(self._over_real_beside(self.data_output)))
 
     def _beside_data(self, loss: Loss) -> Loss:
         """The loss, in which x_data is what is given as x."""
         return Aliased(loss, {second: v for v, second in self.names_of_data.items()})
 
-    @property
-    def _real_beside(self) -> Distribution:
-        """What draws x_data."""
+    def _over_real_beside(self, loss: Loss) -> Loss:
+        """The mean of the loss, in which x_data is what the real side draws."""
         real = cast(Distribution, self.real)
-        return real.replace_var(**{v: second for v, second in self.names_of_data.items() if v in real.var})
+        names = {v: second for v, second in self.names_of_data.items() if v in real.var}
+        estimator = self._estimator_of(real)
+        if isinstance(estimator, Mapping):
+            estimator = {names.get(v, v): e for v, e in estimator.items()}
+        return Averaged(loss, real.replace_var(**names), estimator=estimator)
+
+    def _estimator_of(self, q: Distribution) -> AnyEstimator | None:
+        """What was asked for the variables that q draws; None if that is nothing."""
+        if not isinstance(self.estimator, Mapping):
+            return self.estimator
+        return {v: e for v, e in self.estimator.items() if v in _drawn(q)} or None
+
+
+def _drawn(q: Distribution) -> list[str]:
+    return [v for factor in q.ancestral for v in factor.var]
 
 
 class Adversarial(Game):
