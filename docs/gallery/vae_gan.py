@@ -30,7 +30,10 @@ def vae_gan() -> Model:
     p_h = Normal("p(h|y)", loc=lambda y: layer(y), scale=0.5) * p.replace_var(x="y")
     likelihood = p_h.marginalize_var("y").log_prob().expectation(q * h)
     game = AdversarialNonSaturating((p * prior).marginalize_var("z"), d)
-    loss = (KullbackLeibler(q, prior) - likelihood).mean() + 5 * game
+    again = (p.replace_var(x="y") * q).marginalize_var("z")  # reconstructions y of x are fakes as well
+    same = Deterministic("p_data(y|x)", y=lambda x: x)
+    game_again = AdversarialNonSaturating(again, d.replace_var(x="y"), same)
+    loss = (KullbackLeibler(q, prior) - likelihood).mean() + 2.5 * (game + game_again)
     return Model(
         loss,
         optimizer_params={"lr": 1e-3, "betas": (0.5, 0.9)},

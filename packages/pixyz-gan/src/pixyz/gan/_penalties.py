@@ -50,9 +50,12 @@ class Slope(Loss):
             number, dims = number_of(self._factors[0], inner, self)
             return number
 
+        def total(*moved: Tensor) -> Tensor:
+            return number_at(*moved).sum()
+
         is_trained = torch.is_grad_enabled()
         if torch.compiler.is_compiling():  # which traces no autograd.grad
-            slopes = torch.func.grad(lambda *moved: number_at(*moved).sum(), argnums=tuple(range(len(at))))(*[t.detach() for t in tensors])
+            slopes = torch.func.grad(total, argnums=tuple(range(len(at))))(*[t.detach() for t in tensors])
         elif is_trained and all([t.requires_grad for t in tensors]):  # then the loss may have the number already
             number, dims = number_of(self._factors[0], scope, self)
             slopes = torch.autograd.grad(number, tensors, torch.ones_like(number), create_graph=True)
