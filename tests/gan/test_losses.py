@@ -16,6 +16,7 @@ from pixyz.gan import (
     AdversarialNonSaturating,
     AdversarialWassersteinDistance,
     GradientPenalty,
+    _judged,
 )
 
 
@@ -195,6 +196,21 @@ def test_the_squared_slopes(penalty, kind):
     value.backward()
     assert value.item() == pytest.approx(want - distance, abs=1e-12)
     assert weight.grad.item() == pytest.approx(2 * want - distance, abs=1e-12)
+
+
+class Vectors(Scaled):
+    """w x of numbers, (N,) or (N, 1), as (N, 1)."""
+
+    def forward(self, x):
+        return (self.w * x).reshape(len(x), 1)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 1)], ids=str)
+@pytest.mark.parametrize("net", [Scaled, Vectors])
+def test_a_discriminator_of_numbers(net, shape):
+    """One number has no batch; its judgement is the same for all data."""
+    found = _judged.Judged(discriminator(net=net)).estimate({"x": torch.full(shape, 2.0)})
+    torch.testing.assert_close(found, torch.full((3,) if shape else (1,), 2.0 * net().w.item()))
 
 
 def test_whole_numbers_have_no_slope():

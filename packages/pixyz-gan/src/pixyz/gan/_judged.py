@@ -72,7 +72,7 @@ def number_of(factor: Factor, scope: Scope, who: object) -> Term:
     features = tensor.shape[len(dims) :]
     if features.numel() != 1:
         raise ShapeError(f"{who}: {factor} must have one number for each datum, (N,) or (N, 1); got {features.numel()}, {tuple(features)}.")
-    return Term(tensor.flatten(len(dims) - 1) if features else tensor, dims)
+    return Term(tensor.squeeze(-1) if len(features) == 1 else tensor.reshape(tensor.shape[: len(dims)]), dims)
 
 
 def need_discriminator(d: Distribution) -> None:
