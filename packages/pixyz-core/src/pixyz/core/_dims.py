@@ -29,9 +29,10 @@ class Term(NamedTuple):
 def union(*groups: Dims) -> Dims:
     """All dims that occur, newest first."""
     first = groups[0]
-    if all([g == first for g in groups]):
-        return first
-    return tuple(sorted({d for g in groups for d in g}, reverse=True))
+    for group in groups:
+        if group != first:
+            return tuple(sorted({d for g in groups for d in g}, reverse=True))
+    return first
 
 
 def align(tensor: Tensor, dims: Dims, target: Dims) -> Tensor:

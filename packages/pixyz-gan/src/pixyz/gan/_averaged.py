@@ -52,10 +52,10 @@ class Drawn(Expectation):
         return super()._body(scope, d, batch)
 
     def _check_like(self, v: str, drawn: Binding, given: Binding) -> None:
-        if drawn.features != given.features:
+        x, y = drawn.tensor, given.tensor
+        if x.shape[len(drawn.dims) :] != y.shape[len(given.dims) :]:
             p = self.parts[0].prob_text
             raise ShapeError(f"{self}: {p} draws {v} of features {drawn.features}, but the data have {given.features}.")
-        x, y = drawn.tensor, given.tensor
         if x.device != y.device or (x.is_floating_point() and y.is_floating_point() and x.dtype != y.dtype):
             p = self.parts[0].prob_text
             raise KindError(
