@@ -171,6 +171,14 @@ def test_what_is_computed_has_no_say_in_the_name_of_a_joint():
     assert (h * k).prob_text == "p(h,k|z,x)"
 
 
+def test_what_is_computed_of_hidden_draws_has_its_own_name():
+    z, w = [Normal(f"p_prior({v})", loc=0.0, scale=1.0) for v in "zw"]
+    generator = (Deterministic("g(x|z)", x="z") * z).marginalize_var("z")
+    assert generator.prob_text == "g(x)"
+    assert (Deterministic("g(y|x)", y="x") * generator).marginalize_var("x").prob_text == "g(y)"
+    assert (generator * w).prob_text == "p(x,w)"
+
+
 def test_the_order_written_is_the_order_printed_on_every_run():
     program = (
         "from zoo import *; from pixyz.losses import *\n"

@@ -4,6 +4,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
+from typing import NamedTuple
 
 from torch import nn
 
@@ -51,7 +52,13 @@ class Joint(Distribution):
         self.var = tuple(v for v in owner if v not in self.hidden_var)
         self.cond_var = tuple(dict.fromkeys(c for f in self.factors for c in f.cond_var if c not in owner))
         self.fixed = {f.var[0]: f.dist.text for f in self.factors if isinstance(f.dist, Fixed)}
-        self.name = _common_name([f.dist for f in self.factors if f.var[0] not in self.fixed])
+        self.name = _common_name(
+            [
+                Named(f.dist.name, not f.dist.is_deterministic, not self.hidden_var.issuperset(f.var))
+                for f in self.factors
+                if f.var[0] not in self.fixed
+            ]
+        )
         register_leaves(self, [f.dist for f in self.factors])
 
     @classmethod
@@ -70,7 +77,7 @@ class Joint(Distribution):
         joint.var = left.var + right.var
         joint.cond_var = tuple(dict.fromkeys(c for p in written for c in p.cond_var if c not in joint.defined))
         joint.fixed = {**left.fixed, **right.fixed}
-        joint.name = _common_name(written)
+        joint.name = _common_name([Named(p.name, not all(f.dist.is_deterministic for f in p.factors), bool(p.var)) for p in written])
         register_leaves(joint, written)
         return joint
 
@@ -153,10 +160,21 @@ def multiply(left: Distribution, right: Distribution) -> Joint:
     return Joint.of_two(first, second, (left, right))
 
 
-def _common_name(parts: Sequence[Distribution]) -> str:
-    """The name that all have which draw something: what is computed on the way has no say; "p" if they have several."""
-    drawing = [p for p in parts if not all(f.dist.is_deterministic for f in p.factors)]
-    names = {p.name for p in drawing or parts}
+class Named(NamedTuple):
+    """A part of a product: its name, whether it draws something, and whether one of its variables is visible."""
+
+    name: str
+    draws: bool
+    shows: bool
+
+
+def _common_name(parts: Sequence[Named]) -> str:
+    """The name that all have which draw something, "p" if they have several.
+
+    What is computed on the way has no say; but where all that is drawn is hidden, as of a generator, it is all there is to name.
+    """
+    hides_draws = not any(p.draws and p.shows for p in parts)
+    names = {p.name for p in parts if (p.shows if hides_draws else p.draws)} or {p.name for p in parts}
     return names.pop() if len(names) == 1 else "p"
 
 
