@@ -96,6 +96,19 @@ def test_what_the_user_says_of_the_optimiser_rules():
     assert not model.optimizer.param_groups[0]["fused"]
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adagrad, optim.SparseAdam])
+def test_gradients_may_be_sparse(kind):
+    table = nn.Embedding(4, 1, sparse=True)
+    model = ML(Normal("p(x|k)", loc=table, scale=1.0), optimizer=kind, optimizer_params={"lr": 0.1})
+    before = table.weight.detach().clone()
+    model.train({"x": torch.full((3, 1), 9.0), "k": torch.tensor([0, 1, 1])})
+    assert table.weight.grad.is_sparse
+    assert (table.weight.detach() > before).squeeze(1).tolist() == [True, True, False, False]
+    with pytest.raises(NonFiniteLossError, match="nan"):
+        model.train({"x": torch.full((3, 1), torch.nan), "k": torch.tensor([0, 1, 1])})
+
+
 def test_an_optimiser_of_ones_own_is_not_compiled():
     class Own(optim.Optimizer):
         def __init__(self, weights):

@@ -13,18 +13,18 @@ Step = Callable[[], object]
 
 
 def make_optimizer(
-    make: Callable[..., optim.Optimizer], weights: list[nn.Parameter], options: Mapping[str, Any], *, compiling: bool
+    make: Callable[..., optim.Optimizer], weights: list[nn.Parameter], options: Mapping[str, Any], *, compiling: bool, sparse: bool
 ) -> optim.Optimizer:
     """The optimiser: fused if torch has it so, for its default on the CPU is a Python loop over the weights; else as it is, or, where its
     step is to be compiled, ready for that.
 
-    What the user says about fused, foreach, capturable or differentiable rules.
+    What the user says about fused, foreach, capturable or differentiable rules. No fused step takes sparse gradients.
     """
     known = inspect.signature(make).parameters
     said = {"fused", "foreach", "capturable", "differentiable"}.intersection(options)
     if said or not is_torchs_own(make):
         return make(weights, **options)
-    if "fused" in known:
+    if "fused" in known and not sparse:
         try:
             return make(weights, **{**options, "fused": True})
         except RuntimeError:  # torch has none for this device or dtype

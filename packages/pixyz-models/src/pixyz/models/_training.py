@@ -54,7 +54,8 @@ def arrange(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | N
             for name, weight in leaf.named_parameters():
                 mine.setdefault(weight, f"{text}.{name}")  # what two leaves share has the first one's name
         names.update(mine)
-        optimizers.append(make_optimizer(choice.optimizer, [*mine], choice.optimizer_params, compiling=compiling))
+        sparse = any(getattr(module, "sparse", False) is True for leaf in leaves.values() for module in leaf.modules())
+        optimizers.append(make_optimizer(choice.optimizer, [*mine], choice.optimizer_params, compiling=compiling, sparse=sparse))
         if choice.scheduler is not None:
             schedulers.append(choice.scheduler(optimizers[-1], **choice.scheduler_params))
     return Training([*zip(choices, shares, strict=True)], {name: w for w, name in names.items()}, optimizers, schedulers)
