@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._functorch.aot_autograd import make_boxed_func
 
 from pixyz.core import FormulaError, Parameter, ParameterError, ShapeError
 from pixyz.distributions import Bernoulli, Deterministic, Normal
@@ -245,3 +247,23 @@ def test_a_generator_learns_where_the_data_are(loss):
         model.train({"x": torch.randn(64, 3) * 0.3 + 2.0})
     x = p.sample(batch_size=1000)["x"]
     assert (x.mean(0) - 2).abs().max() < 0.3
+
+
+def test_a_compiled_turn_takes_the_gradients_of_its_own_side_alone():
+    counts = []
+
+    def backward(graph, inputs):
+        counts.append(sum(out is not None for out in graph.graph.output_node().args[0]))
+        return make_boxed_func(graph.forward)
+
+    def forward(graph, inputs):
+        return make_boxed_func(graph.forward)
+
+    p, d = players(*networks())
+    model = GAN(p, d, compile={"backend": aot_autograd(fw_compiler=forward, bw_compiler=backward)})
+    for _ in range(2):
+        model.train({"x": torch.randn(4, 3)})
+    assert counts == [len([*d.parameters()]), len([*p.parameters()])]
+    with pytest.raises(RuntimeError, match="linear"):
+        model.train({"x": torch.randn(4, 5)})
+    assert all(weight.requires_grad for weight in model.loss.parameters())

@@ -196,7 +196,10 @@ class Steps:
     def _value(self, turn: Turn, evaluated: Evaluated, together: Together | None) -> Tensor:
         """What the turn minimises, of the same evaluation as the others' if there is one."""
         try:
-            return turn.loss.estimate(evaluated.values, **evaluated.options) if together is None else together.value(turn.loss)
+            if together is not None:
+                return together.value(turn.loss)
+            with turn.alone() if self.compiled else nullcontext():
+                return turn.loss.estimate(evaluated.values, **evaluated.options)
         except SupportError as error:
             if not error.nans:
                 raise

@@ -1,6 +1,7 @@
 """The turns of a step: each side of a game takes one; a loss without players has one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -60,7 +61,19 @@ class Turn:
         self.check: Check = make_check(self.loss, self.weights, self.trained[0].device)
         mine = {*self.trained}
         apart = [leaf for leaf in leaves_of(self.loss) if mine.isdisjoint(leaf.parameters())]
+        self._not_trained = [w for w in self.loss.parameters() if w.requires_grad and w not in mine]
         self.untouched = frozenset(module for leaf in apart for module in leaf.modules())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, nothing requires a gradient but what it trains: a compiled backward pass has all that are required, whatever is asked for."""
+        try:
+            for weight in self._not_trained:
+                weight.requires_grad_(False)
+            yield
+        finally:
+            for weight in self._not_trained:
+                weight.requires_grad_(True)
 
     def forget_gradients(self) -> None:
         """Begins anew."""
