@@ -116,9 +116,10 @@ class Adversarial(Game):
         real: what p imitates: the values that are given, or, if it is said, what this distribution draws. If it has parameters, they are
             trained with those of p.
         estimator: where the gradient of what is drawn comes from, as in `Expectation`; pathwise where the family allows it, else the score.
+            Of a dict, each side takes what it draws.
 
     Raises:
-        FormulaError: for a discriminator that is none, or that does not see what p draws.
+        FormulaError: for a discriminator that is none, or that does not see what p draws; for an estimator of what nobody draws.
         ParameterError: for a player without parameters, or a parameter of both.
     """
 
