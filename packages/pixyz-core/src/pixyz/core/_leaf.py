@@ -135,7 +135,7 @@ class Leaf(Single):
 
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """The parameters, by name, for conditioning variables `(batch, *features)`. Subclasses write this."""
-        return {} if self.given_networks is None else self.given_networks.forward(**inputs)  # itself it is no network that one hooks
+        return {} if self.given_networks is None else self.given_networks(**inputs)
 
     def run(self, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> Outputs:
         """What the networks return for these inputs.

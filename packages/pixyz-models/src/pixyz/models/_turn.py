@@ -66,7 +66,7 @@ class Turn:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside, nothing requires a gradient but what it trains: a compiled backward pass has all that are required, whatever is asked for."""
+        """Inside, nothing requires a gradient but what it trains: of a compiled loss, all that are required are taken."""
         try:
             for weight in self._not_trained:
                 weight.requires_grad_(False)
