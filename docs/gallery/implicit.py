@@ -16,10 +16,10 @@ from torch import Tensor, nn
 class Network(nn.Sequential):
     """Layers of the given sizes; several inputs are put side by side."""
 
-    def __init__(self, *sizes: int, last: nn.Module | None = None) -> None:
+    def __init__(self, *sizes: int, slope: float = 0.2, last: nn.Module | None = None) -> None:
         super().__init__()
         for before, after in pairwise(sizes):
-            self.extend([nn.Linear(before, after), nn.LeakyReLU(0.2)])
+            self.extend([nn.Linear(before, after), nn.LeakyReLU(slope)])
         self[-1] = nn.Identity() if last is None else last
 
     def forward(self, *inputs: Tensor) -> Tensor:
