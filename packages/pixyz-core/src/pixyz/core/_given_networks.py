@@ -74,9 +74,8 @@ class GivenNetworks(nn.Module):
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """What the networks give: by keyword where a signature has the variables' names, else by position."""
         outputs: dict[str, Any] = {}
-        functions, modules = self._functions, self._modules
         for name, keywords in self._by_keyword.items():
-            network: Any = functions[name] if name in functions else modules[name]
+            network = self._network(name)
             if keywords is None:
                 returned = network(*[inputs[v] for v in self._order])
             else:

@@ -148,9 +148,8 @@ class Leaf(Single):
             for name, tensor in run_network(self.given_networks, factor, inputs, validate).tensors.items():
                 self._check_once(name, outputs.tensors)
                 outputs.tensors[name] = tensor
-        if self.constant_names or self.given_variables:
-            for name in (*self.constant_names, *self.given_variables):
-                self._check_once(name, outputs.tensors)
+        for name in (*self.constant_names, *self.given_variables):
+            self._check_once(name, outputs.tensors)
         return outputs
 
     def _check_once(self, name: str, returned: Iterable[str]) -> None:
@@ -159,8 +158,6 @@ class Leaf(Single):
 
     def given_terms(self, inputs: tuple[Binding, ...]) -> dict[str, Term]:
         """The parameters that are constants or variables."""
-        if not (self.constant_names or self.given_variables):
-            return {}
         terms = {k: Term(getattr(self, k), ()) for k in self.constant_names}
         for k, v in self.given_variables.items():
             binding = inputs[self.cond_var.index(v)]
