@@ -215,7 +215,7 @@ def test_what_cannot_play():
     with pytest.raises(ShapeError, match=r"p\(x\) draws x of features \(3,\), but the data have \(2,\)"):
         AdversarialJensenShannon(p, d).for_player(p).estimate({"x": torch.zeros(4, 2)})
     with pytest.raises(FormulaError, match="is a function of a game"):
-        AdversarialJensenShannon(p, d).exp().for_player(p)
+        AdversarialJensenShannon(p, d).exp()
     with pytest.raises(FormulaError, match=r"q\(z\) has no part in"):
         AdversarialJensenShannon(p, d).for_player(Normal("q(z)", loc=nn.Parameter(torch.zeros(1)), scale=1.0))
     with pytest.raises(ParameterError, match="n_critic is for games"):

@@ -71,12 +71,18 @@ class Elementwise(Loss):
         arguments: the losses.
     """
 
+    _function: str
+
     def __init__(self, function: str, arguments: Sequence[Loss]) -> None:
         names = names_of(arguments)
         bends = names["stochastic"] and not FUNCTIONS[function].is_linear
+        self.__dict__["_function"] = function
         super().__init__(arguments, **{**names, "biased": names["biased"] or bends})
-        self._function = function
         self._arguments = tuple(arguments)
+
+    @property
+    def _operation(self) -> str:
+        return self._function
 
     @property
     def formula(self) -> f.Formula:
@@ -104,6 +110,10 @@ class WholePower(Loss):
         super().__init__([base], **names_of([base]))
         self._power = (base, exponent)
         self._product = (Product([base] * exponent, [base]),)  # in a tuple, lest it be registered
+
+    @property
+    def _operation(self) -> str:
+        return "power"
 
     @property
     def formula(self) -> f.Formula:

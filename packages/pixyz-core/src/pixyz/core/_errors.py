@@ -55,3 +55,11 @@ class CheckpointError(PixyzError, ValueError):
 
 class KindError(PixyzError, TypeError):
     """Something of the wrong kind: a list for a tensor, an integer for a real, another device."""
+
+
+def function_of_game(who: object) -> FormulaError:
+    """The error for a formula in which a game stands elsewhere than in a sum."""
+    return FormulaError(
+        f"{who} is a function of a game. Games add up with losses, and with numbers before them; no more. "
+        "Write the function of what one side plays for, game.for_player(p), or inside of the game's objective."
+    )

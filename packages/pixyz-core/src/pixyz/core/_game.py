@@ -7,7 +7,7 @@ from torch import nn
 from . import _formula as f
 from ._dims import Term
 from ._distribution import Distribution, need_distribution
-from ._errors import FormulaError, ParameterError
+from ._errors import FormulaError, ParameterError, function_of_game
 from ._leaves import leaves_of
 from ._loss import Loss, need_scalar
 from ._operators import Constant, is_zero, names_of
@@ -119,7 +119,7 @@ def sides(loss: Loss) -> tuple[list[nn.Module], list[nn.Module]]:
         if isinstance(term, Game):
             games.append(term)
         elif term.is_game:
-            raise FormulaError(f"{loss}: {term} is a function of a game. Games add up with losses, and with numbers before them; no more.")
+            raise function_of_game(f"{loss}: {term}")
         return term
 
     loss.each_term(look)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._dims import BATCH, Term, spread
-from ._errors import BoundVariableError, KindError, ShapeError
+from ._errors import BoundVariableError, KindError, ShapeError, function_of_game
 from ._formula import Formula
 from ._guards import CACHE_OF_ITS_OWN, what_may_change
 from ._leaves import parts_need_start, register_leaves
@@ -82,7 +82,10 @@ class Loss(nn.Module):
             self.compares_sets = True
         parts = tuple(parts)
         losses = [part for part in parts if isinstance(part, Loss)]
-        if any([part.is_game for part in losses]):
+        games = [part for part in losses if part.is_game]
+        if games:
+            if type(self).each_term is Loss.each_term:  # no part of it could be given to one side
+                raise function_of_game(f"{self._operation}({', '.join(map(str, losses))})")
             self.is_game = True
         slopes = [part.slope_var for part in losses if part.slope_var]
         if slopes:
@@ -212,6 +215,11 @@ class Loss(nn.Module):
             return term
         target = (*term.dims, BATCH)
         return Term(spread(term.tensor, term.dims, target, [*term.tensor.shape, batch]), target)
+
+    @property
+    def _operation(self) -> str:
+        """What it does with its parts, for errors about them while it is built."""
+        return type(self).__name__
 
     def each_term(self, change: Callable[["Loss"], "Loss"]) -> "Loss":
         """The loss with `change` applied to the terms that it is a sum of, where their coefficients are numbers or parameters.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from . import _formula as f
 from ._dims import BATCH, Term, broadcast
-from ._errors import KindError, ShapeError
+from ._errors import KindError, ShapeError, function_of_game
 from ._leaves import CONSTANT
 from ._loss import Loss
 from ._scope import Scope
@@ -137,6 +137,7 @@ class Product(Loss):
     def __init__(self, factors: Sequence[Loss], parts: Sequence[Loss]) -> None:
         super().__init__(parts, **names_of(parts))
         self._factors = tuple(factors)
+        _check_games(self)
 
     @property
     def formula(self) -> f.Formula:
@@ -177,6 +178,7 @@ class Quotient(Loss):
         names = names_of([top, bottom])
         super().__init__([top, bottom], **{**names, "biased": names["biased"] or bottom.stochastic})
         self._pair = (top, bottom)
+        _check_games(self)
 
     @property
     def formula(self) -> f.Formula:
@@ -248,6 +250,18 @@ class Total(Reduction):
         if BATCH in dims:
             return Term(tensor.sum(-1), dims[:-1])
         return Term(tensor * scope.batch, dims) if self._loss[0].per_datum else Term(tensor, dims)
+
+
+def _check_games(loss: Loss) -> None:
+    """An error where an operator that takes some sums apart does not so with a game."""
+
+    def look(term: Loss) -> Loss:
+        if term is loss:
+            raise function_of_game(loss)
+        return Constant(0.0)
+
+    if loss.is_game:
+        loss.each_term(look)
 
 
 def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
