@@ -42,6 +42,7 @@ from ._network import Outputs, common_sizes
 from ._operators import Constant, Mean, Parameter, as_loss, names_of
 from ._parser import parse_density
 from ._posterior import Posterior
+from ._quantities import Quantities, Quantity, add_quantities, scale_quantities
 from ._relaxations import Rebar, Relaxed, StraightThrough
 from ._scope import Scope, Watcher
 from ._seeded import seeded
@@ -97,6 +98,8 @@ __all__ = [
     "Plan",
     "Plate",
     "Posterior",
+    "Quantities",
+    "Quantity",
     "Rebar",
     "Recorder",
     "RelaxableConditional",
@@ -113,6 +116,7 @@ __all__ = [
     "Together",
     "Watcher",
     "add",
+    "add_quantities",
     "align",
     "as_loss",
     "broadcast",
@@ -134,6 +138,7 @@ __all__ = [
     "parse_density",
     "reduce",
     "register_leaves",
+    "scale_quantities",
     "seeded",
     "sides",
     "spread",

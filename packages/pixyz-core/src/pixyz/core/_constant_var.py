@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ._bindings import Binding
+from ._bindings import Binding, Factor
 from ._dims import BATCH, Term
 from ._errors import BoundVariableError, FormulaError, KindError, ShapeError
 from ._fixed import Fixed
 from ._formula import At, Formula
 from ._loss import Loss
 from ._operators import names_of
+from ._quantities import Quantities
 from ._scope import Scope
 from ._variables import suggest
 
@@ -54,6 +55,9 @@ class ConstantVar(Loss):
     @property
     def formula(self) -> Formula:
         return At(self._loss[0].formula, tuple((c.var[0], c.text) for c in self._fixed))
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return self._loss[0].quantities(drawn)
 
     def evaluate(self, scope: Scope) -> Term:
         bindings = {c.var[0]: _binding(c, scope) for c in self._fixed}

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _formula as f
+from ._bindings import Factor
 from ._dims import Term, broadcast_all
 from ._errors import KindError
 from ._loss import Loss, Operand
 from ._operators import Constant, Product, as_loss, names_of
+from ._quantities import Quantities, add_quantities
 from ._scope import Scope
 
 
@@ -29,12 +31,14 @@ class Function(NamedTuple):
         write: the formula, of those of the arguments.
         is_linear: whether its mean over the draws is that of the argument.
         takes_number: whether the second argument may be a Python number, which is cheaper than a tensor.
+        is_increasing: whether it grows with each argument, and bounds a log-density where they do.
     """
 
     compute: Callable[..., Tensor]
     write: Callable[..., f.Formula]
     is_linear: bool = False
     takes_number: bool = False
+    is_increasing: bool = False
 
 
 def _stack(*values: Tensor) -> Tensor:
@@ -53,12 +57,12 @@ FUNCTIONS: Mapping[str, Function] = {
     "detach": Function(torch.Tensor.detach, _called("stop"), is_linear=True),
     "power": Function(torch.pow, f.Power, takes_number=True),
     # These two have torch.clamp's gradient where both arguments are equal: that of the first.
-    "at_least": Function(lambda a, low: torch.clamp(a, min=low), _called("max"), takes_number=True),
-    "at_most": Function(lambda a, high: torch.clamp(a, max=high), _called("min"), takes_number=True),
-    "minimum": Function(lambda *a: _stack(*a).amin(0), _called("min")),
-    "maximum": Function(lambda *a: _stack(*a).amax(0), _called("max")),
-    "logsumexp": Function(lambda *a: _stack(*a).logsumexp(0), _called("logsumexp")),
-    "log_mean_exp": Function(lambda *a: _stack(*a).logsumexp(0) - math.log(len(a)), _called("logmeanexp")),
+    "at_least": Function(lambda a, low: torch.clamp(a, min=low), _called("max"), takes_number=True, is_increasing=True),
+    "at_most": Function(lambda a, high: torch.clamp(a, max=high), _called("min"), takes_number=True, is_increasing=True),
+    "minimum": Function(lambda *a: _stack(*a).amin(0), _called("min"), is_increasing=True),
+    "maximum": Function(lambda *a: _stack(*a).amax(0), _called("max"), is_increasing=True),
+    "logsumexp": Function(lambda *a: _stack(*a).logsumexp(0), _called("logsumexp"), is_increasing=True),
+    "log_mean_exp": Function(lambda *a: _stack(*a).logsumexp(0) - math.log(len(a)), _called("logmeanexp"), is_increasing=True),
 }
 """By name; to add a function of losses, add a row."""
 
@@ -87,6 +91,9 @@ class Elementwise(Loss):
     @property
     def formula(self) -> f.Formula:
         return FUNCTIONS[self._function].write(*[x.formula for x in self._arguments])
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return add_quantities([x.quantities(drawn) for x in self._arguments]) if FUNCTIONS[self._function].is_increasing else None
 
     def evaluate(self, scope: Scope) -> Term:
         function = FUNCTIONS[self._function]

@@ -4,6 +4,7 @@ import warnings
 
 from ._aggregates import order_of
 from ._baselines import baseline_networks, holder
+from ._bindings import Factor
 from ._choices import AnyEstimator, parameter_names, resolve
 from ._copies import MAX_ENUMERATE
 from ._dims import Term
@@ -14,6 +15,7 @@ from ._estimators import reduce
 from ._formula import Expected, Formula, PowerMean
 from ._loss import Loss
 from ._methods import check_limit
+from ._quantities import Quantities
 from ._rebar import reduce_rebar
 from ._relaxations import Rebar, Relaxed
 from ._scope import Scope
@@ -122,6 +124,14 @@ class Expectation(Loss):
         if self.order == 1:
             return Expected(q.density, f.formula)
         return Expected(q.density, PowerMean(f.formula, self.order), self.num_samples)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        q, f = self.parts
+        found = f.quantities(drawn.union(q.ancestral))
+        if self.order == 1 or found is None:
+            return found
+        # The power mean of an order of 0 or more is a lower bound on the logarithm of the mean, as the mean is.
+        return found if self.order >= 0 and all([sign > 0 for _, sign in found]) else None
 
     def evaluate(self, scope: Scope) -> Term:
         batch = scope.batch_of(self.input_var, self)

@@ -12,6 +12,7 @@ from ._formula import Formula, Log
 from ._joint import Joint
 from ._loss import Loss
 from ._operators import Sum
+from ._quantities import Quantities, Quantity
 from ._scope import Scope
 from ._variables import check_names
 
@@ -56,6 +57,18 @@ class LogProb(Loss):
     def formula(self) -> Formula:
         density = self._p[0].density
         return Log(density if self._mask is None else replace(density, mask=self._mask))
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        p = self._p[0]
+        scored = _scored(p)
+        if not scored:
+            return frozenset()
+        if not drawn:
+            return frozenset([(Quantity.LIKELIHOOD, 1)])
+        if drawn.issuperset(scored):
+            return frozenset([(Quantity.ENTROPY, -1)])
+        is_drawn = {v for factor in drawn for v in factor.var}.issuperset(p.var)
+        return frozenset([(Quantity.PRIOR if is_drawn else Quantity.EVIDENCE, 1)])
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         p = self._p[0]

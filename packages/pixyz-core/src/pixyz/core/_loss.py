@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ._bindings import Factor
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, KindError, ShapeError, function_of_game
 from ._formula import Formula
 from ._guards import CACHE_OF_ITS_OWN, what_may_change
 from ._leaves import parts_need_start, register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
+from ._quantities import Quantities, says
 from ._scope import Scope, Watcher
 from ._values import as_dict, as_tensors, open_scope, require, with_slopes
 
@@ -231,6 +233,15 @@ class Loss(nn.Module):
     def signs(self) -> Mapping["Loss", int]:
         """The parts that are subtracted, with -1."""
         return {}
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        """The terms that it is a sum of, each with its sign, where the expectations around it draw these factors; None if unknown."""
+        return None
+
+    @property
+    def to_be_maximised(self) -> str | None:
+        """`"a lower bound"` or `"a log-likelihood"`, of which more is better; None for what is neither, or not known to be."""
+        return says(self.quantities())
 
     def compile(self, *args: Any, **options: Any) -> None:
         """`nn.Module.compile`: from now on `estimate` runs one graph. The arguments are those of `torch.compile`.

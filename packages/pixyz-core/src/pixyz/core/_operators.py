@@ -1,5 +1,6 @@
 """Arithmetic of losses: numbers and parameters, sums, products, quotients, mean and sum over the batch."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -7,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from . import _formula as f
+from ._bindings import Factor
 from ._dims import BATCH, Term, broadcast
 from ._errors import KindError, ShapeError, function_of_game
 from ._leaves import CONSTANT
 from ._loss import Loss
+from ._quantities import Quantities, add_quantities, scale_quantities
 from ._scope import Scope
 from ._variables import check_names, is_number
 
@@ -48,6 +51,17 @@ class Constant(Loss):
             return f.Number(float(f"{self.value.item():.6g}"))
         return f.Symbol("parameter" if isinstance(self.value, nn.Parameter) else "tensor")
 
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return None if isinstance(getattr(self, "value", None), nn.Parameter) else frozenset()
+
+    @property
+    def sign(self) -> int:
+        """1 or -1; 0 where it is neither, or may change."""
+        if self.number is not None:
+            return (self.number > 0) - (self.number < 0)
+        fixed = not isinstance(self.value, nn.Parameter) and not self.value.is_meta
+        return (bool((self.value > 0).all()) - bool((self.value < 0).all())) if fixed else 0
+
     def evaluate(self, scope: Scope) -> Term:
         if self.number is not None:
             return Term(torch.tensor(self.number), ())
@@ -75,6 +89,9 @@ class Parameter(Loss):
     def formula(self) -> f.Formula:
         return f.Symbol(self.input_var[0])
 
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset()
+
     def evaluate(self, scope: Scope) -> Term:
         tensor, dims, _ = scope.bindings[self.input_var[0]]
         if dims:
@@ -97,6 +114,9 @@ class Sum(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Sum(tuple((sign, x.formula) for sign, x in self._terms))
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return add_quantities([scale_quantities(loss.quantities(drawn), sign) for sign, loss in self._terms])
 
     def signs(self) -> dict[Loss, int]:
         return {loss: sign for sign, loss in self._terms if sign < 0}
@@ -143,6 +163,11 @@ class Product(Loss):
     def formula(self) -> f.Formula:
         return f.Product(tuple(x.formula for x in self._factors))
 
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        others = [x for x in self._factors if not isinstance(x, Constant)]
+        sign = math.prod([x.sign for x in self._factors if isinstance(x, Constant)])
+        return scale_quantities(others[0].quantities(drawn), sign) if len(others) == 1 else None
+
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         others = [x for x in self._factors if not isinstance(x, (Constant, Parameter))]
         if len(others) != 1:
@@ -184,6 +209,10 @@ class Quotient(Loss):
     def formula(self) -> f.Formula:
         return f.Ratio(self._pair[0].formula, self._pair[1].formula)
 
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        top, bottom = self._pair
+        return scale_quantities(top.quantities(drawn), bottom.sign) if isinstance(bottom, Constant) else None
+
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         top, bottom = self._pair
         if not isinstance(bottom, (Constant, Parameter)):
@@ -216,6 +245,9 @@ class Reduction(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Call(self.name, self._loss[0].formula)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return self._loss[0].quantities(drawn)
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         changed = self._loss[0].each_term(change)

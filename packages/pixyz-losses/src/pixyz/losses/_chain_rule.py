@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pixyz.core import AnyEstimator, Distribution, Expectation, Factor, Joint, Loss, Scope, Term
+from pixyz.core import AnyEstimator, Distribution, Expectation, Factor, Joint, Loss, Quantities, Quantity, Scope, Term
 from pixyz.core import formula as f
 
 from ._log_ratio import LogRatio
@@ -33,6 +33,9 @@ class OfConditionals(Loss):
     def formula(self) -> f.Formula:
         q, p = self._pair
         return f.Divergence("KL", q.density, p.density)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset([(Quantity.ENTROPY, -1), (Quantity.PRIOR, -1)])
 
     def evaluate(self, scope: Scope) -> Term:
         q, p = self._pair

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pixyz.core import AnyEstimator, Distribution, Expectation, Loss, Scope, Term
+from pixyz.core import AnyEstimator, Distribution, Expectation, Factor, Loss, Quantities, Scope, Term
 from pixyz.core import formula as f
 
 from ._chain_rule import by_chain_rule
@@ -72,6 +72,9 @@ class KullbackLeibler(Loss):
     def formula(self) -> f.Formula:
         q, p = self._pair
         return f.Divergence("KL", q.density, p.density) if self.is_analytic else self._inner[0].formula
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return self._inner[0].quantities(drawn)
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
         return change(self) if self.is_analytic else self._inner[0].each_term(change)

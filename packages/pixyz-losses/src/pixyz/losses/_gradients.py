@@ -1,6 +1,21 @@
 """Bounds whose value is that of another, and whose gradients have less variance; and wake-sleep."""
 
-from pixyz.core import Binding, Distribution, Draw, Expectation, FormulaError, LogProb, Loss, Scope, Term, align, broadcast, union
+from pixyz.core import (
+    Binding,
+    Distribution,
+    Draw,
+    Expectation,
+    Factor,
+    FormulaError,
+    LogProb,
+    Loss,
+    Quantities,
+    Scope,
+    Term,
+    align,
+    broadcast,
+    union,
+)
 from pixyz.core import formula as f
 
 from ._bounds import sides_of_bound
@@ -29,6 +44,9 @@ class StoppedLogProb(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Log(f.Call("stop", self._inner[1].density))
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return self._inner[0].quantities(drawn)
 
     def evaluate(self, scope: Scope) -> Term:
         inner, _ = self._inner

@@ -6,7 +6,23 @@ from typing import Any
 
 from torch import nn
 
-from pixyz.core import BATCH, Distribution, FormulaError, KindError, LogProb, Loss, Scope, ShapeError, Term, fold, need_distribution, spread
+from pixyz.core import (
+    BATCH,
+    Distribution,
+    Factor,
+    FormulaError,
+    KindError,
+    LogProb,
+    Loss,
+    Quantities,
+    Quantity,
+    Scope,
+    ShapeError,
+    Term,
+    fold,
+    need_distribution,
+    spread,
+)
 from pixyz.core import formula as f
 
 from ._kernels import Function
@@ -90,6 +106,9 @@ class InfoNCE(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Call("InfoNCE", self.parts[0].density)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset([(Quantity.BOUND, 1)])
 
     def evaluate(self, scope: Scope) -> Term:
         q, _ = self.parts

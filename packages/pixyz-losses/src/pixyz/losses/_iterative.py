@@ -8,10 +8,12 @@ import torch
 from pixyz.core import (
     Distribution,
     Expectation,
+    Factor,
     FormulaError,
     Joint,
     KindError,
     Loss,
+    Quantities,
     Scope,
     ShapeError,
     Term,
@@ -136,6 +138,9 @@ class IterativeLoss(Loss):
             inner = f.Series(step.parts[1].formula, index, last)
             return f.Expected(step.parts[0].density, f.PowerMean(inner, step.order), step.num_samples)
         return f.Series(step.formula, index, last)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        return self._parts[0].quantities(drawn)
 
     def evaluate(self, scope: Scope) -> Term:
         run = self._run(scope)

@@ -1,6 +1,19 @@
 """The likelihood, its negative logarithm, and what these are on average."""
 
-from pixyz.core import AnyEstimator, Distribution, Expectation, FormulaError, LogProb, Loss, Scope, Term, need_distribution
+from pixyz.core import (
+    AnyEstimator,
+    Distribution,
+    Expectation,
+    Factor,
+    FormulaError,
+    LogProb,
+    Loss,
+    Quantities,
+    Quantity,
+    Scope,
+    Term,
+    need_distribution,
+)
 from pixyz.core import formula as f
 
 
@@ -85,6 +98,9 @@ class Entropy(Loss):
     def formula(self) -> f.Formula:
         inner = self._inner[0]
         return f.Functional("H", self._p[0].density) if inner is None else inner.formula
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset([(Quantity.ENTROPY, 1)])
 
     def evaluate(self, scope: Scope) -> Term:
         inner = self._inner[0]

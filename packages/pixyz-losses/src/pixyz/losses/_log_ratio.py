@@ -5,7 +5,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pixyz.core import Distribution, FormulaError, LogProb, Loss, Scope, Term, broadcast
+from pixyz.core import (
+    Distribution,
+    Factor,
+    FormulaError,
+    LogProb,
+    Loss,
+    Quantities,
+    Scope,
+    Term,
+    add_quantities,
+    broadcast,
+    scale_quantities,
+)
 from pixyz.core import formula as f
 
 
@@ -39,6 +51,10 @@ class LogRatio(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Log(f.Ratio(*self._densities))
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
+        top, bottom = self.sides
+        return add_quantities([top.quantities(drawn), scale_quantities(bottom.quantities(drawn), -1)])
 
     def signs(self) -> dict[Loss, int]:
         return {self.sides[1]: -1}

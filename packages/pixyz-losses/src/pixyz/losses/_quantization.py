@@ -1,6 +1,6 @@
 """What keeps an encoder and its codebook together."""
 
-from pixyz.core import Distribution, FormulaError, Loss, Scope, Term, need_distribution
+from pixyz.core import Distribution, Factor, FormulaError, Loss, Quantities, Quantity, Scope, Term, need_distribution
 from pixyz.core import formula as f
 
 
@@ -43,6 +43,9 @@ class Commitment(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Call("Commitment", self._q[0].density)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset([(Quantity.DISTANCE, -1)])
 
     def evaluate(self, scope: Scope) -> Term:
         return scope.conditional(self._q[0].factors[0]).commitment(self.beta)  # type: ignore[attr-defined]

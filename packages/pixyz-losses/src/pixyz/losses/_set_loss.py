@@ -7,7 +7,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import BATCH, Binding, Distribution, FormulaError, KindError, Loss, Scope, ShapeError, Term, spread
+from pixyz.core import (
+    BATCH,
+    Binding,
+    Distribution,
+    Factor,
+    FormulaError,
+    KindError,
+    Loss,
+    Quantities,
+    Quantity,
+    Scope,
+    ShapeError,
+    Term,
+    spread,
+)
 from pixyz.core import formula as f
 
 from ._two_sided import need_same_variables
@@ -50,6 +64,9 @@ class SetLoss(Loss):
     def formula(self) -> f.Formula:
         p, q = self._pair
         return f.Divergence(self.symbol, p.density, q.density)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset([(Quantity.DISTANCE, -1)])
 
     @abstractmethod
     def of_sets(self, x: Tensor, y: Tensor) -> Tensor:

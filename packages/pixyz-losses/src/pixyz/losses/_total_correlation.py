@@ -7,9 +7,12 @@ import torch
 from pixyz.core import (
     BATCH,
     Distribution,
+    Factor,
     FormulaError,
     IntractableError,
     Loss,
+    Quantities,
+    Quantity,
     Scope,
     ShapeError,
     Term,
@@ -75,6 +78,9 @@ class TotalCorrelation(Loss):
     @property
     def formula(self) -> f.Formula:
         return f.Call("TC", self._q[0].density)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset([(Quantity.DISTANCE, -1)])
 
     def evaluate(self, scope: Scope) -> Term:
         (q,) = self._q

@@ -2,7 +2,20 @@
 
 from typing import Any, ClassVar
 
-from pixyz.core import AnyEstimator, Distribution, Expectation, FormulaError, Loss, Scope, Term, broadcast, need_distribution
+from pixyz.core import (
+    AnyEstimator,
+    Distribution,
+    Expectation,
+    Factor,
+    FormulaError,
+    Loss,
+    Quantities,
+    Quantity,
+    Scope,
+    Term,
+    broadcast,
+    need_distribution,
+)
 from pixyz.core import formula as f
 
 
@@ -42,6 +55,9 @@ class TwoSided(Loss):
     def formula(self) -> f.Formula:
         p, q = self._pair
         return f.Divergence(self.symbol, p.density, q.density)
+
+    def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
+        return frozenset([(Quantity.DISTANCE, -1)])
 
     def by_rule(self, scope: Scope, **options: float) -> Term:
         """What the closed form gives."""

@@ -15,6 +15,7 @@ from ._optimisation import MakesOptimizer, MakesScheduler, Optimizer
 from ._restoring import load_checkpoint
 from ._schedules import Schedule, check_schedules
 from ._summary import summary
+from ._training import warn_of_sign
 
 
 class Model(Asked):
@@ -49,6 +50,10 @@ class Model(Asked):
         schedulers: their schedulers, for those that have one.
         ema: the average of the weights, with `state_dict()` and `load_state_dict()`; None without one.
         step_count: how many steps the optimisers have taken.
+
+    Warns:
+        UserWarning: for a loss that is a lower bound or a log-likelihood as it stands, which is to be maximised; and for parameters of
+            the loss that nobody trains.
 
     Raises:
         ShapeError: for a loss that is not a scalar.
@@ -116,6 +121,7 @@ class Model(Asked):
         }
         self._limit(clip_grad_norm, clip_grad_value, accumulate)
         self._arrange(loss, one, optimizers, ema=ema, compile=compile, n_critic=n_critic, at_once=at_once)
+        warn_of_sign(loss, self.trained_parameters, name)
 
     def fit(
         self,

@@ -136,6 +136,17 @@ def _check_shares(loss: Loss, shares: list[Leaves], who: str) -> None:
         )
 
 
+def warn_of_sign(loss: Loss, trained: Iterable[nn.Parameter], who: str) -> None:
+    """A warning if the loss is to be maximised. Where a part of its parameters stays as it is, it may be an adversary's."""
+    what = None if loss.is_game else loss.to_be_maximised
+    if what and {*trained}.issuperset([w for w in loss.parameters() if w.requires_grad]):
+        warnings.warn(
+            f"{who}: {loss} is {what}, and {who} minimises it, so training makes it worse without end. "
+            f"To maximise it, minimise its negative, {-loss}.",
+            stacklevel=_outside(),
+        )
+
+
 def _outside() -> int:
     """How far up the stack the user's line is: the ready-made models stand between it and this file."""
     level, frame = 1, sys._getframe(1)
