@@ -37,6 +37,7 @@ MEASURED = (
     "algebra",
     "losses",
     "estimators",
+    "memory",
     "sequences",
     "flows",
     "densities",

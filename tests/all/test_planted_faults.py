@@ -235,7 +235,7 @@ def missing_score(monkeypatch):
 
 
 def baseline_with_the_own_draw(monkeypatch):
-    planted(monkeypatch, _estimators, "without_each", lambda f: lambda t, axis, order: t.mean(axis, keepdim=True).expand_as(t))
+    planted(monkeypatch, _estimators, "advantages", lambda f: lambda t, axis, order: t - t.mean(axis, keepdim=True))
 
 
 def baseline_not_weighted_by_what_is_summed_above(monkeypatch):

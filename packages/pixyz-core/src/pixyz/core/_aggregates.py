@@ -9,6 +9,7 @@ the arithmetic mean for α → 1, and the log-mean-exp for α = 0.
 
 import math
 
+import torch
 from torch import Tensor
 
 from ._errors import KindError
@@ -38,16 +39,35 @@ def power_mean(t: Tensor, axis: int, order: float) -> Tensor:
     return ((scale * t).logsumexp(axis) - math.log(t.shape[axis])) / scale
 
 
-def without_each(t: Tensor, axis: int, order: float) -> Tensor:
-    """For each place on the axis, the power mean with the arithmetic mean of the others in its place; zero for a single one."""
+def advantages(t: Tensor, axis: int, order: float) -> Tensor:
+    r"""For each place on the axis, K times what the power mean gains over that with the arithmetic mean of the others in its place.
+
+    In the arithmetic mean that is what the place has more than the others have in the mean; in another one, with s = 1 - α, and L the
+    log-sum-exp of the others' s f,
+
+    $$\frac{K}{s}\left[\log\left(1 + e^{s f_k - L_k}\right) - \log\left(1 + e^{s \bar f_{-k} - L_k}\right)\right] .$$
+
+    It takes memory for K numbers, not K². A single place has no others, and gains all of itself.
+    """
     count = t.shape[axis]
     if count == 1:
-        return t * 0
-    others = (t.sum(axis, keepdim=True) - t) / (count - 1)
+        return t
     if order == 1:
-        return others
-    # Each row of the square has one place filled with the mean of the others.
-    axis = axis % t.ndim
-    square = t.unsqueeze(axis).expand(*t.shape[:axis], count, *t.shape[axis:]).clone()
-    square.diagonal(dim1=axis, dim2=axis + 1).copy_(others.movedim(axis, -1))
-    return power_mean(square, axis + 1, order)
+        return (t - t.mean(axis, keepdim=True)) * (count / (count - 1))
+    scale = 1 - order
+    scaled = scale * t
+    scaled = scaled - scaled.amax(axis, keepdim=True).clamp_min(torch.finfo(t.dtype).min)  # the greatest is 0
+    others = _sum_of_others(scaled, axis) / (count - 1)
+    place = scaled.argmax(axis, keepdim=True)
+    without_greatest = scaled.scatter(axis, place, -math.inf).logsumexp(axis, keepdim=True)
+    rest = _sum_of_others(scaled.exp(), axis).log().scatter(axis, place, without_greatest)
+    zero = t.new_zeros(())
+    return (torch.logaddexp(scaled - rest, zero) - torch.logaddexp(others - rest, zero)) * (count / scale)
+
+
+def _sum_of_others(t: Tensor, axis: int) -> Tensor:
+    """For each place on the axis, the sum of the others. The greatest in size is never subtracted, for it may be all of the sum."""
+    place = t.abs().argmax(axis, keepdim=True)
+    rest = t.scatter(axis, place, 0.0).sum(axis, keepdim=True)
+    total = rest + t.gather(axis, place)
+    return torch.where(t.isinf(), total, total - t).scatter(axis, place, rest)

@@ -19,7 +19,7 @@ import functools
 
 import torch
 
-from ._aggregates import power_mean, without_each
+from ._aggregates import advantages, power_mean
 from ._dims import Dims, Term, add, align, sum_over, union
 from ._drawing import Draw, Scored
 
@@ -41,22 +41,15 @@ def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:
         d = d._replace(enumerated=(), weights=(), scored=whole, steps=None)
     if order == 1 or d.sample_dim is None or d.sample_dim not in body.dims:
         term = weighted(body, d)
-        advantages = [(s, _own_advantage(term, s, d)) for s in _scored_by(term, d)]
+        gained = [(s, _own_advantage(term, s, d)) for s in _scored_by(term, d)]
     else:
         outer = tuple(w for w in d.weights if d.sample_dim not in w.dims)
         inside = _summed_inside(body, tuple(w for w in d.weights if d.sample_dim in w.dims), d, order)
         axis = inside.dims.index(d.sample_dim)
-        whole = Term(power_mean(inside.tensor, axis, order), inside.dims[:axis] + inside.dims[axis + 1 :])
-        gains = Term(whole.tensor.unsqueeze(axis) - without_each(inside.tensor, axis, order), inside.dims)
-        term, gains = (_weighted(whole, outer), _weighted(gains, outer)) if outer else (whole, gains)
-        # The mean counts each sample once in K; what is mixed by another mean depends on all of them.
-        count = inside.tensor.shape[axis]
-        gains = Term(gains.tensor.detach() * count, gains.dims)
-        advantages = [
-            (s, sum_over(gains, _not_above(s.log_q, d)) if s.baseline is None else _times(_own_advantage(term, s, d), count))
-            for s in _scored_by(gains, d)
-        ]
-    scores = [_score(advantage, s, d, term.dims) for s, advantage in advantages]
+        term = Term(power_mean(inside.tensor, axis, order), inside.dims[:axis] + inside.dims[axis + 1 :])
+        term = _weighted(term, outer) if outer else term
+        gained = _advantages_of_mean(term, inside, outer, d, order) if d.scored else []
+    scores = [_score(advantage, s, d, term.dims) for s, advantage in gained]
     term = sum_over(term, d.enumerated)
     for score in scores:
         term = add(term, score)
@@ -64,6 +57,32 @@ def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:
         axis = term.dims.index(d.sample_dim)
         term = Term(term.tensor.mean(axis), term.dims[:axis] + term.dims[axis + 1 :])
     return term
+
+
+def _advantages_of_mean(term: Term, inside: Term, outer: tuple[Term, ...], d: Draw, order: float) -> list[tuple[Scored, Term]]:
+    """The scored factors on which a mean over the samples depends, with the advantage of each sample.
+
+    The mean counts each sample once in K; what is mixed by another mean than the arithmetic one depends on all of them.
+
+    Args:
+        term: the mean, weighted.
+        inside: what it is taken of.
+        outer: the log-densities of the enumerated variables that are summed over after it.
+        d: the draw.
+        order: of the mean.
+    """
+    axis = inside.dims.index(d.sample_dim)
+    gains = _weighted(Term(advantages(inside.tensor.detach(), axis, order), inside.dims), outer)
+    gains = Term(gains.tensor.detach(), gains.dims)
+    return [
+        (
+            s,
+            sum_over(gains, _not_above(s.log_q, d))
+            if s.baseline is None
+            else _times(_own_advantage(term, s, d), inside.tensor.shape[axis]),
+        )
+        for s in _scored_by(gains, d)
+    ]
 
 
 def weighted(body: Term, d: Draw) -> Term:
@@ -159,9 +178,9 @@ def _own_advantage(term: Term, s: Scored, d: Draw) -> Term:
         if set(d.enumerated).intersection(s.log_q.dims):  # the cost is weighted by what is enumerated above
             guess = sum_over(_weighted(guess, d.weights), _not_above(s.log_q, d))
         return add(cost, Term(-guess.tensor.detach(), guess.dims))
-    if d.sample_dim is None or d.sample_dim not in cost.dims or cost.tensor.shape[cost.dims.index(d.sample_dim)] == 1:
+    if d.sample_dim is None or d.sample_dim not in cost.dims:
         return cost
-    return Term(cost.tensor - without_each(cost.tensor, cost.dims.index(d.sample_dim), 1.0), cost.dims)
+    return Term(advantages(cost.tensor, cost.dims.index(d.sample_dim), 1.0), cost.dims)
 
 
 def _score(advantage: Term, s: Scored, d: Draw, kept: Dims) -> Term:
