@@ -550,7 +550,8 @@ def any_state_fits(monkeypatch):
 
 def written_in_place(monkeypatch):
     def fault(path, chunks):
-        _atomic._write(path, chunks)
+        with path.open("wb", buffering=0) as file:
+            _atomic._write(file.fileno(), chunks)
 
     planted(monkeypatch, _tensor_file, "write_atomically", lambda f: fault)
 

@@ -1,10 +1,13 @@
 """Figures of matplotlib, which is imported when one is asked for; they are saved where `path` says, and nowhere else."""
 
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixyz.core import KindError
+
+from ._atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,9 +23,15 @@ def new_figure() -> "Figure":
 
 
 def saved(figure: "Figure", path: str | Path | None) -> "Figure":
+    """The figure, which is also written to the file, whole or not at all; matplotlib's default suffix stands where there is none."""
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        from matplotlib import rcParams
+
+        target = Path(path)
+        kind = target.suffix[1:] or rcParams["savefig.format"]
+        buffer = BytesIO()
+        figure.savefig(buffer, format=kind, dpi=150)
+        write_atomically(target if target.suffix else target.with_suffix(f".{kind}"), [buffer.getbuffer()])
     return figure
 
 
