@@ -85,6 +85,9 @@ class Drawing:
         who: the expectation.
         sample_dim: one of the scope's Monte Carlo dims, if one of them is to be this draw's.
         together: which variables stand in one table; all of them, if that is not said.
+
+    Attributes:
+        is_control: whether it is that of a control variate, by a relaxed value.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Drawing:
         self.who = who
         self.together = together
         self.sizes: dict[str, int] = {}
+        self.is_control = False
         self.draw = Draw({}, sample_dim, (), (), (), self.inner.group, {})
 
     def add(self, factor: Factor, asked: Estimator | None, network: BaselineNetwork | None) -> None:
@@ -149,6 +153,7 @@ class Drawing:
 
     def _copy(self) -> "Drawing":
         new = Drawing(self.inner, self.num_samples, self.limit, self.inner.batch, self.who)
+        new.is_control = True
         new.sizes = dict(self.sizes)
         # What is drawn already is scored in the hard version, with the whole of the cost.
         new.draw = self.draw._replace(bindings=dict(self.draw.bindings), scored=(), number=new.draw.number, methods={})
@@ -174,6 +179,8 @@ class Drawing:
             self.draw.methods[name] = choice
             if choice.estimator is not None and choice.estimator.relaxed:
                 self.inner.shared.relaxed.add(binding.number)
+            if self.is_control:
+                self.inner.shared.controls.add(binding.number)
 
 
 class Plan(NamedTuple):

@@ -38,6 +38,7 @@ class Function(NamedTuple):
     write: Callable[..., f.Formula]
     is_linear: bool = False
     takes_number: bool = False
+    stops: bool = False
     is_increasing: bool = False
 
 
@@ -54,7 +55,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "exp": Function(torch.exp, lambda a: a.body if isinstance(a, f.Log) else f.Call("exp", a)),
     "log": Function(torch.log, f.Log),
     "log_sigmoid": Function(F.logsigmoid, lambda a: f.Log(f.Call("sigmoid", a))),
-    "detach": Function(torch.Tensor.detach, _called("stop"), is_linear=True),
+    "detach": Function(torch.Tensor.detach, _called("stop"), is_linear=True, stops=True),
     "power": Function(torch.pow, f.Power, takes_number=True),
     # These two have torch.clamp's gradient where both arguments are equal: that of the first.
     "at_least": Function(lambda a, low: torch.clamp(a, min=low), _called("max"), takes_number=True, is_increasing=True),
@@ -100,6 +101,8 @@ class Elementwise(Loss):
         terms = [None if isinstance(x, Constant) and x.number is not None else scope.evaluate(x) for x in self._arguments]
         first = terms[0]
         if first is not None and len(terms) == 1:
+            if function.stops and scope.shared.controls:
+                return _of_controls(first, self._arguments[0], scope)
             return Term(function.compute(first.tensor), first.dims)
         if first is not None and terms[1] is None and function.takes_number:
             return Term(function.compute(first.tensor, self._arguments[1].number), first.dims)
@@ -108,6 +111,22 @@ class Elementwise(Loss):
         numbers = [Term(like.new_full((), getattr(x, "number", 0.0)), ()) if t is None else t for x, t in zip(self._arguments, terms)]
         tensors, dims = broadcast_all(numbers, self)
         return Term(function.compute(*tensors), dims)
+
+
+def _of_controls(term: Term, loss: Loss, scope: Scope) -> Term:
+    """A stopped loss where control variates are evaluated: its gradient through these stays, and no other.
+
+    A score learns from a stopped loss, so that what is taken from its cost and given back as a slope must have that slope. At control
+    variates without a gradient the loss has that of everything else alone: taken away, it leaves the value as it is.
+    """
+    controls = {v: b for v, b in scope.bindings.items() if b.number in scope.shared.controls and b.tensor.requires_grad}
+    if not controls:
+        return Term(term.tensor.detach(), term.dims)
+    still = scope.inside({}, scope.batch, scope.samples, scope.group)
+    for v, b in controls.items():
+        still.rebind(v, b.tensor.detach(), b)
+    rest = still.evaluate(loss).tensor
+    return Term(term.tensor - rest + rest.detach(), term.dims)
 
 
 class WholePower(Loss):

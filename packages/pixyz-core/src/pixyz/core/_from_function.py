@@ -73,4 +73,10 @@ class FromFunction(Loss):
             raise ShapeError(
                 f"{self}: for {count} inputs the function must return one value for each, ({count},); it returned {tuple(value.shape)}."
             )
+        controls = [v for v, b in zip(self.input_var, inputs) if b.number in scope.shared.controls and b.tensor.requires_grad]
+        if controls and not value.requires_grad:
+            raise FormulaError(
+                f"{self}: the estimator 'rebar' needs the slope of {self._name} along {controls[0]}, but the function returns a value "
+                "without a gradient. Compute it by operations that have one, or use estimator='score'."
+            )
         return unfold_output(value, dims, sizes)

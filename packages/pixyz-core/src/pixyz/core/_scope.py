@@ -57,6 +57,8 @@ class Evaluation:
         self.starting = starting
         # The numbers of bindings that stand for discrete values and lie between them.
         self.relaxed: set[int] = set()
+        # Those of control variates, which need the whole slope of what is drawn from them, also that in a `stop`.
+        self.controls: set[int] = set()
         # Under tracing, data-dependent checks would break the graph.
         self.validate: bool = not torch.compiler.is_compiling()
 
