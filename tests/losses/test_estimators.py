@@ -624,7 +624,7 @@ REFUSED = {
     ),
     "a relaxed index": (
         lambda: Expectation(INDEX, LogProb(INDEX), estimator="relaxed"),
-        r"q\(k\) \(CategoricalIndex\) cannot be relaxed; its one-hot twin, Categorical, can; use 'score'",
+        r"q\(k\) \(CategoricalIndex\) cannot be relaxed; its one-hot twin, Categorical, can; use 'enumerate' or 'score'",
     ),
     "straight through an index": (lambda: Expectation(INDEX, LogProb(INDEX), estimator="straight_through"), "one-hot twin, Categorical"),
     "rebar of counts": (lambda: Expectation(COUNT, LogProb(COUNT), estimator="rebar"), r"q\(n\) \(Poisson\) cannot be relaxed"),

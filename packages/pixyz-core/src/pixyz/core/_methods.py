@@ -51,7 +51,7 @@ class Enumerate(Estimator):
     """
 
     name = "enumerate"
-    lacks = "takes infinitely many values; it cannot be enumerated"
+    lacks = "takes infinitely many values, or does not list them; it cannot be enumerated"
     max_enumerate: int | None = None
 
     def __post_init__(self) -> None:

@@ -55,14 +55,8 @@ class Bernoulli(Family):
         return hard, (z / temperature).sigmoid(), (given / temperature).sigmoid()
 
     @staticmethod
-    def count_support(features: tuple[int, ...]) -> int:
-        return 2 ** torch.Size(features).numel()
-
-    @staticmethod
-    def enumerate_support(features: tuple[int, ...]) -> Tensor:
-        n = torch.Size(features).numel()
-        codes = torch.arange(2**n).unsqueeze(-1) >> torch.arange(n - 1, -1, -1)
-        return (codes & 1).reshape(-1, *features)
+    def outcomes(event: tuple[int, ...], params: Params, count: int) -> Tensor:
+        return torch.arange(2)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

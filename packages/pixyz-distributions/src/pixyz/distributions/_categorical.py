@@ -55,16 +55,8 @@ class Categorical(Family):
         return hard, (z / temperature).softmax(-1), (given / temperature).softmax(-1)
 
     @staticmethod
-    def count_support(features: tuple[int, ...]) -> int:
-        return features[-1] ** torch.Size(features[:-1]).numel()
-
-    @staticmethod
-    def enumerate_support(features: tuple[int, ...]) -> Tensor:
-        k, n = features[-1], torch.Size(features[:-1]).numel()
-        if n == 1:
-            return torch.eye(k).reshape(-1, *features)
-        codes = torch.arange(k**n).unsqueeze(-1) // k ** torch.arange(n - 1, -1, -1) % k
-        return F.one_hot(codes, k).reshape(-1, *features)
+    def outcomes(event: tuple[int, ...], params: Params, count: int) -> Tensor:
+        return torch.eye(event[0])
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -41,6 +41,10 @@ class CategoricalIndex(Family):
         index = torch.multinomial(probs.expand(*shape, k).reshape(-1, k), 1, replacement=True)
         return index.to(probs.dtype).reshape(shape)
 
+    @staticmethod
+    def outcomes(event: Shape, params: Params, count: int) -> Tensor:
+        return torch.arange(next(iter(params.values())).shape[-1])
+
     kl = staticmethod(Categorical.kl)
     renyi = staticmethod(Categorical.renyi)
 
@@ -81,6 +85,7 @@ class Multinomial(Family):
     parametrisations = (("total_count", "probs"), ("total_count", "logits"))
     supports = {"total_count": counts, "probs": simplex, "logits": real_vectors}
     value_support = count_vectors
+    counted_by = "total_count"
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -99,6 +104,14 @@ class Multinomial(Family):
             out.append(torch.binomial(left, share))
             left = left - out[-1]
         return torch.stack([*out, left], -1)
+
+    @staticmethod
+    def outcomes(event: Shape, params: Params, count: int) -> Tensor:
+        # Where the bars between the categories stand, among as many places as there are draws and bars.
+        (k,) = event
+        bars = torch.combinations(torch.arange(count + k - 1), k - 1)
+        ends = torch.cat([bars.new_full((len(bars), 1), -1), bars, bars.new_full((len(bars), 1), count + k - 1)], 1)
+        return ends.diff() - 1
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

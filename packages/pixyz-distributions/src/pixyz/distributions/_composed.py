@@ -181,6 +181,7 @@ class ZeroInflated(Composed):
             raise ParameterError(
                 f"{self.prob_text}: a {base.distribution_name} has no counts to inflate; its values are {base.value_support.words}."
             )
+        self.has_enumerate = base.has_enumerate  # zero is one of the values of every family of whole numbers
         if self.constant_names:
             self._check(self.given_terms(()))
 
@@ -225,6 +226,14 @@ class ZeroInflatedGiven(Eventwise):
         (x, _), *_ = self.base.draw(dims, sizes, pathwise=False)
         keep = torch.bernoulli(1 - align(self.gate.tensor, self.gate.dims, dims).detach().expand(x.shape).to(x))
         return [Term(x * keep, dims)]
+
+    def support_size(self) -> int:
+        """As many values as the base takes; asked only where it takes finitely many."""
+        return self.base.support_size()
+
+    def enumerate_support(self) -> list[Tensor]:
+        """All values of the base."""
+        return self.base.enumerate_support()
 
     def statistic(self, what: str) -> Term:
         """The mean and the variance, where those of the base are known."""

@@ -125,6 +125,11 @@ class Binomial(TorchFamily):
     value_support = counts
     torch_class = td.Binomial
     counts_to_parameters = True
+    counted_by = "total_count"
+
+    @staticmethod
+    def outcomes(event: Shape, params: Params, count: int) -> Tensor:
+        return torch.arange(count + 1)
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:

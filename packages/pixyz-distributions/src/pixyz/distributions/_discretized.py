@@ -13,6 +13,11 @@ class _OnLevels(Family):
     """What both share: exact sums over the levels."""
 
     counts_to_parameters = True
+    counted_by = "levels"
+
+    @staticmethod
+    def outcomes(event: Shape, params: Params, count: int) -> Tensor:
+        return torch.linspace(0, 1, count, dtype=params["levels"].dtype) if params else torch.linspace(0, 1, count)
 
     @classmethod
     def at_levels(cls, params: Params) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,10 @@
 """What all families share: where parameters come from, how they are checked, aligned and handed to the family's functions."""
 
 import functools
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -68,12 +70,15 @@ class Family(Leaf):
     has_scores = True
     counts_to_parameters: ClassVar[bool] = False
     """Whether statistics are sums of as many terms as a parameter says, which no one graph has."""
+    counted_by: ClassVar[str] = ""
+    """The parameter that says how many values there are: they can be enumerated where it is a constant, and one number."""
     _declared: ClassVar[type["Family"]]
     _complete: ClassVar[set[frozenset[str]]]
     _event_ranks: ClassVar[dict[str, int]]
     features_shape: Shape | None
     checked_names: frozenset[str]
     constant_features: Shape | None
+    _count: int
 
     def __init__(
         self,
@@ -93,6 +98,7 @@ class Family(Leaf):
             raise FormulaError(f"{self.prob_text}: a {self.distribution_name} has one variable; write a product for several.")
         self.features_shape = self._features_shape(dim, features_shape)
         self._check_given(params)
+        self._read_count()
         self.checked_names = frozenset()
         self.constant_features = None
         if self.constant_names and not (set(params) - set(self.constant_names)):
@@ -101,6 +107,18 @@ class Family(Leaf):
             self.checked_names = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
             if not self.has_network:
                 self.constant_features = given.features
+
+    def _read_count(self) -> None:
+        """Reads how many values there are, once: under tracing the number of terms of a sum must be known."""
+        number = self._buffers.get(self.counted_by) if self.counted_by in self.constant_names else None
+        known = number is not None and number.numel() > 0 and bool((number == number.flatten()[0]).all())
+        self._count = int(number.flatten()[0]) if number is not None and known else 0
+        if self.counted_by:
+            self.has_enumerate = self.knows("outcomes") and known
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self._read_count()
 
     @staticmethod
     @abstractmethod
@@ -124,14 +142,37 @@ class Family(Leaf):
         raise NotImplementedError
 
     @staticmethod
-    def count_support(features: Shape) -> int:
-        """How many values there are with these features; only for finitely many."""
-        raise NotImplementedError("A family that writes enumerate_support must write count_support.")
+    def outcomes(event: Shape, params: Params, count: int) -> Tensor:
+        """All values of one event of this shape, `(N, *event)`; only for finitely many.
 
-    @staticmethod
-    def enumerate_support(features: Shape) -> Tensor:
-        """All values, `(count, *features)`; only for finitely many."""
-        raise NotImplementedError
+        Args:
+            event: the shape of one event.
+            params: the parameters, whose shapes may say how many values there are.
+            count: the parameter named in `counted_by`, where it is one number; else 0.
+        """
+        raise NotImplementedError("A family with finitely many values must write outcomes.")
+
+    @classmethod
+    def count_support(cls, features: Shape, params: Params = MappingProxyType({}), count: int = 0) -> int:
+        """How many values there are with these features; only for families that write `outcomes`."""
+        event, over = cls._split(features)
+        return len(cls.outcomes(event, params, count)) ** math.prod(over)
+
+    @classmethod
+    def enumerate_support(cls, features: Shape, params: Params = MappingProxyType({}), count: int = 0) -> Tensor:
+        """All values, `(count, *features)`; only for families that write `outcomes`."""
+        event, over = cls._split(features)
+        each, n = cls.outcomes(event, params, count), math.prod(over)
+        if n != 1:
+            codes = torch.arange(len(each) ** n).unsqueeze(-1) // len(each) ** torch.arange(n - 1, -1, -1) % len(each)
+            each = each[codes.to(each.device)]
+        return each.reshape(-1, *features)
+
+    @classmethod
+    def _split(cls, features: Shape) -> tuple[Shape, Shape]:
+        """The shape of one event, and that of the features over which events are independent."""
+        at = len(features) - cls.value_support.event_rank
+        return features[at:], features[:at]
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -254,7 +295,7 @@ class Family(Leaf):
             if cls.knows("icdf") and not cls.knows("isf"):
                 cls.sf = staticmethod(lambda params, x: 1 - cls.cdf(params, x))
                 cls.isf = staticmethod(lambda params, u: cls.icdf(params, 1 - u))
-            cls.has_rsample, cls.has_enumerate = cls.knows("rsample"), cls.knows("enumerate_support")
+            cls.has_rsample, cls.has_enumerate = cls.knows("rsample"), cls.knows("outcomes")
             cls.has_relaxed = cls.knows("relax")
             cls.has_straight_through = cls.knows("mean_of") and not cls.relaxes_as
             cls.is_gaussian, cls.has_entropy = cls.knows("whitener"), cls.knows("entropy_of") and not cls.counts_to_parameters

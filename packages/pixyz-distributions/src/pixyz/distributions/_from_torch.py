@@ -58,11 +58,22 @@ def _functions(family: type[TorchFamily]) -> dict[str, Any]:
             functions[f"{name}_of"] = lambda params, name=name: getattr(at(params), name)
     if made.entropy is not base.entropy:
         functions["entropy_of"] = lambda params: at(params).entropy()
+    if made.has_enumerate_support and not any(getattr(c, "is_discrete", False) for c in _limits(made)):
+
+        def outcomes(event: Shape, params: Params, count: int) -> Tensor:
+            return at(params).enumerate_support(expand=False).reshape(-1, *event)
+
+        functions["outcomes"] = outcomes
     # A transformed distribution has an inverse only if what it transforms has, which the class does not say; an InverseGamma's has none.
     if made.cdf is not base.cdf and made.icdf not in (base.icdf, td.TransformedDistribution.icdf):
         functions["cdf"] = lambda params, x: at(params).cdf(x)
         functions["icdf"] = lambda params, u: at(params).icdf(u)
     return functions
+
+
+def _limits(made: type[td.Distribution]) -> list[Any]:
+    """Where the parameters lie, as far as the class says it and not only its objects."""
+    return [*made.arg_constraints.values()] if isinstance(made.arg_constraints, Mapping) else []
 
 
 def from_torch(torch_class: type[td.Distribution], *, name: str | None = None) -> type[Family]:

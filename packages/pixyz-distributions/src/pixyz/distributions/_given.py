@@ -142,11 +142,11 @@ class Given(Eventwise):
 
     def support_size(self) -> int:
         """The number of values; only for families that have finitely many."""
-        return self.family.count_support(self.features)
+        return self.family.count_support(self.features, self.aligned(()), self.family._count)
 
     def enumerate_support(self) -> list[Tensor]:
         """All values, `(support_size, *features)`."""
-        return [self.family.enumerate_support(self.features).to(self.like)]
+        return [self.family.enumerate_support(self.features, self.aligned(()), self.family._count).to(self.like)]
 
     def statistic(self, what: str) -> Term:
         """The mean, variance or mode, `(*dims, *features)`, or the entropy in nats, `(*dims)`.
