@@ -7,7 +7,7 @@ from ._bindings import Binding, Factor
 from ._choices import AnyEstimator, Choice
 from ._conditionals import Conditional, GaussianConditional, MaskableConditional, RelaxableConditional, ScoredConditional
 from ._constant_var import ConstantVar
-from ._dims import BATCH, Dims, Term, add, align, broadcast, fold, spread, stack_terms, sum_over, unfold, union
+from ._dims import BATCH, Dims, Term, add, align, broadcast, differ, fold, log_size, spread, stack_terms, sum_over, unfold, union
 from ._distribution import Distribution, need_distribution
 from ._drawing import Draw, Plan, Scored, draw, stack_scored, warn_without_baseline
 from ._elementwise import log_mean_exp, log_sigmoid, logsumexp, maximum, minimum
@@ -121,6 +121,7 @@ __all__ = [
     "as_loss",
     "broadcast",
     "common_sizes",
+    "differ",
     "draw",
     "fold",
     "formula",
@@ -128,6 +129,7 @@ __all__ = [
     "leaves_of",
     "log_mean_exp",
     "log_sigmoid",
+    "log_size",
     "logsumexp",
     "maximum",
     "minimum",

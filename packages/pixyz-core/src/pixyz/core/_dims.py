@@ -6,7 +6,7 @@ is the last of them, and two tensors are aligned by identifier, never by positio
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,16 @@ class Term(NamedTuple):
 
     tensor: Tensor
     dims: Dims
+
+
+def differ(sizes: Sequence[Any]) -> bool:
+    """Whether sizes, or shapes, are not all equal. They are compared and never hashed: a size that a graph leaves open has no hash."""
+    return any([n != sizes[0] for n in sizes[1:]])
+
+
+def log_size(size: int, like: Tensor) -> Tensor:
+    """log n of a size, `()`, of the kind of `like`: as a Python number it would be a constant, and so a graph for each size."""
+    return torch.full((), size, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device).log().to(like.dtype)
 
 
 def union(*groups: Dims) -> Dims:

@@ -11,7 +11,7 @@ from ._bindings import Factor
 from ._conditionals import GaussianConditional
 from ._copies import FINITE, GAUSSIAN, MAX_ENUMERATE, OBSERVED, Copies, NotClosedError, check_drawn, computed_first, group_copies, kinds_of
 from ._density import compute
-from ._dims import BATCH, Dims, Term, align, broadcast, lead, spread, union
+from ._dims import BATCH, Dims, Term, align, broadcast, differ, lead, spread, union
 from ._errors import IntractableError, ShapeError
 from ._network import common_sizes
 from ._order import Step, order_steps
@@ -122,9 +122,10 @@ class Elimination:
 
     def _check_batches(self, stacks: Sequence[Stack]) -> None:
         """A batch of 1 is no exception, so what follows may broadcast."""
-        sizes = {s.constant.shape[len(s.dims) - 1]: c.factor for c, s in zip(self.copies, stacks) if BATCH in s.dims}
-        if len(sizes) > 1:
-            said = " and ".join(f"{factor} has batch {n}" for n, factor in list(sizes.items())[:2])
+        found = [(c.factor, s.constant.shape[len(s.dims) - 1]) for c, s in zip(self.copies, stacks) if BATCH in s.dims]
+        if differ([n for _, n in found]):
+            other = next(pair for pair in found if pair[1] != found[0][1])
+            said = " and ".join([f"{factor} has batch {n}" for factor, n in (found[0], other)])
             raise ShapeError(f"{self.who}: {said}; one density needs one batch.")
 
     def _stack(self, copies: Copies, scope: Scope, points: dict[Any, Tensor]) -> Stack:
@@ -212,8 +213,7 @@ def _bind_observed(copies: Copies, scope: Scope) -> int | None:
     bound = {}
     for first, names in stacked.items():
         bindings = [scope.bindings[name] for name in names]
-        shapes = {b.features for b in bindings}
-        if len(shapes) > 1:
+        if differ([b.features for b in bindings]):
             listed = " and ".join(f"{name} {b.features}" for name, b in list(zip(names, bindings))[:3])
             raise ShapeError(f"{copies.factor} and its copies have variables of different features: {listed}.")
         dims = union(*[b.dims for b in bindings])

@@ -178,9 +178,11 @@ class Expectation(Loss):
         if not self.share:
             return draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)
         inputs = tuple([scope.bindings[name].number for name in self._inputs])
-        key = (*self._key, together, inputs, batch, scope.samples, scope.group)
-        memo = scope.shared.memo
-        found = memo.get(key)
-        if found is None:
-            found = memo[key] = draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)
-        return found
+        key = (*self._key, together, inputs, scope.samples, scope.group)
+        # Draws for other batches stand beside it: a size is compared, for one that a graph leaves open cannot stand in a key.
+        drawn: list[tuple[int, Draw]] = scope.shared.memo.setdefault(key, [])
+        for size, found in drawn:
+            if size == batch:
+                return found
+        drawn.append((batch, draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)))
+        return drawn[-1][1]

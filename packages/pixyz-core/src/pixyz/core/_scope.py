@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._bindings import Binding, Factor
 from ._conditionals import Conditional, MaskableConditional, ScoredConditional
-from ._dims import BATCH, Dims, Term, stack_terms
+from ._dims import BATCH, Dims, Term, differ, stack_terms
 from ._errors import ShapeError
 
 
@@ -106,15 +106,16 @@ class Scope:
         Raises:
             ShapeError: if two have different ones.
         """
-        sizes: dict[int, str] = {}
+        sizes: dict[str, int] = {}
         for name in names:
             b = self.bindings[name]
             if BATCH in b.dims:
-                sizes[b.tensor.shape[len(b.dims) - 1]] = name
-        if len(sizes) > 1:
-            said = " and ".join(f"{name} has batch {n}" for n, name in sizes.items())
+                sizes[name] = b.tensor.shape[len(b.dims) - 1]
+        found = [*sizes.values()]
+        if differ(found):
+            said = " and ".join([f"{name} has batch {n}" for i, (name, n) in enumerate(sizes.items()) if n not in found[:i]])
             raise ShapeError(f"{who}: {said}; inside one expectation all values have one batch.")
-        return next(iter(sizes)) if sizes else self.batch
+        return found[0] if found else self.batch
 
     def bind(self, name: str, tensor: Tensor, dims: Dims) -> Binding:
         """Binds a name here, under a new number; a value that it has already keeps its own, by which all that depends on it is found."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._dims import BATCH
+from ._dims import BATCH, differ
 from ._errors import FormulaError, KindError, MissingVariableError, ShapeError
 from ._scope import Evaluation, Scope, Watcher
 from ._variables import is_number, is_whole, suggest
@@ -43,7 +43,7 @@ def open_scope(
         _check_sample_dims(sample_dims, bound, who)
     scope = Scope(Evaluation(watch, starting=starting), {}, 1)
     outer: dict[int, int] = {}
-    batches: set[int] = set()
+    batches: list[int] = []
     tensors = as_tensors(given, bound, who)
     for name in bound:
         tensor = tensors[name]
@@ -60,15 +60,15 @@ def open_scope(
             dims = (outer[i], *dims)
         scope.bind(name, tensor, dims)
         if dims:
-            batches.add(tensor.shape[extra])
+            batches.append(tensor.shape[extra])
     if batch_size is not None:
         if not is_whole(batch_size) or batch_size < 0:
             raise KindError(f"{who}: batch_size must be a whole number; got {batch_size!r}.")
-        if batches and batches != {batch_size}:
-            raise ShapeError(f"{who}: batch_size={batch_size}, but the values have batch {', '.join(map(str, sorted(batches)))}.")
+        if differ([batch_size, *batches]):
+            raise ShapeError(f"{who}: batch_size={batch_size}, but the values have batch {', '.join(map(str, sorted(set(batches))))}.")
         scope.batch = batch_size
-    elif len(batches) == 1:
-        scope.batch = batches.pop()
+    elif batches and not differ(batches):
+        scope.batch = batches[0]
     return scope
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import Binding, Dims, Distribution, Factor, FormulaError, Leaf, Scope, ShapeError, Term, align, union
+from pixyz.core import Binding, Dims, Distribution, Factor, FormulaError, Leaf, Scope, ShapeError, Term, align, differ, union
 
 from ._family import Family
 from ._given import Given, outside
@@ -183,7 +183,7 @@ def _stacked(givens: list[Given], features: tuple[int, ...], dim: int) -> dict[s
         event_rank: int = family._event_ranks[name]
         # A parameter of rank 0 fits any dtype, as everywhere in torch; but not once it is stacked.
         each = [t if t.tensor.ndim else Term(t.tensor.to(like), t.dims) for t in (g.terms[name] for g in givens)]
-        if len({t.tensor.shape[t.tensor.ndim - event_rank :] for t in each}) > 1:
+        if differ([t.tensor.shape[t.tensor.ndim - event_rank :] for t in each]):
             return None
         # A number for all features gets as many axes as the others have.
         full = [_with_axes(t, len(t.dims), rank - (t.tensor.ndim - len(t.dims) - event_rank)) for t in each]

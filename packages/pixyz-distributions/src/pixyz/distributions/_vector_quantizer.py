@@ -110,7 +110,7 @@ class VectorQuantizer(Deterministic):
         rows = moved.reshape(-1, moved.shape[-1])
         chosen = self._nearest(rows)
         codes = F.embedding(chosen, self.codebook).reshape(moved.shape).movedim(-1, self._position(len(dims)))
-        if self.decay is not None and self.training and torch.is_grad_enabled() and len(rows):
+        if self.decay is not None and self.training and torch.is_grad_enabled() and rows.shape[0]:
             self._follow(rows.detach(), chosen, self.decay)
         return Quantized(h, codes, dims, learned=self.decay is None)
 
@@ -131,7 +131,7 @@ class VectorQuantizer(Deterministic):
         self.code_sums.mul_(decay).add_(assigned.T @ rows, alpha=1 - decay)
         if self.restart_below:
             dead = self.code_counts < self.restart_below
-            fresh = rows[torch.randint(len(rows), (len(dead),), device=rows.device)]
+            fresh = rows[torch.randint(rows.shape[0], (len(dead),), device=rows.device)]
             self.code_counts.copy_(torch.where(dead, 1.0, self.code_counts))
             self.code_sums.copy_(torch.where(dead.unsqueeze(-1), fresh, self.code_sums))
         # A code that nothing has chosen for long keeps its place.

@@ -82,13 +82,13 @@ class FromTransform(Bijection):
         self.out_shape = self._shape_behind(transform, who)
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
-        if not len(x):  # which torch's transforms cannot map
+        if not x.shape[0]:  # which torch's transforms cannot map
             return x.reshape(0, *(self.out_shape or x.shape[1:])), x.new_zeros(0)
         with self._unchanged():
             return _apply(self._given(context), x)
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
-        if not len(y):
+        if not y.shape[0]:
             return y.reshape(0, *(self.in_shape or y.shape[1:])), y.new_zeros(0)
         with self._unchanged():
             transform = self._given(context)

@@ -69,7 +69,7 @@ class _Flatten(Bijection):
         return x.flatten(1), x.new_zeros(())
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
-        return y.reshape(len(y), *(self.in_shape or ())), y.new_zeros(())
+        return y.reshape(y.shape[0], *(self.in_shape or ())), y.new_zeros(())
 
 
 class _Split(Bijection):
@@ -99,7 +99,7 @@ class _Split(Bijection):
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
         done, z = y.tensor_split((math.prod(self.first),), 1)
         other, log_det = self.rest.pull(z, context)
-        return torch.cat([done.reshape(len(y), *self.first), other], 1), log_det
+        return torch.cat([done.reshape(y.shape[0], *self.first), other], 1), log_det
 
     def start(self, x: Tensor, context: Tensor | None) -> None:
         self.rest.start(x[:, self.first[0] :], context)

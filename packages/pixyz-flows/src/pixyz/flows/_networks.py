@@ -69,7 +69,7 @@ class Conditioner(nn.Module):
         if context is not None:
             x = torch.cat([x, context[..., None, None].expand(*context.shape, *x.shape[2:]) if self.is_image else context], 1)
         params = self.net(x)
-        params = params.view(len(params), *self.parts, *params.shape[2:])
+        params = params.view(params.shape[0], *self.parts, *params.shape[2:])
         return params.movedim(2, -1) if self.is_image else params
 
 

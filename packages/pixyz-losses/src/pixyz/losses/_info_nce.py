@@ -1,6 +1,5 @@
 """A lower bound on mutual information by telling pairs from mismatched ones."""
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +19,7 @@ from pixyz.core import (
     ShapeError,
     Term,
     fold,
+    log_size,
     need_distribution,
     spread,
 )
@@ -123,7 +123,7 @@ class InfoNCE(Loss):
             tensor, dims, _ = drawn.get(v) or scope.bindings[v]
             inner.bind(v, spread(tensor, dims, (BATCH,), [n]), (other if v in self._exchanged else BATCH,))
         scores = self._scores(inner, (other, BATCH), n)
-        return Term((scores.diagonal() - scores.logsumexp(0)).mean() + math.log(n), ())
+        return Term((scores.diagonal() - scores.logsumexp(0)).mean() + log_size(n, scores), ())
 
     def _scores(self, scope: Scope, dims: tuple[int, int], n: int) -> Any:
         """f(x_j, z_i), `(N, N)`, of which the diagonal are the pairs."""

@@ -18,6 +18,7 @@ from pixyz.core import (
     ShapeError,
     Term,
     add,
+    differ,
     is_whole,
     reduce,
     spread,
@@ -153,7 +154,7 @@ class IterativeLoss(Loss):
         bindings = scope.bindings
         whole = [bindings[v] for v in self._series]
         found = {v: b.features[0] for v, b in zip(self._series, whole) if b.features}
-        if self._max_iter is None and len(set(found.values())) > 1:
+        if self._max_iter is None and differ([*found.values()]):
             said = " and ".join(f"{v} has {n} steps" for v, n in found.items())
             raise ShapeError(f"{self}: {said}; the series of one loss have one length.")
         count = self._max_iter or next(iter(found.values()), 0)

@@ -85,12 +85,12 @@ def u_statistic(kernel: Kernel, x: Tensor, y: Tensor, who: object) -> Tensor:
 
 def _others(kernel: Kernel, x: Tensor, who: object) -> Tensor:
     k = _matrix(kernel, x, x, who)
-    return (k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1))
+    return (k.sum() - k.diagonal().sum()) / (x.shape[0] * (x.shape[0] - 1))
 
 
 def _matrix(kernel: Kernel, x: Tensor, y: Tensor, who: object) -> Tensor:
     k = kernel(x, y)
-    if k.shape != (len(x), len(y)):
+    if k.shape != (x.shape[0], y.shape[0]):
         raise ShapeError(
             f"{who}: for x {tuple(x.shape)} and y {tuple(y.shape)} the kernel must return {(len(x), len(y))}; got {tuple(k.shape)}."
         )

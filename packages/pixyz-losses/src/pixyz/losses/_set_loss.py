@@ -20,6 +20,7 @@ from pixyz.core import (
     Scope,
     ShapeError,
     Term,
+    differ,
     spread,
 )
 from pixyz.core import formula as f
@@ -91,7 +92,7 @@ class SetLoss(Loss):
             for column, t in zip(columns, (x, y)):
                 column.append(t.flatten(1).to(kind) if t.ndim > 1 else t.unsqueeze(-1).to(kind))
         x, y = (torch.cat(column, -1) for column in columns)
-        if min(len(x), len(y)) < 2:
+        if min(x.shape[0], y.shape[0]) < 2:
             raise ShapeError(f"{self}: it compares sets, of at least 2 draws each; here they have {len(x)} and {len(y)}.")
         return Term(self.of_sets(x, y), ())
 
@@ -111,7 +112,7 @@ def own_batch(scope: Scope, names: Iterable[str], who: object) -> int | None:
             sizes[v] = b.tensor.shape[0]
     if scope.samples:
         _refuse(None, who)
-    if len(set(sizes.values())) > 1:
+    if differ([*sizes.values()]):
         raise ShapeError(f"{who}: {' and '.join(f'{v} has batch {n}' for v, n in sizes.items())}; what is drawn together has one batch.")
     return next(iter(sizes.values()), None)
 

@@ -17,6 +17,7 @@ from pixyz.core import (
     ShapeError,
     Term,
     is_whole,
+    log_size,
     need_distribution,
     spread,
 )
@@ -111,6 +112,7 @@ class TotalCorrelation(Loss):
         """The logarithms of the weights of q(z_i|x_j), `(M, M)`."""
         n = self.dataset_size
         if self.estimator == "weighted":
-            return like.new_full((m, m), -math.log(n * m))
+            return -(log_size(m, like) + math.log(n)).expand(m, m)
         own = torch.eye(m, dtype=torch.bool, device=like.device)
-        return like.new_full((m, m), math.log((n - 1) / (n * (m - 1)))).masked_fill(own, -math.log(n))
+        others = math.log((n - 1) / n) - log_size(m - 1, like)
+        return torch.where(own, -math.log(n), others)

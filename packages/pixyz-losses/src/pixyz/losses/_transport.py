@@ -145,7 +145,7 @@ class Sinkhorn(SetLoss):
 
 def _sorted_cost(x: Tensor, y: Tensor, order: float) -> Tensor:
     """The cheapest plan on a line, between `(N,)` and `(M,)`: the smallest mass goes to the smallest."""
-    n, m = len(x), len(y)
+    n, m = x.shape[0], y.shape[0]
     # In units of 1/(NM), where the plan ends with one x or one y.
     ends = torch.cat([torch.arange(1, n + 1, device=x.device) * m, torch.arange(1, m + 1, device=x.device) * n]).sort().values
     masses = ends.diff(prepend=ends.new_zeros(1)) / (n * m)

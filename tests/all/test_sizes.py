@@ -1,0 +1,103 @@
+"""One graph serves every batch size: a compiled loss has a first graph, for one size, and a second one for all others."""
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from zoo import Decoder, Encoder, binary, prior
+
+from pixyz.core import Parameter, seeded
+from pixyz.distributions import Bernoulli, Categorical, Deterministic, MixtureModel, Normal
+from pixyz.flows import RealNVP
+from pixyz.gan import AdversarialNonSaturating
+from pixyz.losses import ELBO, IWAE, MMD, InfoNCE, IterativeLoss, KullbackLeibler
+
+SIZES = range(2, 12)
+
+
+def images(n):
+    return {"x": binary(n)}
+
+
+def bound():
+    p, q = Decoder() * prior(), Encoder()
+    return (Parameter("beta") * IWAE(p, q, num_samples=3) - ELBO(p, q, num_samples=2)).mean()
+
+
+def divergence():
+    p, q = prior(), Encoder()
+    return (KullbackLeibler(q, p) + KullbackLeibler(q, p, analytic=False, num_samples=2)).mean()
+
+
+def set_distance():
+    q = Encoder()
+    return MMD(q, prior()) - InfoNCE(q, lambda x, z: (x[:, :2] * z).sum(-1)).mean()
+
+
+def estimators():
+    q = Bernoulli("q(b|x)", logits=nn.Linear(6, 3))
+    p = Normal("p(x|b)", loc=nn.Linear(3, 6), scale=1.0) * Bernoulli("p(b)", logits=torch.zeros(3))
+    return -(ELBO(p, q, estimator="enumerate") + ELBO(p, q, estimator="score", num_samples=2)).mean()
+
+
+def mixture():
+    components = [Normal("p(x|y)", loc=nn.Linear(2, 6), scale=1.0) for _ in range(3)]
+    return -MixtureModel(components, Categorical("p(k)", probs=torch.ones(3) / 3)).log_prob().mean()
+
+
+def chain():
+    start, move = Normal("p(z1)", loc=0.0, scale=1.0, dim=2), Normal("p(z2|z1)", loc=nn.Linear(2, 2), scale=0.5)
+    see = Normal("p(x1|z1)", loc=nn.Linear(2, 6), scale=0.5)
+    p = start * move * see * see.replace_var(x1="x2", z1="z2")
+    return -p.marginalize_var(["z1", "z2"]).log_prob().mean()
+
+
+def sequence():
+    see, move = Normal("p(x|z)", loc=nn.Linear(2, 6), scale=0.5), Normal("p(z|z_prev)", loc=nn.Linear(2, 2), scale=0.5)
+    q = Normal("q(z|x,z_prev)", loc=lambda x, z_prev: x[:, :2] + z_prev, scale=0.5)
+    return -IterativeLoss(ELBO(see * move, q), series_var=["x"], update_value={"z": "z_prev"}).mean()
+
+
+def flow():
+    return -RealNVP("p(x)", features=6, transforms=2, hidden=[8]).log_prob().mean()
+
+
+def players():
+    return Deterministic("p(x|z)", x=nn.Linear(2, 6)), Deterministic("d(t|x)", t=nn.Linear(6, 1))
+
+
+def game():
+    p, d = players()
+    return AdversarialNonSaturating((p * prior()).marginalize_var("z"), d).for_player(d)
+
+
+CASES = {
+    "a bound": (bound, lambda n: {**images(n), "beta": 0.5}),
+    "a divergence": (divergence, images),
+    "distances of sets": (set_distance, images),
+    "estimators": (estimators, images),
+    "a mixture": (mixture, lambda n: {**images(n), "y": torch.randn(n, 2)}),
+    "a chain": (chain, lambda n: {"x1": torch.randn(n, 6), "x2": torch.randn(n, 6)}),
+    "a sequence": (sequence, lambda n: {"x": torch.randn(n, 3, 6), "z_prev": torch.zeros(n, 2)}),
+    "a flow": (flow, images),
+    "a game": (game, images),
+}
+
+
+def values_and_gradients(loss, values, evaluate):
+    with seeded(1):
+        value = evaluate(values)
+    weights = list(loss.parameters())
+    return value.detach(), *torch.autograd.grad(value, weights, allow_unused=True)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_two_graphs_serve_ten_batch_sizes(kind):
+    make, values = CASES[kind]
+    loss, graphs = make(), CompileCounterWithBackend("eager")
+    loss.compile(fullgraph=True, backend=graphs)
+    for n in SIZES:
+        data = values(n)
+        compiled, eager = (values_and_gradients(loss, data, evaluate) for evaluate in (loss.estimate, loss.forward))
+        torch.testing.assert_close(compiled, eager)
+    assert graphs.frame_count <= 2
