@@ -36,11 +36,20 @@ def batches(
     """
     parts: Iterable[Any] = _parts(data, split, who, batch_size) if isinstance(data, Mapping) else data
     empty = True
-    for part in tqdm(parts, desc=who, unit="batch", delay=2, leave=False, disable=None):
+    each = (part for part in parts)  # which tqdm does not ask for its length
+    for part in tqdm(each, total=length(parts), desc=who, unit="batch", delay=2, leave=False, disable=None):
         empty = False
         yield on_device(named(part, names, who), device)
     if empty:
         raise ShapeError(f"{who}: there are no data. Give at least one batch; a loader that was run through once may be at its end.")
+
+
+def length(data: object) -> int | None:
+    """How many there are; None where the data do not say, as an `IterableDataset`, also in a loader, does not."""
+    try:
+        return len(data)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def batch_of(values: Mapping[str, Any], variables: Iterable[str]) -> int:

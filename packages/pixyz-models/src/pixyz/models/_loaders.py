@@ -1,6 +1,6 @@
 """Data of any kind as a loader whose order is known: what `fit` trains on."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from pixyz.core import KindError, ShapeError, is_whole, seeded
 
-from ._data import Data, columns, items, named
+from ._data import Data, columns, items, length, named
 from ._order import EpochOrder, Position, share
 
 
@@ -38,15 +38,17 @@ def make_loader(
     if not is_in_memory(data):
         if batch_size is not None:
             raise KindError(f"{who}: batch_size={batch_size} is for a mapping or a Dataset; a loader has its batches already.")
-        batches = _reordered(data, position) if isinstance(data, DataLoader) and _has_plain_order(data) else _Stream(data, position, who)
+        plain = isinstance(data, DataLoader) and _has_plain_order(data)
+        batches = _reordered(data, position, who) if plain else _Stream(data, position, who)  # type: ignore[arg-type]
         return Loader(batches, names, who, position)
     batch_size = 64 if batch_size is None else batch_size
     if not is_whole(batch_size) or batch_size < 1:
         raise KindError(f"{who}: batch_size must be a whole number of at least 1; got {batch_size!r}.")
     dataset: Any = _Columns(data, split, who) if isinstance(data, Mapping) else data
-    if not len(dataset):
+    count = _rows_of(dataset, who)
+    if not count:
         raise _no_data(who)
-    order = EpochOrder(len(dataset), batch_size, position, shuffle=shuffle)
+    order = EpochOrder(count, batch_size, position, shuffle=shuffle)
     collate: Any = _as_it_is if isinstance(dataset, _Columns) else None
     return Loader(DataLoader(dataset, batch_sampler=order, generator=torch.Generator(), collate_fn=collate), names, who, position)
 
@@ -118,7 +120,7 @@ class _Stream:
         self._source = DataLoader(batches, batch_size=None) if isinstance(batches, IterableDataset) else batches
         self._position = position
         self._who = who
-        if isinstance(batches, Sized) and not len(batches):
+        if length(batches) == 0:
             raise _no_data(who)
 
     def __iter__(self) -> Iterator[Any]:
@@ -134,7 +136,15 @@ class _Stream:
             yield round_[rank]
 
     def __len__(self) -> int:
-        return max(len(self._source) // self._share()[1] - self._position.batch, 0)  # type: ignore[arg-type]  # a TypeError where it has none
+        """How many batches are still to come.
+
+        Raises:
+            TypeError: where the source does not know; then a progress bar has no end.
+        """
+        count = length(self._source)
+        if count is None:
+            raise TypeError(f"{self._who}: the data are a stream, which does not say how many batches it has.")
+        return max(count // self._share()[1] - self._position.batch, 0)
 
     def _share(self) -> tuple[int, int]:
         sampler = getattr(self._source, "sampler", None)
@@ -153,10 +163,10 @@ def _has_plain_order(loader: "DataLoader[Any]") -> bool:
     return whole and type(loader.batch_sampler) is BatchSampler and loader.batch_size is not None
 
 
-def _reordered(loader: "DataLoader[Any]", position: Position) -> "DataLoader[Any]":
+def _reordered(loader: "DataLoader[Any]", position: Position, who: str) -> "DataLoader[Any]":
     """The same loader, in the order of this epoch."""
     shuffle = isinstance(loader.sampler, RandomSampler)
-    count, batch_size = len(loader.dataset), loader.batch_size or 1  # type: ignore[arg-type]
+    count, batch_size = _rows_of(loader.dataset, who), loader.batch_size or 1
     order = EpochOrder(count, batch_size, position, shuffle=shuffle, drop_last=loader.drop_last)
     return DataLoader(
         loader.dataset,
@@ -171,6 +181,16 @@ def _reordered(loader: "DataLoader[Any]", position: Position) -> "DataLoader[Any
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
     )
+
+
+def _rows_of(dataset: object, who: str) -> int:
+    count = length(dataset)
+    if count is None:
+        raise KindError(
+            f"{who}: the {type(dataset).__name__} does not say how many data it has, so it has no order that could be drawn. "
+            "Give it __len__, or make it an IterableDataset, whose data come as they are."
+        )
+    return count
 
 
 def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -57,8 +57,9 @@ class Model(Asked):
 
     Raises:
         ShapeError: for a loss that is not a scalar.
-        ParameterError: if there is nothing to train, or one parameter is in two optimisers.
-        KindError: for an optimiser that is made already.
+        ParameterError: if there is nothing to train, one parameter is in two optimisers, a distribution has no part in the loss, or an
+            option is out of range, nan or infinite.
+        KindError: for an optimiser that is made already, or that evaluates the loss itself, such as LBFGS.
 
     Examples:
         >>> import torch

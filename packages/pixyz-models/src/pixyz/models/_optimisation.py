@@ -9,6 +9,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pixyz.core import Distribution, KindError, Loss, ParameterError
 
+from ._options import need_finite
+
 MakesOptimizer: TypeAlias = Callable[..., optim.Optimizer]
 MakesScheduler: TypeAlias = Callable[..., LRScheduler]
 Trained: TypeAlias = Loss | Distribution | Iterable[Loss | Distribution]
@@ -53,16 +55,23 @@ class Optimizer:
         if not isinstance(self.distributions, (Loss, Distribution)):
             object.__setattr__(self, "distributions", tuple(self.distributions))
 
-    def check(self, who: str) -> None:
-        """Raises an error for what makes no optimiser or scheduler that a model can step."""
+    def check(self, who: str, name: str) -> None:
+        """Raises an error for what makes no optimiser or scheduler that a model can step.
+
+        Args:
+            who: the model.
+            name: what the optimiser is called in it.
+        """
         if not callable(self.optimizer):
             raise _made_already(who, "optimizer", "torch.optim.Adam", self.optimizer)
+        need_finite(self.optimizer_params, who, name)
         if self.scheduler is None:
             if self.scheduler_params:
                 raise ParameterError(f"{who}: scheduler_params are given, but no scheduler.")
             return
         if not callable(self.scheduler):
             raise _made_already(who, "scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR", self.scheduler)
+        need_finite(self.scheduler_params, who, f"the scheduler of {name}")
         if self.scheduler is ReduceLROnPlateau:
             raise KindError(
                 f"{who}: ReduceLROnPlateau waits for a measure that no step has. Make it from model.optimizers[0], "

@@ -1,5 +1,6 @@
 """Numbers of a formula that change while it is trained."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -33,6 +34,7 @@ class LinearSchedule:
     steps: int
 
     def __post_init__(self) -> None:
+        _check_ends(self)
         _check_steps(self, "steps", self.steps)
 
     def __call__(self, step: int) -> float:
@@ -68,6 +70,7 @@ class CyclicalSchedule:
     ramp: float = 0.5
 
     def __post_init__(self) -> None:
+        _check_ends(self)
         _check_steps(self, "period", self.period)
         if not 0 < self.ramp <= 1:
             raise ParameterError(f"CyclicalSchedule: ramp is the share of the period that rises, above 0 and at most 1; got {self.ramp}.")
@@ -106,6 +109,12 @@ def scheduled(values: Mapping[str, Any], schedules: Mapping[str, Schedule], step
         return values
     more = {name: float(schedule(step)) for name, schedule in schedules.items() if name not in values}
     return {**{v: values[v] for v in values.keys()}, **more}  # noqa: SIM118 - a TensorDict iterates over its rows
+
+
+def _check_ends(schedule: "LinearSchedule | CyclicalSchedule") -> None:
+    for word, value in (("start", schedule.start), ("end", schedule.end)):
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ParameterError(f"{type(schedule).__name__}: {word} must be a finite number; got {value!r}.")
 
 
 def _check_steps(who: object, word: str, count: int) -> None:

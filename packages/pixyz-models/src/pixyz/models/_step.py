@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError, Together
+from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError, Together, is_whole
 
 from ._diagnosis import random_state
 from ._ema import AveragedWeights
@@ -15,6 +15,7 @@ from ._engine import PLAIN, Engine
 from ._finite import Evaluated
 from ._modes import evaluating, put_back, train_mode
 from ._optimisation import Optimizer
+from ._options import need_positive
 from ._schedules import Schedule, scheduled
 from ._training import arrange
 from ._turn import Turn, make_turns
@@ -31,9 +32,9 @@ class Steps:
         """Checks and keeps what is done with the gradients before a step."""
         name = type(self).__name__
         for word, limit in (("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)):
-            if limit is not None and not limit > 0:
-                raise ParameterError(f"{name}: {word} must be positive; got {limit}.")
-        if not isinstance(accumulate, int) or accumulate < 1:
+            if limit is not None:
+                need_positive(limit, name, word)
+        if not is_whole(accumulate) or accumulate < 1:
             raise ParameterError(f"{name}: accumulate is how many calls of train make one step, at least 1; got {accumulate!r}.")
         self.clip_grad_norm = clip_grad_norm
         self.clip_grad_value = clip_grad_value
@@ -62,9 +63,9 @@ class Steps:
             at_once: whether both sides of a game step from the same weights.
         """
         who = type(self).__name__
-        if ema is not None and not 0 <= ema < 1:
-            raise ParameterError(f"{who}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema}.")
-        if not isinstance(n_critic, int) or n_critic < 1:
+        if ema is not None and not (isinstance(ema, (int, float)) and not isinstance(ema, bool) and 0 <= ema < 1):
+            raise ParameterError(f"{who}: ema is the decay of the average, at least 0 and below 1, such as 0.999; got {ema!r}.")
+        if not is_whole(n_critic) or n_critic < 1:
             raise ParameterError(
                 f"{who}: n_critic is how many steps of the discriminators make one of the others, at least 1; got {n_critic!r}."
             )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from pixyz.core import CACHE_OF_ITS_OWN, KindError
+from pixyz.core import CACHE_OF_ITS_OWN
 
 Step = Callable[[], object]
 
@@ -46,10 +46,14 @@ def is_torchs_own(made: object) -> bool:
     return module.split(".")[:2] == ["torch", "optim"]
 
 
+def needs_closure(optimizer: optim.Optimizer) -> bool:
+    """Whether its step evaluates the loss itself, as that of LBFGS: it takes a function, and cannot do without."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
 def make_step(optimizer: optim.Optimizer, *, compiling: bool, options: Mapping[str, Any]) -> Step:
     """`optimizer.step`, compiled unless it is fused, which is one call already, or not torch's own."""
-    if isinstance(optimizer, optim.LBFGS):
-        return _refuse
     if not compiling or not is_torchs_own(type(optimizer)) or optimizer.param_groups[0].get("fused"):
         # Looked up at each step: a scheduler that the user makes later puts a function of its own there.
         return lambda: optimizer.step()
@@ -60,10 +64,6 @@ def make_step(optimizer: optim.Optimizer, *, compiling: bool, options: Mapping[s
         optimizer._opt_called = True  # type: ignore[attr-defined]  # what such a function would say to its scheduler
 
     return step
-
-
-def _refuse() -> None:
-    raise KindError("LBFGS evaluates the loss several times in a step, which train does not. Write its loop with loss.estimate(values).")
 
 
 class MaskedStep:

@@ -2,16 +2,17 @@
 
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import nn, optim
 from torch.optim.lr_scheduler import LRScheduler
 
-from pixyz.core import Distribution, KindError, Loss, ParameterError, leaves_of, sides
+from pixyz.core import Distribution, KindError, Loss, ParameterError, PixyzError, leaves_of, sides
 
 from ._optimisation import Optimizer, Trained
-from ._stepping import make_optimizer
+from ._stepping import make_optimizer, needs_closure
 
 Leaves = dict[str, nn.Module]
 
@@ -38,27 +39,48 @@ def arrange(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | N
         who: the model, for the messages.
 
     Raises:
-        ParameterError: if there is nothing to train, or one parameter is in two optimisers.
+        ParameterError: if there is nothing to train, one parameter is in two optimisers, or an option is out of range.
         KindError: for an optimiser or scheduler that is made already, or that no model can step.
     """
     choices = _choices(loss, one, several, who)
-    for choice in choices:
-        choice.check(who)
+    # As the errors call them: `the optimiser Adam(lr=-1)`, `optimiser 2, Adam(lr=-1),`.
+    called = [f"optimiser {n}, {choice}," if len(choices) > 1 else f"the optimiser {choice}" for n, choice in enumerate(choices, 1)]
+    for choice, name in zip(choices, called):
+        choice.check(who, name)
     shares = [_leaves_by_text(loss, choice.distributions, who) for choice in choices]
     _check_shares(loss, shares, who)
     names: dict[nn.Parameter, str] = {}
     optimizers, schedulers = [], []
-    for choice, leaves in zip(choices, shares, strict=True):
+    for choice, leaves, name_ in zip(choices, shares, called, strict=True):
         mine = {}
         for text, leaf in leaves.items():
             for name, weight in leaf.named_parameters():
                 mine.setdefault(weight, f"{text}.{name}")  # what two leaves share has the first one's name
         names.update(mine)
         sparse = any(getattr(module, "sparse", False) is True for leaf in leaves.values() for module in leaf.modules())
-        optimizers.append(make_optimizer(choice.optimizer, [*mine], choice.optimizer_params, compiling=compiling, sparse=sparse))
+        with _named(f"{who}: {name_} cannot be made"):
+            optimizers.append(make_optimizer(choice.optimizer, [*mine], choice.optimizer_params, compiling=compiling, sparse=sparse))
+        if needs_closure(optimizers[-1]):
+            raise KindError(
+                f"{who}: {type(optimizers[-1]).__name__} evaluates the loss several times in a step, which train does not. "
+                "Write its loop with loss.estimate(values)."
+            )
         if choice.scheduler is not None:
-            schedulers.append(choice.scheduler(optimizers[-1], **choice.scheduler_params))
+            with _named(f"{who}: the scheduler of {name_} cannot be made"):
+                schedulers.append(choice.scheduler(optimizers[-1], **choice.scheduler_params))
     return Training([*zip(choices, shares, strict=True)], {name: w for w, name in names.items()}, optimizers, schedulers)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Inside, what an optimiser or a scheduler refuses is an error that begins with `what`."""
+    try:
+        yield
+    except PixyzError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = str(error).strip().rstrip(".")
+        raise ParameterError(f"{what}: {said}. Change its options, optimizer_params or scheduler_params.") from error
 
 
 def _choices(loss: Loss, one: Mapping[str, Any], several: Iterable[Optimizer] | None, who: str) -> list[Optimizer]:
@@ -96,9 +118,20 @@ def _leaves_by_text(loss: Loss, given: Trained, who: str) -> Leaves:
             continue
         if not isinstance(part, (Loss, Distribution)):
             raise KindError(f"{who}: distributions must be distributions; got a {type(part).__name__}.")
+        _check_part(loss, part, texts.values(), who)
         for leaf in leaves_of(part):
             found[texts.get(leaf) or str(getattr(leaf, "leaf_text", type(leaf).__name__))] = leaf
     return found
+
+
+def _check_part(loss: Loss, part: nn.Module, texts: Iterable[str], who: str) -> None:
+    """An error for parameters of which the loss has none, to which no gradient comes."""
+    weights = {*part.parameters()}
+    if weights and weights.isdisjoint(loss.parameters()):
+        name = part.prob_text if isinstance(part, Distribution) else str(part)
+        raise ParameterError(
+            f"{who}: distributions has {name}, of which {loss} has nothing, so it would not be trained. The loss has {', '.join(texts)}."
+        )
 
 
 def _check_shares(loss: Loss, shares: list[Leaves], who: str) -> None:
