@@ -42,6 +42,9 @@ class Outputs:
 
         Each is `(N, *features, *event)`, where the event has the rank that `event_ranks` says, or 0; without their events all are of
         one rank, and what has rank 0 or one rank less has no batch.
+
+        Raises:
+            ShapeError: for another shape; for one rank less where the first size is N, which may be one value a datum or one a feature.
         """
         if self._count is None:
             return {name: Term(t, ()) for name, t in self.tensors.items()}
@@ -54,6 +57,8 @@ class Outputs:
                 out[name] = unfold_output(t, self.dims, self._sizes)
                 has_batch = True
             elif ranks[name] in (0, rank - 1):
+                if ranks[name] > 0 and t.shape[0] == self._count and self._count != 1:
+                    self._refuse_either(name, ranks)
                 out[name] = Term(t, ())
             else:
                 self._refuse(", all of one rank")
@@ -68,6 +73,15 @@ class Outputs:
         if any([t.ndim == 0 or t.shape[0] != self._count for t in self.tensors.values()]):
             self._refuse("")
         return {name: unfold_output(t, self.dims, self._sizes) for name, t in self.tensors.items()}
+
+    def _refuse_either(self, name: str, ranks: Mapping[str, int]) -> None:
+        """An error for a parameter of one rank less than the others, if its first size is the batch's."""
+        other = max(ranks, key=lambda n: ranks[n])
+        raise ShapeError(
+            f"{self._factor}: for {self._count} inputs the network returned {name} {tuple(self.tensors[name].shape)} beside "
+            f"{other} {tuple(self.tensors[other].shape)}: one value for each datum, or one for each feature? "
+            f"Return {name}[:, None] for one a datum, {name}.expand_as({other}) for one a feature."
+        )
 
     def _refuse(self, more: str) -> None:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in self.tensors.items())
@@ -199,4 +213,6 @@ def _explain(error: RuntimeError, module: nn.Module, factor: Factor, arguments: 
             ) from error
     if _OF_SHAPES.search(str(error)):
         shapes = ", ".join(f"{outer[name]} of features {tuple(a.shape[1:])}" for name, a in arguments.items())
-        raise ShapeError(f"{factor}: the network failed on {shapes}: {str(error).splitlines()[0]}") from error
+        numbers = [name for name, a in arguments.items() if a.ndim == 1] if len(arguments) > 1 else []
+        hint = f" {outer[numbers[0]]} is one number a datum, (batch,): beside features write {numbers[0]}[:, None]." if numbers else ""
+        raise ShapeError(f"{factor}: the network failed on {shapes}: {str(error).splitlines()[0].rstrip('.')}.{hint}") from error

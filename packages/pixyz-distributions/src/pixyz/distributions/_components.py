@@ -10,7 +10,7 @@ from torch import Tensor
 from pixyz.core import Binding, Dims, Distribution, Factor, FormulaError, Leaf, Scope, ShapeError, Term, align, differ, union
 
 from ._family import Family
-from ._given import Given, outside
+from ._given import Given, outside, with_axes
 from ._parts import ask, batch_of, check_kinds, common_features, declared_features, inputs_of, known_features, single_conditionals
 from ._supports import one_hot
 
@@ -185,15 +185,8 @@ def _stacked(givens: list[Given], features: tuple[int, ...], dim: int) -> dict[s
         each = [t if t.tensor.ndim else Term(t.tensor.to(like), t.dims) for t in (g.terms[name] for g in givens)]
         if differ([t.tensor.shape[t.tensor.ndim - event_rank :] for t in each]):
             return None
-        # A number for all features gets as many axes as the others have.
-        full = [_with_axes(t, len(t.dims), rank - (t.tensor.ndim - len(t.dims) - event_rank)) for t in each]
-        terms[name] = _stack(full, dim)
+        terms[name] = _stack([with_axes(t, rank, event_rank) for t in each], dim)
     return terms
-
-
-def _with_axes(term: Term, position: int, count: int) -> Term:
-    shape = term.tensor.shape
-    return Term(term.tensor.reshape(*shape[:position], *[1] * count, *shape[position:]), term.dims) if count else term
 
 
 def _stack(terms: list[Term], dim: int) -> Term:

@@ -66,7 +66,11 @@ class Given(Eventwise):
         """These conditionals of one factor as one, along a new dim; a parameter that is the same in all of them stays as it is."""
         columns = {name: [s.terms[name] for s in steps] for name in self.terms}
         same = {name for name, column in columns.items() if all([t.tensor is column[0].tensor for t in column])}
-        terms = {name: column[0] if name in same else stack_terms(column, dim) for name, column in columns.items()}
+        rank, events = len(self.over), self.family._event_ranks
+        terms = {
+            name: column[0] if name in same else stack_terms([with_axes(t, rank, events[name]) for t in column], dim)
+            for name, column in columns.items()
+        }
         return Given(self.family, self.factor, terms, False, self.features)
 
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
@@ -230,6 +234,21 @@ def same_family_divergence(what: str, p: Given, q: Given, who: object, **options
     full = tuple([sizes[d] for d in target]) + p.over
     # Parameters that broadcast count once per feature.
     return Term(sum_features(value if value.shape == full else value.expand(full), len(target)), target)
+
+
+def with_axes(term: Term, rank: int, event_rank: int) -> Term:
+    """A parameter that is the same for all features, with axes of size 1 in their place: once it has dims, it aligns with others so.
+
+    Args:
+        term: `(*dims, *features, *event)`, or `(*dims, *event)`.
+        rank: how many features' axes the others have.
+        event_rank: the rank of one of its events.
+    """
+    tensor, dims = term
+    lacking = rank - (tensor.ndim - len(dims) - event_rank)
+    if lacking <= 0:
+        return term
+    return Term(tensor.reshape(*tensor.shape[: len(dims)], *[1] * lacking, *tensor.shape[len(dims) :]), dims)
 
 
 def _as_numbers(terms: Mapping[str, Term], supports: Mapping[str, Support]) -> dict[str, Term]:

@@ -232,7 +232,8 @@ class FlowGiven:
         if not dims:
             raise ShapeError(f"{self.factor}: {name} has shape {tuple(value.tensor.shape)}; a value is (batch, *features).")
         sizes = common_sizes(dims, (value, *self.context), (name, *self.factor.cond_var), self.factor)
-        parts = [fold(b.tensor, b.dims, dims, sizes).flatten(1) for b in self.context]
+        given = [fold(b.tensor, b.dims, dims, sizes) for b in self.context]
+        parts = [t.flatten(1) if t.ndim > 1 else t.unsqueeze(1) for t in given]
         context = None if not parts else parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
         def unfolded(t: Tensor, log_det: Tensor) -> tuple[Term, Term]:
