@@ -16,6 +16,7 @@ from pixyz.gan import (
     AdversarialNonSaturating,
     AdversarialWassersteinDistance,
     GradientPenalty,
+    _f_divergence,
     _judged,
 )
 
@@ -230,3 +231,22 @@ def test_the_gradient_penalty_is_between_a_datum_and_its_fake(one_sided):
     share = torch.rand(n, 1)
     excess = (share * values["x"] + (1 - share) * values["z"]).abs() - 1
     assert found == pytest.approx((excess.clamp(min=0) if one_sided else excess).square().mean().item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("v", [-40.0, -20.5, 0.0, 20.5, 36.0])
+def test_logarithms_of_a_confident_discriminator_have_all_digits(v):
+    """Where torch's softplus is linear already, above 20, float64 still tells the difference."""
+    t = torch.tensor(v, requires_grad=True)
+    above, below = (math.log1p(math.exp(-abs(v))) + max(u, 0.0) for u in (v, -v))
+    slope, falling = 1 / (1 + math.exp(-v)), 1 / (1 + math.exp(v))
+    row, judge = _f_divergence.DIVERGENCES["jensen_shannon"], Deterministic("d(t|x)", t=nn.Linear(1, 1))
+    cases = [
+        (_judged.log_real(judge)._compute, -below, falling),
+        (_judged.log_fake(judge)._compute, -above, -slope),
+        (row.activation, math.log(2) - below, falling),
+        (row.conjugate, above - math.log(2), slope),
+    ]
+    for compute, *expected in cases:
+        value = compute(t)
+        found = [value.item(), torch.autograd.grad(value, t)[0].item()]
+        torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-16)

@@ -78,7 +78,7 @@ class Planar(_Step):
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
         u, w, b = self._parts(context)
         along = (w * u).sum(-1, keepdim=True)
-        allowed = (1 - LEAST) * (F.softplus(along + AT_ZERO) - 1)
+        allowed = (1 - LEAST) * (_softplus(along + AT_ZERO) - 1)
         u = u + (allowed - along) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12)
         place = torch.tanh((x * w).sum(-1, keepdim=True) + b)
         return x + u * place, torch.log1p((1 - place.square()) * allowed).squeeze(-1)
@@ -137,8 +137,13 @@ class Radial(_Step):
 
     def _terms(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         centre, a, b = self._parts(context)
-        alpha = F.softplus(a + AT_ZERO)
-        return centre, alpha, (1 - LEAST) * alpha * (F.softplus(b + AT_ZERO) - 1)
+        alpha = _softplus(a + AT_ZERO)
+        return centre, alpha, (1 - LEAST) * alpha * (_softplus(b + AT_ZERO) - 1)
 
     def _log_det(self, far: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         return ((self.dim - 1) * torch.log1p(beta / far) + torch.log1p(alpha * beta / far.square())).squeeze(-1)
+
+
+def _softplus(t: Tensor) -> Tensor:
+    """log(1 + e^t); torch's own is t above 20, which float64 tells apart."""
+    return -F.logsigmoid(-t)

@@ -119,7 +119,7 @@ class Logit(Bijection):
         kind = torch.finfo(y.dtype)
         p = y.sigmoid().clamp(kind.eps if self.alpha else kind.tiny, 1 - kind.eps)
         x = (p - self.alpha) / (1 - 2 * self.alpha) if self.alpha else p
-        return x, sum_features(-F.softplus(y) - F.softplus(-y) - math.log1p(-2 * self.alpha))
+        return x, sum_features(F.logsigmoid(y) + F.logsigmoid(-y) - math.log1p(-2 * self.alpha))
 
     def extra_repr(self) -> str:
         """Its margin, for `print`."""

@@ -41,7 +41,7 @@ DIVERGENCES: Mapping[str, Divergence] = {
     "pearson": Divergence(lambda v: v, lambda v: v * v / 4 + v),
     "neyman": Divergence(lambda v: -torch.expm1(v), lambda v: 2 - 2 * torch.exp(v / 2)),
     "squared_hellinger": Divergence(lambda v: -torch.expm1(-v), torch.expm1),
-    "jensen_shannon": Divergence(lambda v: math.log(2) - F.softplus(-v), lambda v: F.softplus(v) - math.log(2)),
+    "jensen_shannon": Divergence(lambda v: math.log(2) + F.logsigmoid(v), lambda v: -math.log(2) - F.logsigmoid(-v)),
     "total_variation": Divergence(lambda v: torch.tanh(v) / 2, lambda v: torch.tanh(v) / 2),
 }
 """By name, as in table 6 of Nowozin et al. The Jensen–Shannon one is 2 JS, in nats."""

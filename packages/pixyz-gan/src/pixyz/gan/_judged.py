@@ -53,7 +53,7 @@ def log_real(d: Distribution) -> Loss:
 
 def log_fake(d: Distribution) -> Loss:
     """log(1 - d(x))."""
-    return Judged(d, lambda t: -F.softplus(t), lambda t: f.Log(f.Sum(((1, f.Number(1)), (-1, t)))))
+    return Judged(d, lambda t: F.logsigmoid(-t), lambda t: f.Log(f.Sum(((1, f.Number(1)), (-1, t)))))
 
 
 def number_of(factor: Factor, scope: Scope, who: object) -> Term:

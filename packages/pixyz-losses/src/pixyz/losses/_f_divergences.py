@@ -94,7 +94,7 @@ class JensenShannon(FDivergence):
     @staticmethod
     def integrand(r: Tensor) -> Tensor:
         a = r.abs().clamp(max=100.0)  # beyond it a·σ(-a) is below rounding
-        return math.log(2) - F.softplus(-a) - a * torch.sigmoid(-a)
+        return math.log(2) + F.logsigmoid(a) - a * torch.sigmoid(-a)
 
 
 class TotalVariation(FDivergence):

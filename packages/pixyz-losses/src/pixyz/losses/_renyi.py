@@ -105,7 +105,7 @@ class _Weight(OfLogRatio):
         self._alpha = alpha
 
     def _log_weight(self, r: Tensor) -> Tensor:
-        return torch.where(r > 0, (self._alpha - 1) * r, self._alpha * r) - F.softplus(-r.abs()) + math.log(2)
+        return torch.where(r > 0, (self._alpha - 1) * r + F.logsigmoid(r), self._alpha * r + F.logsigmoid(-r)) + math.log(2)
 
     def evaluate(self, scope: Scope) -> Term:
         log_weight, dims = super().evaluate(scope)
