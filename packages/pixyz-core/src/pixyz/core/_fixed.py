@@ -3,14 +3,14 @@
 from torch import Tensor
 
 from ._bindings import Binding, Factor
+from ._constants import WithConstants
 from ._dims import Dims, Term
-from ._leaf import constant_parameters
 from ._leaves import CONSTANT
 from ._scope import Scope
 from ._single import Single
 
 
-class Fixed(Single):
+class Fixed(WithConstants, Single):
     """A variable with one value, `(*features)`, for all data; made by `p.condition(x=value)`.
 
     Args:
@@ -26,7 +26,7 @@ class Fixed(Single):
         super().__init__()
         self.var, self.cond_var, self.name = (variable,), (), variable
         self.leaf_text = CONSTANT
-        constant_parameters(self, {"value": value})
+        self.give_constants({"value": value})
 
     def _architecture(self) -> tuple[str, str]:
         return "", ""

@@ -4,20 +4,20 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from ._bindings import Binding, Factor
+from ._constants import WithConstants
 from ._dims import Term
 from ._errors import FormulaError, KindError, ParameterError
 from ._given_networks import WHOLE, GivenNetworks
 from ._network import Outputs, run_network
 from ._parser import parse_density
 from ._single import Single
-from ._variables import check_names, is_number
+from ._variables import check_names
 
 
-class Leaf(Single):
+class Leaf(WithConstants, Single):
     """A single conditional whose parameters are given: its parameters come from `forward`, which subclasses write, or are given.
 
     Args:
@@ -88,7 +88,7 @@ class Leaf(Single):
             raise FormulaError(f"{self.prob_text} depends on nothing, so {next(iter(networks))} cannot be a network; give a constant.")
         self._register_networks(GivenNetworks(networks, self.cond_var, self.prob_text) if networks else None)
         constants = {k: v for k, v in given.items() if k not in self.given_variables and k not in networks}
-        constant_parameters(self, constants)
+        self.give_constants(constants)
         self.constant_names = tuple(constants)
 
     def _register_networks(self, networks: GivenNetworks | None) -> None:
@@ -183,27 +183,6 @@ class Leaf(Single):
                 f"{self.prob_text}: {type(self).__name__}.forward takes ({', '.join(takes)}), but cond_var is "
                 f"({', '.join(self.cond_var)}). The names must be the same."
             )
-
-
-def constant_parameters(owner: nn.Module, given: Mapping[str, Any]) -> None:
-    """Registers numbers and tensors as buffers of `owner`, copied, and `nn.Parameter`s as its parameters.
-
-    A number takes the dtype of the tensors beside it.
-    """
-    dtype = next((v.dtype for v in given.values() if isinstance(v, Tensor) and v.is_floating_point()), None)
-    for name, value in given.items():
-        if hasattr(nn.Module, name):
-            raise FormulaError(
-                f"{type(owner).__name__}: {name} is a word of every nn.Module; call the variable or parameter something else."
-            )
-        if isinstance(value, nn.Parameter):
-            owner.register_parameter(name, value)
-        elif isinstance(value, Tensor):
-            owner.register_buffer(name, value if value.requires_grad else value.clone())
-        elif is_number(value):
-            owner.register_buffer(name, torch.tensor(float(value), dtype=dtype))
-        else:
-            raise KindError(f"{type(owner).__name__}: {name} must be a number, a tensor or an nn.Parameter; got a {type(value).__name__}.")
 
 
 def _short(t: Tensor) -> str:

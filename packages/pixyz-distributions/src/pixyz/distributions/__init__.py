@@ -9,7 +9,6 @@ from ._bounded import Beta, ContinuousBernoulli, Kumaraswamy, Uniform
 from ._categorical import Categorical
 from ._categories import CategoricalIndex, Multinomial
 from ._components import Components
-from ._composed import Truncated, ZeroInflated
 from ._counts import Binomial, Geometric, NegativeBinomial, Poisson
 from ._custom_prob import CustomProb
 from ._deterministic import Deterministic
@@ -27,9 +26,11 @@ from ._mixtures import MixtureModel, MixtureOfNormal, MixtureOfProducts
 from ._normal import Normal
 from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
 from ._supports import Interval, Support
+from ._truncated import Truncated
 from ._vector_quantizer import VectorQuantizer
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical
 from ._von_mises import VonMises
+from ._zero_inflated import ZeroInflated
 
 __all__ = [
     "Affine",

@@ -31,6 +31,7 @@ from pixyz.core import (
 from ._family import Family
 from ._folded import fold_values
 from ._given import outside
+from ._half import HALF, check_counts, computing_dtype, narrowed
 from ._masked import MaskedNetwork
 from ._supports import Support, Vectors, non_negative, positive, real
 
@@ -146,22 +147,24 @@ class Autoregressive(Leaf):
         Returns:
             For each parameter `(N, D)`, or `(N, D, K)` where it is a vector, with 1 for D if `i` is said; constants as they are.
         """
-        parts = self.masked(x * self.unit, context, i).split(list(self.sizes.values()), -1)
+        weight = next(self.masked.parameters())
+        parts = self.masked((x * self.unit).to(weight.dtype), context, i).split(list(self.sizes.values()), -1)
         params: dict[str, Tensor] = {}
         for name, part in zip(self.free, parts):
             support = self.family.supports[name]
             part = part if support.event_rank else part.squeeze(-1)
-            params[name] = part if _element(support) == real else F.softplus(part) + SMALLEST
+            params[name] = part if _element(support) == real else SMALLEST - F.logsigmoid(-part)
         for name in self.constant_names:
             constant = getattr(self, name)
             common = constant.ndim == self.family.supports[name].event_rank
             params[name] = constant if i is None or common else constant[i : i + 1]
-        return params
+        return {name: t.to(computing_dtype(weight.dtype)) for name, t in params.items()}
 
     def draw_before(self, x: Tensor, context: Tensor | None, i: int) -> Tensor:
         """A draw of x_i given those before it, `(N, 1)`."""
         family = self.family
-        return (family.rsample if family.has_rsample else family.draw)(self.given_before(x, context, i), (x.shape[0], 1))
+        drawn = (family.rsample if family.has_rsample else family.draw)(self.given_before(x, context, i), (x.shape[0], 1))
+        return drawn if drawn.dtype == x.dtype else narrowed(drawn, family.value_support, x.dtype)
 
     def extra_repr(self) -> str:
         """The family and its constants, for `print`."""
@@ -201,25 +204,30 @@ class Sequential:
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(x|z) in nats, by one pass of the network."""
         dist, name, x = self.dist, factor.var[0], values[0]
-        if not x.tensor.is_floating_point() and dist.family.value_support.whole:
-            x = x._replace(tensor=x.tensor.to(next(dist.masked.parameters()).dtype))
+        support, like = dist.family.value_support, next(dist.masked.parameters())
+        if not x.tensor.is_floating_point() and support.whole and not support.is_index:
+            check_counts(x.tensor, like.dtype, factor, name)
+            x = x._replace(tensor=x.tensor.to(like.dtype))
         folded = fold_values((x,), self.inputs, factor)
         if x.features != (dist.dim,):
             raise ShapeError(f"{factor}: {name} has features {x.features}, but dim is {dist.dim}; a value is (batch, {dist.dim}).")
-        self._check_kind(name, x.tensor)
+        if x.tensor.is_floating_point() or not support.is_index:
+            self._check_kind(name, x.tensor)
         if validate and not dist.family.value_support.holds(x.tensor.detach()):
             kind = f"{dist.distribution_name} of {dist.family.distribution_name}"
             raise outside(x.tensor, dist.family.value_support, f"{factor} ({kind}): {name}")
         flat, *inputs = folded.tensors
         params = dist.given_before(flat, _context(inputs))
-        return folded.unfold(dist.family.log_density(params, flat).sum(-1))
+        flat = flat.to(computing_dtype(flat.dtype)) if flat.is_floating_point() else flat
+        return folded.unfold(dist.family.log_density(params, flat).sum(-1).to(like.dtype))
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, `(*dims, D)`, by D passes."""
         dist, n = self.dist, math.prod(sizes)
         context = _context([fold(b.tensor, b.dims, dims, sizes) for b in self.inputs])
         like = next(dist.masked.parameters())
-        x = torch.zeros(n, dist.dim, dtype=like.dtype, device=like.device)
+        is_integer = like.dtype in HALF and dist.family.value_support.is_index
+        x = torch.zeros(n, dist.dim, dtype=torch.int64 if is_integer else like.dtype, device=like.device)
         with torch.no_grad():
             for i in range(dist.dim):
                 x = torch.cat([x[:, :i], dist.draw_before(x, context, i), x[:, i + 1 :]], -1)

@@ -32,9 +32,7 @@ class Bernoulli(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        if "logits" in params:
-            logits = params["logits"]
-            return x * logits - F.softplus(logits)
+        # Not x·logits - softplus(logits), in value and gradient a difference of larger terms where the outcome is all but certain.
         log_p, log_not_p = finite_log_both(params)
         return torch.lerp(log_not_p, log_p, x)
 

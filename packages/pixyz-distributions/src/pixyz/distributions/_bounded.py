@@ -4,6 +4,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from . import _tilted_uniform as tilted
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
@@ -81,7 +82,8 @@ class Beta(TorchFamily):
 
     parametrisations = (("concentration1", "concentration0"),)
     supports = {"concentration1": positive, "concentration0": positive}
-    value_support = open_interval
+    value_support = unit_interval
+    rims = {0.0: lambda params: params["concentration1"] - 1, 1.0: lambda params: params["concentration0"] - 1}
     torch_class = td.Beta
 
     @staticmethod
@@ -113,7 +115,8 @@ class Kumaraswamy(Family):
 
     parametrisations = (("concentration1", "concentration0"),)
     supports = {"concentration1": positive, "concentration0": positive}
-    value_support = open_interval
+    value_support = unit_interval
+    rims = {0.0: lambda params: params["concentration1"] - 1, 1.0: lambda params: params["concentration0"] - 1}
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -179,20 +182,15 @@ class ContinuousBernoulli(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         logits = logits_of(params)
-        return x * logits + _log_normaliser(logits)
+        return x * logits + tilted.log_normaliser(logits)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        eta = _away_from_zero(logits_of(params))
-        small, large = eta.clamp_max(1), eta.clamp_min(1)
-        ratio = torch.expm1(small * x) / torch.expm1(small)
-        return torch.where(eta > 1, ((x - 1) * large).exp() * torch.expm1(-large * x) / torch.expm1(-large), ratio)
+        return tilted.cdf(logits_of(params), x)
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        eta = _away_from_zero(logits_of(params))
-        small, large = eta.clamp_max(1), eta.clamp_min(1)  # each form where it does not overflow
-        return torch.where(eta > 1, 1 + torch.log(u + (1 - u) * (-large).exp()) / large, torch.log1p(u * torch.expm1(small)) / small)
+        return tilted.icdf(logits_of(params), u)
 
     @staticmethod
     def sf(params: Params, x: Tensor) -> Tensor:
@@ -205,18 +203,15 @@ class ContinuousBernoulli(Family):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = logits_of(p), logits_of(q)
-        return _mean(a) * (a - b) + _log_normaliser(a) - _log_normaliser(b)
+        return tilted.mean(a) * (a - b) + tilted.log_normaliser(a) - tilted.log_normaliser(b)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return _mean(logits_of(params))
+        return tilted.mean(logits_of(params))
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        eta = logits_of(params)
-        far = _away_from_zero(eta, 0.05)
-        near = 1 / 12 - eta.square() / 240 + eta**4 / 6048
-        return torch.where(eta.abs() < 0.05, near, 1 / far.square() - 0.25 / torch.sinh(far / 2).square())
+        return tilted.variance(logits_of(params))
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -225,7 +220,7 @@ class ContinuousBernoulli(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         logits = logits_of(params)
-        return -_mean(logits) * logits - _log_normaliser(logits)
+        return -tilted.mean(logits) * logits - tilted.log_normaliser(logits)
 
 
 def _log_beta(a: Tensor, b: Tensor) -> Tensor:
@@ -240,21 +235,3 @@ def _log_not_power(x: Tensor, a: Tensor) -> Tensor:
 def _moment(a: Tensor, b: Tensor, n: int) -> Tensor:
     """E[x^n] of a Kumaraswamy."""
     return (b.log() + _log_beta(1 + n / a, b)).exp()
-
-
-def _away_from_zero(eta: Tensor, limit: float = 1e-20) -> Tensor:
-    """The logits, moved to `limit` where they are nearer to zero, at which the formulas are 0/0."""
-    return torch.where(eta.abs() < limit, torch.full_like(eta, limit), eta)
-
-
-def _log_normaliser(eta: Tensor) -> Tensor:
-    """log of η/(e^η - 1), by which exp(ηx) is a density on [0, 1]."""
-    far = _away_from_zero(eta, 0.05).abs()
-    exact = (far / -torch.expm1(-far)).log() - torch.where(eta > 0, far, torch.zeros_like(far))
-    return torch.where(eta.abs() < 0.05, -eta / 2 - eta.square() / 24 + eta**4 / 2880, exact)
-
-
-def _mean(eta: Tensor) -> Tensor:
-    far = _away_from_zero(eta, 0.05)
-    near = 0.5 + eta / 12 - eta**3 / 720 + eta**5 / 30240
-    return torch.where(eta.abs() < 0.05, near, 1 / -torch.expm1(-far) - 1 / far)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._choice import draw_categories
 from ._family import Family, Params, uniform_draw
 from ._logs import log_weights, renyi_of_logs
 from ._supports import one_hot, real_vectors, simplex
@@ -39,9 +40,8 @@ class Categorical(Family):
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
         probs = _probs(params)
-        k = shape[-1]
-        index = torch.multinomial(probs.expand(shape).reshape(-1, k), 1, replacement=True)
-        return F.one_hot(index, k).to(probs.dtype).reshape(shape)
+        index = draw_categories(probs, shape[:-1])
+        return torch.zeros(shape, dtype=probs.dtype, device=probs.device).scatter_(-1, index.unsqueeze(-1), 1.0)
 
     @staticmethod
     def relax(params: Params, shape: tuple[int, ...], temperature: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:

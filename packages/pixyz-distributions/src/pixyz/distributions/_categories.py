@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from ._categorical import Categorical
+from ._choice import draw_categories
 from ._family import Family, Params, Shape
 from ._logs import log_weights, times_log
-from ._supports import count_vectors, counts, real_vectors, simplex
+from ._supports import count_vectors, counts, indices, real_vectors, simplex
 
 
 class CategoricalIndex(Family):
@@ -23,7 +24,7 @@ class CategoricalIndex(Family):
 
     parametrisations = (("probs",), ("logits",))
     supports = {"probs": simplex, "logits": real_vectors}
-    value_support = counts
+    value_support = indices
     relaxes_as = "Categorical"
 
     @staticmethod
@@ -37,9 +38,7 @@ class CategoricalIndex(Family):
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
         probs = params["probs"] if "probs" in params else params["logits"].softmax(-1)
-        k = probs.shape[-1]
-        index = torch.multinomial(probs.expand(*shape, k).reshape(-1, k), 1, replacement=True)
-        return index.to(probs.dtype).reshape(shape)
+        return draw_categories(probs, shape).to(probs.dtype)
 
     @staticmethod
     def outcomes(event: Shape, params: Params, count: int) -> Tensor:

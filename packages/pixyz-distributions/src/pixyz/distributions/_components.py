@@ -182,7 +182,7 @@ def _stacked(givens: list[Given], features: tuple[int, ...], dim: int) -> dict[s
             return None
         event_rank: int = family._event_ranks[name]
         # A parameter of rank 0 fits any dtype, as everywhere in torch; but not once it is stacked.
-        each = [t if t.tensor.ndim else Term(t.tensor.to(like), t.dims) for t in (g.terms[name] for g in givens)]
+        each = [g.terms[name] if g.terms[name].tensor.ndim else g.term_in(name, like.dtype) for g in givens]
         if differ([t.tensor.shape[t.tensor.ndim - event_rank :] for t in each]):
             return None
         terms[name] = _stack([with_axes(t, rank, event_rank) for t in each], dim)

@@ -17,7 +17,7 @@ class Eventwise:
 
     @abstractmethod
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
-        """log p of every event, `(*dims, *features)` without those of the event, and the dims."""
+        """log p of every event, `(*dims, *features)` without those of the event, in the dtype in which it is computed, and the dims."""
 
     @property
     @abstractmethod
@@ -27,7 +27,7 @@ class Eventwise:
     def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
         """log p(value), in nats, summed over the features."""
         scores, target = self.scores(values, factor, validate)
-        return Term(sum_features(scores, len(target)), target)
+        return Term(self.plain.narrow(sum_features(scores, len(target))), target)
 
     def masked_log_prob(self, value: Binding, mask: Binding, name: str, factor: Factor, validate: bool) -> Term:
         """log p of the events where the mask is 1, `(*dims, *features)` or `(*dims)`.
@@ -59,7 +59,7 @@ class Eventwise:
         x = torch.where(at_values, x, given.family.value_support.member(x))
         scores, score_dims = self.scores((Binding(x, target, value.number),), factor, validate)
         scores = torch.where(align(seen, mask.dims, score_dims), scores, 0.0)
-        return Term(sum_features(scores, len(score_dims)), score_dims)
+        return Term(given.narrow(sum_features(scores, len(score_dims))), score_dims)
 
 
 def sum_features(t: Tensor, rank: int) -> Tensor:

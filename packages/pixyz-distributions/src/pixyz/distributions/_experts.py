@@ -140,10 +140,11 @@ def need_normal(experts: Iterable[Factor], who: str) -> None:
 
 def _product(givens: list[Given], standard: bool) -> dict[str, Term]:
     """The parameters of the normalised product."""
+    dtype = next((g.like.dtype for g in givens if g.like.ndim), givens[0].like.dtype)
     of_scale = union(*[g.terms["scale"].dims for g in givens])
     dims = union(of_scale, *[g.terms["loc"].dims for g in givens])
-    scales = [align(*g.terms["scale"], of_scale) for g in givens]
-    locs = [align(*g.terms["loc"], dims) for g in givens]
+    scales = [align(*g.term_in("scale", dtype), of_scale) for g in givens]
+    locs = [align(*g.term_in("loc", dtype), dims) for g in givens]
     # Precisions in units of the greatest neither overflow nor vanish; the unit cancels, and so does its gradient.
     unit = functools.reduce(torch.minimum, scales).detach()
     if standard:

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest
 
 from ._given import Given, same_family_divergence
+from ._rims import Powers, with_rims
+from ._rounding import between_zero_and_one, positive_number
 from ._supports import Support
+
+_LEGENDRE = [(0.0, 128 / 225)] + [
+    (side * math.sqrt(5 + sign * 2 * math.sqrt(10 / 7)) / 3, (322 - sign * 13 * math.sqrt(70)) / 900)
+    for sign in (-1, 1)
+    for side in (-1, 1)
+]
+"""Points and weights of the Gauss–Legendre rule of five points."""
 
 Params = Mapping[str, Tensor]
 Shape = tuple[int, ...]
@@ -67,6 +76,9 @@ class Family(Leaf):
     """Where the value lies, whatever the parameters; what they make impossible has the log-density -inf."""
     relations: ClassVar[tuple[Relation, ...]] = ()
     """What must hold between parameters: words, and a function that says where it does."""
+    rims: ClassVar[Powers] = {}
+    """The ends of the value's support to which `log_density` is to be extended, each with the power of the distance to it, of the
+    parameters: where that is 0 the density at the end is finite, and else 0 or infinite."""
     has_scores = True
     counts_to_parameters: ClassVar[bool] = False
     """Whether statistics are sums of as many terms as a parameter says, which no one graph has."""
@@ -235,6 +247,13 @@ class Family(Leaf):
         raise NotImplementedError
 
     @classmethod
+    def between(cls, params: Params, lower: Tensor, upper: Tensor) -> Tensor:
+        """P(lower < X ≤ upper) for bounds so near to one another that `cdf` tells them hardly apart: by Gauss–Legendre quadrature of the
+        density. Where it has a kink, write it."""
+        half = 0.5 * (upper - lower)
+        return half * sum([w * cls.log_density(params, lower + half * (1 + t)).exp() for t, w in _LEGENDRE])
+
+    @classmethod
     def event_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
         """The shape of one event, from the parameters' shapes: the trailing dims of the first parameter whose events have the same rank."""
         rank = cls.value_support.event_rank
@@ -290,6 +309,9 @@ class Family(Leaf):
             cls._complete = {frozenset(p) for p in cls.parametrisations}
             cls._event_ranks = {name: s.event_rank for name, s in cls.supports.items()}
             cls.distribution_name = vars(cls).get("distribution_name", cls.__name__)
+            if cls.rims:
+                nearest = between_zero_and_one if 1.0 in cls.rims else positive_number
+                cls.log_density = staticmethod(with_rims(cls.log_density, nearest, cls.rims))
             if cls.knows("icdf") and not cls.knows("rsample"):
                 cls.rsample = staticmethod(lambda params, shape: cls.icdf(params, uniform_draw(params, shape)))
             if cls.knows("icdf") and not cls.knows("isf"):

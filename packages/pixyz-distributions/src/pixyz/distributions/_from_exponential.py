@@ -6,7 +6,7 @@ from torch import Tensor
 from ._family import Family, Params
 from ._location_scale import EULER
 from ._rounding import positive_number
-from ._supports import positive
+from ._supports import non_negative, positive
 
 
 class Weibull(Family):
@@ -23,7 +23,8 @@ class Weibull(Family):
 
     parametrisations = (("scale", "concentration"),)
     supports = {"scale": positive, "concentration": positive}
-    value_support = positive
+    value_support = non_negative
+    rims = {0.0: lambda params: params["concentration"] - 1}
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:

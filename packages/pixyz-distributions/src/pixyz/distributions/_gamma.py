@@ -83,7 +83,8 @@ class Gamma(TorchFamily):
 
     parametrisations = (("concentration", "rate"), ("concentration", "scale"))
     supports = {"concentration": positive, "rate": positive, "scale": positive}
-    value_support = positive
+    value_support = non_negative
+    rims = {0.0: lambda params: params["concentration"] - 1}
     torch_class = td.Gamma
 
     @staticmethod

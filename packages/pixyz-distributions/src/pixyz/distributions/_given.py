@@ -10,6 +10,7 @@ from torch import Tensor
 from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, align, stack_terms, union
 
 from ._eventwise import Eventwise, sum_features
+from ._half import check_counts, computing_dtype, narrowed
 from ._supports import Support
 
 Shape = tuple[int, ...]
@@ -22,6 +23,8 @@ class Given(Eventwise):
         dims: the open dims of its parameters.
         features: the shape of one datum, to which the parameters broadcast.
         batch: the batch of its parameters, None for constants.
+        like: a parameter of their dtype and on their device.
+        dtype: in which the family computes, float32 for parameters in half precision.
 
     Args:
         family: whose functions to use.
@@ -46,12 +49,17 @@ class Given(Eventwise):
             if tensor.ndim and not like.ndim:  # a parameter of rank 0 fits any dtype, as everywhere in torch
                 like = tensor
         self.like: Tensor = like
+        self.dtype: torch.dtype = computing_dtype(like.dtype)
+        if any([t.tensor.dtype != like.dtype for t in self.terms.values()]):
+            self.terms = {k: t if t.tensor.ndim else self.term_in(k, self.dtype) for k, t in self.terms.items()}
         self.features: Shape = self._features() if features is None else features
         if validate:
             for name, (tensor, _) in self.terms.items():
                 self._check_kind(name, tensor)
                 if name not in family.checked_names and not family.supports[name].holds(constant(tensor)):
                     raise outside(tensor, family.supports[name], f"{factor}: {name}")
+                if family.supports[name].whole:
+                    check_counts(tensor, tensor.dtype, factor, name)
             for words, holds in family.relations:
                 inside = holds(self.aligned(self.dims))
                 if not inside.all():
@@ -76,9 +84,9 @@ class Given(Eventwise):
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
         x, dims = self._checked(values[0], factor, validate)
         target = union(dims, self.dims)
-        return self.family.log_density(self.aligned(target), align(x, dims, target)), target
+        return self.family.log_density(self.aligned(target), align(self.widen(x), dims, target)), target
 
-    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, Term, Term]:
+    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, ...]:
         """W(x - μ), `(*dims, D)`, W times a matrix `(D, K)`, and log|W|, where WᵀW is the precision; x is 0 if there is no value.
 
         Only for families that write `whitener`.
@@ -86,16 +94,16 @@ class Given(Eventwise):
         count = math.prod(self.features)
         rest = [name for name in self.terms if name != "loc"]
         dims = union(*[self.terms[name].dims for name in rest])
-        white, log_det = self.family.whitener(self._as_vectors({k: align(*self.terms[k], dims) for k in rest}), count)
+        white, log_det = self.family.whitener(self._as_vectors({k: self.widen(align(*self.terms[k], dims)) for k in rest}), count)
         target = union(self.dims, () if value is None else value.dims)
         params = self._as_vectors(self.aligned(target))
         gap = -params.pop("loc")
         if value is not None:
             x, x_dims = self._checked(value, factor, validate)
-            gap = gap + align(x if self.features else x.unsqueeze(-1), x_dims, target)
+            gap = gap + align(self.widen(x) if self.features else self.widen(x).unsqueeze(-1), x_dims, target)
         gap = gap.expand(*gap.shape[: max(gap.ndim - 1, 0)], count)
         residual = self.family.whitener(params, count)[0](gap.unsqueeze(-1)).squeeze(-1)
-        return Term(residual, target), Term(white(matrix), dims), Term(log_det, dims)
+        return tuple(Term(self.narrow(t), d) for t, d in ((residual, target), (white(self.widen(matrix)), dims), (log_det, dims)))
 
     def _as_vectors(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         """The parameters; those of a distribution over numbers as of one over vectors of one element."""
@@ -127,8 +135,10 @@ class Given(Eventwise):
                 f"{factor}: {name} has features {tuple(x.shape[len(dims) :])}, but {whose} {' and '.join(self.terms)} have {self.features}."
                 + (f" Declare them: dim={x.shape[-1]}, or features_shape." if self.features == () and not self.family.has_network else "")
             )
-        if not x.is_floating_point() and self.family.value_support.whole:
-            x = x.to(self.like.dtype)
+        support: Support = self.family.value_support
+        if support.whole and not (support.is_index and not x.is_floating_point()):
+            check_counts(x, x.dtype if x.is_floating_point() else self.like.dtype, factor, name)
+            x = x if x.is_floating_point() else x.to(self.like.dtype)
         return x, dims
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
@@ -136,13 +146,21 @@ class Given(Eventwise):
         params, family = self.aligned(dims), self.family
         if not (pathwise and family.has_rsample):
             params = {name: constant(t) for name, t in params.items()}
-        draw = family.rsample if family.has_rsample else family.draw
-        return [Term(draw(params, (*sizes, *self.features)), dims)]
+        x = (family.rsample if family.has_rsample else family.draw)(params, (*sizes, *self.features))
+        return [Term(self._narrowed(x) if self.half else x, dims)]
+
+    def _narrowed(self, x: Tensor) -> Tensor:
+        """A draw in the parameters' dtype, half precision."""
+        support: Support = self.family.value_support
+        if support.whole and not support.is_index:
+            check_counts(x, self.like.dtype, self.factor, f"a draw of {self.factor.var[0]}")
+        return narrowed(x, support, self.like.dtype)
 
     def relax(self, dims: Dims, sizes: list[int], temperature: Tensor | float) -> tuple[Term, Term, Term]:
         """What `Family.relax` draws, each `(*dims, *features)`; only for families that write it."""
-        hard, relaxed, conditional = self.family.relax(self.aligned(dims), (*sizes, *self.features), temperature)
-        return Term(hard, dims), Term(relaxed, dims), Term(conditional, dims)
+        drawn = self.family.relax(self.aligned(dims), (*sizes, *self.features), temperature)
+        hard, relaxed, conditional = (Term(self.narrow(t), dims) for t in drawn)
+        return hard, relaxed, conditional
 
     def support_size(self) -> int:
         """The number of values; only for families that have finitely many."""
@@ -150,7 +168,9 @@ class Given(Eventwise):
 
     def enumerate_support(self) -> list[Tensor]:
         """All values, `(support_size, *features)`."""
-        return [self.family.enumerate_support(self.features, self.aligned(()), self.family._count).to(self.like)]
+        support: Support = self.family.value_support
+        every = self.family.enumerate_support(self.features, self.aligned(()), self.family._count).to(self.like.device, self.dtype)
+        return [narrowed(every, support, self.like.dtype) if self.half else every]
 
     def statistic(self, what: str) -> Term:
         """The mean, variance or mode, `(*dims, *features)`, or the entropy in nats, `(*dims)`.
@@ -159,6 +179,7 @@ class Given(Eventwise):
             NotImplementedError: where the family has no closed form.
         """
         value = getattr(self.family, f"{what}_of")(self.aligned(self.dims))
+        value = value.long() if what == "mode" and self.family.value_support.is_index and self.half else self.narrow(value)
         sizes = self.sizes()
         if what == "entropy":
             return Term(sum_features(value.expand(tuple(sizes[d] for d in self.dims) + self.over), len(self.dims)), self.dims)
@@ -174,8 +195,30 @@ class Given(Eventwise):
         return {d: n for tensor, dims in self.terms.values() for d, n in zip(dims, tensor.shape)}
 
     def aligned(self, target: Dims) -> dict[str, Tensor]:
-        """The parameters, ready to broadcast against tensors `(*target, *features)`."""
-        return {k: t if not dims or dims == target else align(t, dims, target) for k, (t, dims) in self.terms.items()}
+        """The parameters, ready to broadcast against tensors `(*target, *features)`, in the dtype in which the family computes."""
+        params = {k: t if not dims or dims == target else align(t, dims, target) for k, (t, dims) in self.terms.items()}
+        return {k: t.to(self.dtype) for k, t in params.items()} if self.half else params
+
+    @property
+    def half(self) -> bool:
+        """Whether the parameters are in half precision."""
+        return self.dtype != self.like.dtype
+
+    def widen(self, x: Tensor) -> Tensor:
+        """A value in the dtype in which the family computes; indices stay integers."""
+        return x.to(self.dtype) if self.half and x.is_floating_point() else x
+
+    def narrow(self, t: Tensor) -> Tensor:
+        """What was computed, in the dtype of the parameters."""
+        return t.to(self.like.dtype) if self.half else t
+
+    def term_in(self, name: str, dtype: torch.dtype) -> Term:
+        """A parameter in this dtype; a number that was given to the family has all its digits there."""
+        tensor, dims = self.terms[name]
+        if tensor.dtype == dtype:
+            return self.terms[name]
+        is_own = name in self.family.constant_names and getattr(self.family, name) is tensor
+        return Term(self.family.constant_in(name, dtype) if is_own else tensor.to(dtype), dims)
 
     def _features(self) -> Shape:
         declared: Shape | None = self.family.features_shape
@@ -211,7 +254,8 @@ class Given(Eventwise):
             raise KindError(f"{self.factor}: {name} is {_kind(t)}, {other} is {_kind(self.like)}. Convert one with .to().")
 
     def _check_value(self, x: Tensor, name: str, factor: Factor) -> None:
-        if x.dtype != self.like.dtype or x.device != self.like.device:
+        is_other = x.dtype != self.like.dtype and not (self.family.value_support.is_index and not x.is_floating_point())
+        if is_other or x.device != self.like.device:
             raise KindError(f"{factor}: {name} is {_kind(x)}, the parameters are {_kind(self.like)}. Convert one with .to().")
         support: Support = self.family.value_support
         if not support.holds(constant(x)):
@@ -229,7 +273,7 @@ def same_family_divergence(what: str, p: Given, q: Given, who: object, **options
     if p.like.dtype != q.like.dtype or p.like.device != q.like.device:
         raise KindError(f"{who}: {p.factor} is {_kind(p.like)}, {q.factor} is {_kind(q.like)}. Convert one with .to().")
     target = union(p.dims, q.dims)
-    value = getattr(p.family, what)(p.aligned(target), q.aligned(target), **options)
+    value = p.narrow(getattr(p.family, what)(p.aligned(target), q.aligned(target), **options))
     sizes = {**q.sizes(), **p.sizes()}
     full = tuple([sizes[d] for d in target]) + p.over
     # Parameters that broadcast count once per feature.

@@ -51,6 +51,12 @@ class Laplace(Symmetric):
         tail = 0.5 * (-z.abs()).exp()
         return torch.where(z < 0, tail, 1 - tail)
 
+    @classmethod
+    def between(cls, params: Params, lower: Tensor, upper: Tensor) -> Tensor:
+        a, b = (lower - params["loc"]) / params["scale"], (upper - params["loc"]) / params["scale"]
+        nearer = (-torch.minimum(a.abs(), b.abs())).exp() * torch.expm1((lower - upper) / params["scale"])
+        return -0.5 * torch.where((a < 0) & (b > 0), torch.expm1(-a.abs()) + torch.expm1(-b.abs()), nearer)
+
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
         tail = (2 * torch.minimum(u, 1 - u)).log()

@@ -27,12 +27,11 @@ def log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def finite_log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """log π and log(1-π), finite where a probability has rounded to 0 or 1."""
+    """log π and log(1-π), finite where a probability has rounded to 0 or 1. What is certain there keeps its value, 0, and its gradient."""
     if "logits" in params:
         return log_both(params)
     limits = torch.finfo(params["probs"].dtype)
-    probs = params["probs"].clamp(limits.tiny, 1 - limits.eps / 2)
-    return probs.log(), torch.log1p(-probs)
+    return params["probs"].clamp_min(limits.tiny).log(), torch.log1p(-params["probs"].clamp_max(1 - limits.eps / 2))
 
 
 def log_weights(params: Mapping[str, Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
 from ._logs import logits_of
 from ._rounding import between_zero_and_one
-from ._supports import open_interval, positive, positive_simplex, positive_vectors, real, real_vectors, simplex
+from ._supports import open_interval, positive, positive_simplex, positive_vectors, real, real_vectors, simplex, unit_interval
 
 
 class Dirichlet(TorchFamily):
@@ -67,13 +67,14 @@ class RelaxedBernoulli(Family):
 
     parametrisations = (("temperature", "probs"), ("temperature", "logits"))
     supports = {"temperature": positive, "probs": open_interval, "logits": real}
-    value_support = open_interval
+    value_support = unit_interval
+    rims = {0.0: lambda params: params["temperature"] - 1, 1.0: lambda params: params["temperature"] - 1}
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_x, log_not_x = x.log(), torch.log1p(-x)
         gap = logits_of(params) - params["temperature"] * (log_x - log_not_x)
-        return params["temperature"].log() - log_x - log_not_x + gap - 2 * F.softplus(gap)
+        return params["temperature"].log() - log_x - log_not_x + F.logsigmoid(gap) + F.logsigmoid(-gap)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class RelaxedCategorical(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        log_x = x.log()
+        log_x = x.clamp_min(torch.finfo(x.dtype).tiny).log()  # as draws have it, for the density on the rim depends on the way there
         scores = _scores(params) - params["temperature"].unsqueeze(-1) * log_x
         k = torch.tensor(float(x.shape[-1]), dtype=x.dtype, device=x.device)
         constant = torch.lgamma(k) + (k - 1) * params["temperature"].log()

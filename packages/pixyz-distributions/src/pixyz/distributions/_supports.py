@@ -21,6 +21,14 @@ class Support(ABC):
     """Bounds of every number of its elements."""
     whole: bool = False
     """Whether its elements are whole numbers, so that a tensor of integers will do."""
+    is_index: bool = False
+    """Whether its elements are numbers of categories, which half precision leaves integers."""
+
+    @property
+    def middle(self) -> float:
+        """A number between its bounds."""
+        least = max(self.lower, -1.0)
+        return 0.5 * (least + min(self.upper, 1.0 + least))
 
     @abstractmethod
     def holds(self, t: Tensor) -> bool:
@@ -45,6 +53,7 @@ class Interval(Support):
     open_below: bool = False
     open_above: bool = False
     whole: bool = False
+    is_index: bool = False
 
     @property
     def open_sides(self) -> int:  # type: ignore[override]
@@ -103,6 +112,14 @@ class Vectors(Support):
     @property
     def open_sides(self) -> int:  # type: ignore[override]
         return self.element.open_sides
+
+    @property
+    def lower(self) -> float:  # type: ignore[override]
+        return self.element.lower
+
+    @property
+    def whole(self) -> bool:  # type: ignore[override]
+        return self.element.whole
 
     def holds(self, t: Tensor) -> bool:
         if not self.element.holds(t):
@@ -186,6 +203,7 @@ open_interval = Interval("in (0, 1)", lower=0.0, upper=1.0, open_below=True, ope
 half_open_interval = Interval("in [0, 1)", lower=0.0, upper=1.0, open_above=True)
 probability = Interval("in (0, 1]", lower=0.0, upper=1.0, open_below=True)
 counts = Interval("a whole number, at least 0", lower=0.0, whole=True)
+indices = Interval("a whole number, at least 0", lower=0.0, whole=True, is_index=True)
 levels = Interval("a whole number, at least 2", lower=2.0, whole=True)
 binary = Binary()
 one_hot = Vectors("one-hot over the last dim", binary, total=1.0)

@@ -44,7 +44,7 @@ class MultivariateNormal(Family):
     def rsample(params: Params, shape: Shape) -> Tensor:
         loc, tril = params["loc"], _tril(params)
         noise = torch.empty(shape, dtype=loc.dtype, device=loc.device).normal_()
-        return loc + (tril @ noise.unsqueeze(-1)).squeeze(-1)
+        return loc + _applied(torch.matmul, tril, noise)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -203,7 +203,15 @@ def _tril(params: Params) -> Tensor:
 
 def _whitened(tril: Tensor, gap: Tensor) -> Tensor:
     """L⁻¹ applied to vectors."""
-    return torch.linalg.solve_triangular(tril, gap.unsqueeze(-1), upper=False).squeeze(-1)
+    return _applied(lambda m, v: torch.linalg.solve_triangular(m, v, upper=False), tril, gap)
+
+
+def _applied(apply: Callable[[Tensor, Tensor], Tensor], matrix: Tensor, vectors: Tensor) -> Tensor:
+    """What a function of a matrix and of columns makes of vectors; a matrix that all of them share is not copied for each."""
+    if matrix[..., 0, 0].numel() > 1:
+        return apply(matrix, vectors.unsqueeze(-1)).squeeze(-1)
+    shape = torch.broadcast_shapes(vectors.shape[:-1], matrix.shape[:-2])
+    return apply(matrix.reshape(matrix.shape[-2:]), vectors.reshape(-1, vectors.shape[-1]).mT).mT.reshape(*shape, -1)
 
 
 def _log_diagonal(tril: Tensor) -> Tensor:

@@ -1,0 +1,20 @@
+"""Draws of categories."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def draw_categories(probs: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Indices of this shape, from probabilities `(*own, K)` that broadcast to `(*shape, K)`.
+
+    What several draws share is one table, from which all of them are drawn; it is not copied for each.
+    """
+    if 0 in shape:
+        return torch.empty(shape, dtype=torch.int64, device=probs.device)
+    own = (*[1] * (len(shape) + 1 - probs.ndim), *probs.shape[:-1])
+    shared = [axis for axis, (n, size) in enumerate(zip(own, shape)) if n != size]
+    order = [*[axis for axis in range(len(shape)) if axis not in shared], *shared]
+    index = torch.multinomial(probs.reshape(-1, probs.shape[-1]), math.prod([shape[axis] for axis in shared]), replacement=True)
+    return index.reshape([shape[axis] for axis in order]).permute([order.index(axis) for axis in range(len(shape))])
