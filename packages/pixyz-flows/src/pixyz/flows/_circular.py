@@ -50,10 +50,10 @@ class CircularSplineMap(SplineMap):
 
     def push(self, x: Tensor, params: Tensor) -> Mapped:
         y, log_slope = super().push(x, params[..., :-1])
-        return _wrap(y + params[..., -1]), log_slope
+        return _wrap(y + _wrap(params[..., -1])), log_slope
 
     def pull(self, y: Tensor, params: Tensor) -> Mapped:
-        return super().pull(_wrap(y - params[..., -1]), params[..., :-1])
+        return super().pull(_wrap(y - _wrap(params[..., -1])), params[..., :-1])
 
     def seen(self, x: Tensor) -> Tensor:
         return torch.cat([x.cos(), x.sin()], 1)

@@ -13,6 +13,7 @@ from torch.distributions.transforms import Transform, _InverseTransform
 from pixyz.core import IntractableError, KindError, ShapeError
 from pixyz.distributions import Interval, Support
 
+from ._as_transform import BijectionTransform
 from ._bijection import Bijection, Mapped, as_shape, real, sum_features
 
 
@@ -28,7 +29,8 @@ def from_transform(transform: Any, features: int | Sequence[int] | None = None, 
         context: how many features the context has, of a conditional one.
 
     Returns:
-        A bijection like any other. Numbers that a transform has as constants stay as they are; modules in it are trained, moved and saved.
+        A bijection like any other; of `f.as_transform()`, f. Numbers that a transform has as constants stay as they are; modules in it are
+        trained, moved and saved.
 
     Raises:
         KindError: for what is no transform, or one that is not bijective, or for a context where none is taken.
@@ -43,6 +45,8 @@ def from_transform(transform: Any, features: int | Sequence[int] | None = None, 
     """
     if isinstance(transform, nn.Module) and isinstance(getattr(transform, "base", None), nn.Module):
         transform = getattr(transform, "transform", transform)  # a flow of zuko's: a transform of a base
+    if isinstance(transform, BijectionTransform) and transform.context is None:
+        return transform.of
     if isinstance(transform, _InverseTransform):  # a copy of which forgets what it inverts
         behind = as_shape(features, "from_transform")
         return from_transform(transform.inv, behind and transform.forward_shape(behind), context=context).inverse
@@ -171,7 +175,7 @@ def _modules_in(transform: Any) -> list[nn.Module]:
         if isinstance(one, nn.Module):
             found.append(one)
         elif isinstance(one, Transform):
-            inner = (getattr(one, "base_transform", None), getattr(one, "_inv", None))
+            inner = (getattr(one, "base_transform", None), getattr(one, "_inv", None), getattr(one, "of", None))
             waiting += [*getattr(one, "parts", ()), *getattr(one, "transforms", ()), *inner]
     return found
 

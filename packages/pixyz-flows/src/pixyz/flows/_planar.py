@@ -78,10 +78,12 @@ class Planar(_Step):
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
         u, w, b = self._parts(context)
         along = (w * u).sum(-1, keepdim=True)
-        allowed = (1 - LEAST) * (_softplus(along + AT_ZERO) - 1)
-        u = u + (allowed - along) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12)
-        place = torch.tanh((x * w).sum(-1, keepdim=True) + b)
-        return x + u * place, torch.log1p((1 - place.square()) * allowed).squeeze(-1)
+        least = LEAST + (1 - LEAST) * _softplus(along + AT_ZERO)
+        u = u + (least - 1 - along) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12)
+        along = (x * w).sum(-1, keepdim=True) + b
+        place, steepness = torch.tanh(along), 4 * torch.sigmoid(2 * along) * torch.sigmoid(-2 * along)
+        # 1 + (1 - tanh²)(least - 1) as a sum of positive terms: the differences would lose the digits of the least, and of 1 - tanh².
+        return x + u * place, (place.square() + steepness * least).log().squeeze(-1)
 
 
 class Radial(_Step):
@@ -119,29 +121,37 @@ class Radial(_Step):
             self.params[self.dim :] *= 0.1  # α near 1 and β near 0: near the identity
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
-        centre, alpha, beta = self._terms(context)
+        centre, alpha, beta, gamma = self._terms(context)
         away = x - centre
-        far = alpha + torch.linalg.vector_norm(away, dim=-1, keepdim=True)
-        return x + beta / far * away, self._log_det(far, alpha, beta)
+        r = torch.linalg.vector_norm(away, dim=-1, keepdim=True)
+        return _stretched(x, centre, away, gamma + r, beta, alpha + r), self._log_det(r, alpha, gamma)
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
-        centre, alpha, beta = self._terms(context)
+        centre, alpha, beta, gamma = self._terms(context)
         away = y - centre
         length = torch.linalg.vector_norm(away, dim=-1, keepdim=True)
         # r² + b r - α |y - x₀| = 0; of both forms of the positive root, the one without cancellation.
-        b = alpha + beta - length
+        b = gamma - length
         root = (b.square() + 4 * alpha * length).sqrt()
         r = torch.where(b > 0, 2 * alpha * length / (root + b.abs()), (root - b) / 2)
-        far = alpha + r
-        return centre + away * (far / (far + beta)), -self._log_det(far, alpha, beta)
+        return _stretched(y, centre, away, alpha + r, -beta, gamma + r), -self._log_det(r, alpha, gamma)
 
-    def _terms(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _terms(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The centre, α, β, and γ = α + β > 0, whose digits the sum would lose where β is near -α."""
         centre, a, b = self._parts(context)
-        alpha = _softplus(a + AT_ZERO)
-        return centre, alpha, (1 - LEAST) * alpha * (_softplus(b + AT_ZERO) - 1)
+        alpha, longer = _softplus(a + AT_ZERO), _softplus(b + AT_ZERO)
+        return centre, alpha, (1 - LEAST) * alpha * (longer - 1), alpha * (LEAST + (1 - LEAST) * longer)
 
-    def _log_det(self, far: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        return ((self.dim - 1) * torch.log1p(beta / far) + torch.log1p(alpha * beta / far.square())).squeeze(-1)
+    def _log_det(self, r: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
+        far = alpha + r
+        along = (r * (r + 2 * alpha) + alpha * gamma) / far.square()
+        return ((self.dim - 1) * ((gamma + r) / far).log() + along.log()).squeeze(-1)
+
+
+def _stretched(t: Tensor, centre: Tensor, away: Tensor, to: Tensor, by: Tensor, of: Tensor) -> Tensor:
+    """What is `away` from the centre, at to/of = 1 + by/of of that distance; counted from what is nearer, the centre or t."""
+    ratio = to / of
+    return torch.where(ratio < 0.5, torch.addcmul(centre, away, ratio), torch.addcmul(t, away, by / of))
 
 
 def _softplus(t: Tensor) -> Tensor:

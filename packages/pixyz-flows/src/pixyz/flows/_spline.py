@@ -22,6 +22,9 @@ class SplineMap(MonotoneMap):
     The parameters are K widths and K heights, of which the softmax is taken, and the logarithms of the K - 1 inner slopes; each is bounded
     softly, so that no bin and no slope vanishes. All 0 give the identity.
 
+    Where the slope is tiny, its inverse is ill-conditioned: x is then as good as y is known, which is to the last digit of the interval.
+    Values stay in the interval, and x and y lie on the graph of the spline to a few such digits, whatever the parameters.
+
     Args:
         bins: K, at least 2.
         bound: the half of the interval.
@@ -55,49 +58,55 @@ class SplineMap(MonotoneMap):
     def push(self, x: Tensor, params: Tensor) -> Mapped:
         inside = x.clamp(-self.bound, self.bound)
         u = (inside + self.bound) / (2 * self.bound)
-        w, h, right, top, d0, d1 = self._bin(u, params, 0)
-        s = h / w
-        xi = (u - right) / w + 1
-        rest = 1 - xi
-        both = xi * rest
-        below = s + (d0 + d1 - 2 * s) * both
-        v = top - h + h * (s * xi.square() + d0 * both) / below
-        slope = s.square() * (d1 * xi.square() + 2 * s * both + d0 * rest.square()) / below.square()
+        left, right, bottom, top, d0, d1, s = self._bin(u, params, 0)
+        xi = (u - left) / (right - left)
+        lower, upper = torch.lerp(d0, s, xi), torch.lerp(s, d1, xi)
+        # Both parts of the height are positive, so the ratio stays in [0, 1], whatever is rounded.
+        before = xi * lower
+        below = before + (1 - xi) * upper
+        v = torch.lerp(bottom, top, before / below)
+        slope = torch.lerp(lower, upper, xi) * (s / below).square()
         # Outside, what was clamped off is added to the end of the spline, which is the identity there with slope 1.
         return torch.add(v * (2 * self.bound) - self.bound, x - inside), slope.log()
 
     def pull(self, y: Tensor, params: Tensor) -> Mapped:
         inside = y.clamp(-self.bound, self.bound)
         v = (inside + self.bound) / (2 * self.bound)
-        w, h, right, top, d0, d1 = self._bin(v, params, 1)
-        s = h / w
-        t = (v - top) / h + 1
-        bent = (d0 + d1 - 2 * s) * t
-        a, b, c = s - d0 + bent, d0 - bent, -s * t
-        # The root in the form without cancellation; rounding may make the discriminant negative at a rim.
-        xi = 2 * c / (-b - (b.square() - 4 * a * c).clamp_min(0).sqrt())
-        rest = 1 - xi
-        both = xi * rest
-        below = s + (d0 + d1 - 2 * s) * both
-        slope = s.square() * (d1 * xi.square() + 2 * s * both + d0 * rest.square()) / below.square()
-        u = right - w + w * xi
-        return torch.add(u * (2 * self.bound) - self.bound, y - inside), -slope.log()
+        left, right, bottom, top, d0, d1, s = self._bin(v, params, 1)
+        t = (v - bottom) / (top - bottom)
+        rest = 1 - t
+        # The discriminant of the quadratic equation for xi, and xi : 1 - xi, as sums of positive terms, so that nothing cancels.
+        double = 2 * s
+        p, q = double * t, double * rest
+        bent = d0 * rest - d1 * t
+        root = torch.addcmul(p * q, bent, bent).sqrt()
+        larger, rises = root + bent.abs(), bent > 0
+        before, behind = torch.where(rises, p, larger), torch.where(rises, larger, q)
+        whole = before + behind
+        xi = before / whole
+        below = torch.addcmul(s, d0 + d1 - double, xi * (behind / whole))  # of 1 - xi, few digits would be left
+        u = torch.lerp(left, right, xi)
+        return torch.add(u * (2 * self.bound) - self.bound, y - inside), (below / (s * root)).log()
 
     def _bin(self, u: Tensor, params: Tensor, side: int) -> tuple[Tensor, ...]:
         """The bin in which numbers in [0, 1] lie, by widths (side 0) or heights (side 1).
 
         Returns:
-            Its width and height, its right and upper end, and the slopes at both ends, of the shape of u.
+            x of its two knots, y of both, the slopes there, and its mean slope s, of the shape of u. Neighbouring bins have the same
+            knot between them, so a number lies between the knots of its bin; s has all digits, however small the bin is.
         """
         k = self.bins
         params = soft_bounded(self, params)
         sizes = params[..., : 2 * k].unflatten(-1, (2, k)).softmax(-1)
-        ends = sizes.cumsum(-1)
-        slopes = self._at_knots(params[..., 2 * k :]).exp()
-        table = torch.cat([sizes, ends, torch.stack([slopes[..., :-1], slopes[..., 1:]], -2)], -2)
-        index = (u.unsqueeze(-1) >= ends[..., side, :-1]).sum(-1)
-        found = table.gather(-1, index[..., None, None].expand(*index.shape, 6, 1)).squeeze(-1)
-        return found.unbind(-1)
+        inner = sizes[..., :-1].cumsum(-1)
+        knots = F.pad(F.pad(inner, (1, 0)), (0, 1), value=1.0)
+        widths, heights = sizes.unbind(-2)
+        slopes = torch.stack([self._at_knots(params[..., 2 * k :]).exp(), F.pad(heights / widths, (0, 1))], -2)
+        table = torch.cat([knots, slopes], -2)
+        index = (u.unsqueeze(-1) > inner[..., side, :]).sum(-1)
+        ends = torch.stack([index, index + 1], -1).unsqueeze(-2)
+        found = table.gather(-1, ends.expand(*index.shape, 4, 2))
+        return found.flatten(-2).unbind(-1)[:-1]
 
     def _at_knots(self, log_slopes: Tensor) -> Tensor:
         """The logarithms of the slopes at all K + 1 knots: 0 at both ends, where the identity follows."""
