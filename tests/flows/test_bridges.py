@@ -117,7 +117,7 @@ def data(shape, context):
 @pytest.mark.parametrize("name", CASES)
 def test_a_transform_obeys_the_laws(name):
     make, shape, context, options = CASES[name]
-    testing.check(make, *data(shape, context), **options)
+    testing.check(make, *data(shape, context), sizes=(), **options)
 
 
 def test_the_values_are_the_transforms():
@@ -163,7 +163,7 @@ def test_a_pyro_transform_is_a_factor():
 
 def test_transforms_chain_with_layers():
     f = from_transform(td.SigmoidTransform()) >> Logit(0.1) >> Coupling(3, hidden=[5])
-    testing.check(lambda: f, *data((3,), 0), depth=None)
+    testing.check(lambda: f, *data((3,), 0), depth=None, sizes=())
     with pytest.raises(SupportError, match="layer 1, the Logit, takes what is in .*, but what comes from before it is a number"):
         from_transform(AFFINE, 3) >> Logit(0.1)
     with pytest.raises(SupportError, match=r"x, which the ExpTransform gives, must be greater than 0, but 1 of 3 are not"):

@@ -222,8 +222,8 @@ def test_a_fault_breaks_a_law(monkeypatch, name):
     def make():
         return ContinuousFlow(3, hidden=[6], steps=10)
 
-    testing.check(make, data(), tolerance=1e-4, depth=None, traceable=False)
+    testing.check(make, data(), tolerance=1e-4, depth=None, traceable=False, sizes=())
     for method, fault in methods.items():
         monkeypatch.setattr(ContinuousFlow, method, fault)
     with pytest.raises(AssertionError, match=law):
-        testing.check(make, data(), tolerance=1e-4, depth=None, traceable=False)
+        testing.check(make, data(), tolerance=1e-4, depth=None, traceable=False, sizes=())

@@ -206,4 +206,4 @@ def test_the_same_weights_give_the_same(name):
 
 def test_what_is_translated_obeys_the_laws():
     spline = lambda: Coupling(D, map=Translated(SplineMap(BINS, 3.0), spline_of_normflows), hidden=[6])  # noqa: E731
-    testing.check(spline, torch.randn(5, D), depth=None, traceable=False)
+    testing.check(spline, torch.randn(5, D), depth=None, traceable=False, sizes=())
