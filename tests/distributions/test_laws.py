@@ -318,3 +318,15 @@ def test_draws_pass_goodness_of_fit(name):
         dim = x.shape[1] - 1 if name.startswith("PowerSpherical") else None
         pvalue = gof.auto_goodness_of_fit(x, probs, dim=dim) if dim else gof.auto_goodness_of_fit(x, probs)
     assert pvalue > 1e-4 / len(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_built_without_numbers_it_is_the_same_once_it_has_them(name):
+    family, parameters, _, _ = CASES[name]
+    p, on_meta = family("p(x)", **parameters), {k: v.to("meta") if isinstance(v, torch.Tensor) else v for k, v in parameters.items()}
+    with torch.device("meta"):
+        built = family("p(x)", **on_meta)
+    built.load_state_dict(p.state_dict(), assign=True)
+    x = p.sample(batch_size=3)
+    torch.testing.assert_close(built.log_likelihood(x), p.log_likelihood(x), rtol=0, atol=0)
+    assert built.has_enumerate == p.has_enumerate

@@ -7,7 +7,23 @@ from ._bindings import Binding, Factor
 from ._choices import AnyEstimator, Choice
 from ._conditionals import Conditional, GaussianConditional, MaskableConditional, RelaxableConditional, ScoredConditional
 from ._constant_var import ConstantVar
-from ._dims import BATCH, Dims, Term, add, align, broadcast, differ, fold, log_size, spread, stack_terms, sum_over, unfold, union
+from ._dims import (
+    BATCH,
+    Dims,
+    Term,
+    add,
+    align,
+    broadcast,
+    differ,
+    fold,
+    log_size,
+    need_dense,
+    spread,
+    stack_terms,
+    sum_over,
+    unfold,
+    union,
+)
 from ._distribution import Distribution, need_distribution
 from ._drawing import Draw, Plan, Scored, draw, stack_scored, warn_without_baseline
 from ._elementwise import log_mean_exp, log_sigmoid, logsumexp, maximum, minimum
@@ -134,6 +150,7 @@ __all__ = [
     "maximum",
     "minimum",
     "names_of",
+    "need_dense",
     "need_distribution",
     "need_scalar",
     "of_leaves",

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._dims import need_dense
 from ._errors import FormulaError, KindError
 from ._variables import is_number
 
@@ -29,6 +30,8 @@ class WithConstants(nn.Module):
                 raise FormulaError(
                     f"{type(self).__name__}: {name} is a word of every nn.Module; call the variable or parameter something else."
                 )
+            if isinstance(value, Tensor):
+                need_dense(value, type(self).__name__, name)
             if isinstance(value, nn.Parameter):
                 self.register_parameter(name, value)
             elif isinstance(value, Tensor):

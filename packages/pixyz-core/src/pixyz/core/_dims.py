@@ -31,6 +31,17 @@ def differ(sizes: Sequence[Any]) -> bool:
     return any([n != sizes[0] for n in sizes[1:]])
 
 
+def need_dense(tensor: Tensor, who: object, name: str) -> None:
+    """An error for a sparse or a nested tensor, which has no axes to align."""
+    if tensor.is_nested:
+        raise KindError(
+            f"{who}: {name} is a nested tensor; rows of different lengths are one padded tensor and a mask: "
+            "torch.nested.to_padded_tensor, or IterativeLoss(mask=...)."
+        )
+    if tensor.layout is not torch.strided:
+        raise KindError(f"{who}: {name} is a sparse tensor ({tensor.layout}); convert it with .to_dense().")
+
+
 def log_size(size: int, like: Tensor) -> Tensor:
     """log n of a size, `()`, of the kind of `like`: as a Python number it would be a constant, and so a graph for each size."""
     return torch.full((), size, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device).log().to(like.dtype)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ._bindings import Binding, Factor
 from ._constants import WithConstants
-from ._dims import Dims, Term
+from ._dims import Dims, Term, need_dense
 from ._leaves import CONSTANT
 from ._scope import Scope
 from ._single import Single
@@ -26,6 +26,8 @@ class Fixed(WithConstants, Single):
         super().__init__()
         self.var, self.cond_var, self.name = (variable,), (), variable
         self.leaf_text = CONSTANT
+        if isinstance(value, Tensor):
+            need_dense(value, "A fixed value", variable)
         self.give_constants({"value": value})
 
     def _architecture(self) -> tuple[str, str]:
@@ -34,6 +36,8 @@ class Fixed(WithConstants, Single):
     @property
     def text(self) -> str:
         """The value, where it is short."""
+        if self.value.is_meta:
+            return f"tensor[{','.join(map(str, self.value.shape))}]"
         numbers = [f"{x:.6g}" for x in self.value.detach().flatten()[:5].tolist()]
         if self.value.ndim == 0:
             return numbers[0]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ._dims import Term
+from ._dims import Term, need_dense
 from ._errors import FormulaError, KindError, ShapeError
 from ._formula import Density, Formula
 from ._loss import Loss
@@ -69,6 +69,7 @@ class FromFunction(Loss):
         if not isinstance(value, Tensor) or not value.is_floating_point():
             got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise KindError(f"{self}: the function must return a tensor of real numbers, ({count},); it returned {got}.")
+        need_dense(value, self, "what the function returns")
         if value.shape != (count,):
             raise ShapeError(
                 f"{self}: for {count} inputs the function must return one value for each, ({count},); it returned {tuple(value.shape)}."

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import nn
 
 from . import _formula as f
@@ -132,7 +133,10 @@ def sides(loss: Loss) -> tuple[list[nn.Module], list[nn.Module]]:
 def _check_sign(loss: Loss, game: Game) -> None:
     """An error where the maximiser would play against itself."""
     one = loss.each_term(lambda term: Constant(1.0 if term is game else 0.0))
-    weight = one.estimate(dict.fromkeys(one.input_var, 1.0))
+    with torch.device("cpu"):  # the numbers, wherever the model is built
+        weight = one.estimate(dict.fromkeys(one.input_var, 1.0))
+    if weight.is_meta:
+        return
     d = game.maximiser.prob_text
     if game.is_penalty and (weight > 0).any():
         raise FormulaError(f"{loss}: {d} maximises, so it would seek the penalty {game.objective}. Subtract it, as in game - penalty.")

@@ -186,4 +186,4 @@ class Leaf(WithConstants, Single):
 
 
 def _short(t: Tensor) -> str:
-    return f"{t.item():.6g}" if t.numel() == 1 else f"tensor({', '.join(map(str, t.shape))})"
+    return f"{t.item():.6g}" if t.numel() == 1 and not t.is_meta else f"tensor({', '.join(map(str, t.shape))})"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ._bindings import Binding, Factor
-from ._dims import BATCH, Dims, Term, fold, unfold, union
+from ._dims import BATCH, Dims, Term, fold, need_dense, unfold, union
 from ._errors import KindError, ShapeError
 from ._variables import is_number
 
@@ -116,6 +116,8 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
             f"it returned {_describe(returned)}."
         )
     tensors = {k: v if isinstance(v, Tensor) else _number(v, k, factor, arguments) for k, v in returned.items()}
+    for name, tensor in tensors.items():
+        need_dense(tensor, factor, f"the network's {name}")
     if not inputs:
         return Outputs(tensors, factor, dims, sizes, None)
     like = next(iter(arguments.values()))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import _formula as f
 from ._bindings import Factor
-from ._dims import BATCH, Term, broadcast
+from ._dims import BATCH, Term, broadcast, need_dense
 from ._errors import KindError, ShapeError, function_of_game
 from ._leaves import CONSTANT
 from ._loss import Loss
@@ -31,6 +31,8 @@ class Constant(Loss):
     def __init__(self, value: Tensor | float) -> None:
         if not isinstance(value, Tensor) and not is_number(value):
             raise KindError(f"A loss combines with losses, numbers and tensors; got a {type(value).__name__}: {str(value)[:60]!r}.")
+        if isinstance(value, Tensor):
+            need_dense(value, "A formula", "a constant")
         if isinstance(value, Tensor) and value.ndim > 1:
             raise ShapeError(f"A tensor in a formula is () or (batch,); this one has shape {tuple(value.shape)}.")
         super().__init__(per_datum=isinstance(value, Tensor) and value.ndim == 1)
@@ -47,7 +49,7 @@ class Constant(Loss):
     def formula(self) -> f.Formula:
         if self.number is not None:
             return f.Number(self.number)
-        if self.value.ndim == 0 and not isinstance(self.value, nn.Parameter):
+        if self.value.ndim == 0 and not isinstance(self.value, nn.Parameter) and not self.value.is_meta:
             return f.Number(float(f"{self.value.item():.6g}"))
         return f.Symbol("parameter" if isinstance(self.value, nn.Parameter) else "tensor")
 

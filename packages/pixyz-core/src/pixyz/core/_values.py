@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._dims import BATCH, differ
+from ._dims import BATCH, differ, need_dense
 from ._errors import FormulaError, KindError, MissingVariableError, ShapeError
 from ._scope import Evaluation, Scope, Watcher
 from ._variables import is_number, is_whole, suggest
@@ -47,6 +47,7 @@ def open_scope(
     tensors = as_tensors(given, bound, who)
     for name in bound:
         tensor = tensors[name]
+        need_dense(tensor, who, name)
         extra = sample_dims[name] if sample_dims and name in sample_dims else 0
         if extra and tensor.ndim <= extra:
             raise ShapeError(f"{who}: {name} has shape {tuple(tensor.shape)}, too few dims for {extra} sample dims and a batch.")

@@ -6,7 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Dims, Factor, FormulaError, IntractableError, KindError, Leaf, ParameterError, Scope, ShapeError, Term
+from pixyz.core import (
+    Binding,
+    Dims,
+    Factor,
+    FormulaError,
+    IntractableError,
+    KindError,
+    Leaf,
+    ParameterError,
+    Scope,
+    ShapeError,
+    Term,
+    need_dense,
+)
 
 
 class Empirical(Leaf):
@@ -65,6 +78,7 @@ class Empirical(Leaf):
     def _keep(self, v: str, rows: Any) -> None:
         if not isinstance(rows, Tensor):
             raise KindError(f"{self.prob_text}: the rows of {v} must be a tensor; got a {type(rows).__name__}. Use torch.as_tensor.")
+        need_dense(rows, self.prob_text, f"the rows of {v}")
         if rows.ndim == 0 or len(rows) == 0:
             raise ShapeError(f"{self.prob_text}: the rows of {v} have shape {tuple(rows.shape)}; they are (N, *features), N at least 1.")
         # A prefix, for a variable may be called like something that a module has already.

@@ -15,7 +15,7 @@ from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, Parameter
 from ._given import Given, same_family_divergence
 from ._rims import Powers, with_rims
 from ._rounding import between_zero_and_one, positive_number
-from ._supports import Support
+from ._supports import Support, has_numbers
 
 _LEGENDRE = [(0.0, 128 / 225)] + [
     (side * math.sqrt(5 + sign * 2 * math.sqrt(10 / 7)) / 3, (322 - sign * 13 * math.sqrt(70)) / 900)
@@ -116,14 +116,14 @@ class Family(Leaf):
         if self.constant_names and not (set(params) - set(self.constant_names)):
             given = Given(self, self.factors[0], self.given_terms(()), validate=True)
             # Buffers stay as they are; what is trained is checked at every evaluation.
-            self.checked_names = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter))
+            self.checked_names = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter) and not getattr(self, k).is_meta)
             if not self.has_network:
                 self.constant_features = given.features
 
     def _read_count(self) -> None:
         """Reads how many values there are, once: under tracing the number of terms of a sum must be known."""
         number = self._buffers.get(self.counted_by) if self.counted_by in self.constant_names else None
-        known = number is not None and number.numel() > 0 and bool((number == number.flatten()[0]).all())
+        known = number is not None and has_numbers(number) and bool((number == number.flatten()[0]).all())
         self._count = int(number.flatten()[0]) if number is not None and known else 0
         if self.counted_by:
             self.has_enumerate = self.knows("outcomes") and known

@@ -11,7 +11,7 @@ from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, Supp
 
 from ._eventwise import Eventwise, sum_features
 from ._half import check_counts, computing_dtype, narrowed
-from ._supports import Support
+from ._supports import Support, has_numbers
 
 Shape = tuple[int, ...]
 
@@ -62,7 +62,7 @@ class Given(Eventwise):
                     check_counts(tensor, tensor.dtype, factor, name)
             for words, holds in family.relations:
                 inside = holds(self.aligned(self.dims))
-                if not inside.all():
+                if has_numbers(inside) and not inside.all():
                     bad = inside.numel() - int(inside.sum())
                     raise SupportError(f"{factor}: it must be that {words}, but for {bad} of {inside.numel()} it is not.")
 

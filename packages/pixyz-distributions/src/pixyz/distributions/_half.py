@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pixyz.core import KindError
 
-from ._supports import Support
+from ._supports import Support, has_numbers
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -37,7 +37,7 @@ def check_counts(x: Tensor, dtype: torch.dtype, who: object, name: str) -> None:
     Raises:
         KindError: for a count above 2/eps, naming the dtype.
     """
-    if dtype not in HALF or x.numel() == 0 or torch.compiler.is_compiling():
+    if dtype not in HALF or not has_numbers(x) or torch.compiler.is_compiling():
         return
     limit = int(2 / torch.finfo(dtype).eps)
     most = x.amax().item()

@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.distributions import constraints
 
 
+def has_numbers(t: Tensor) -> bool:
+    """Whether there are numbers to check: none in an empty tensor, nor on the meta device."""
+    return not t.is_meta and t.numel() > 0
+
+
 class Support(ABC):
     """A set. An element has `event_rank` dims, the trailing ones of a tensor."""
 
@@ -60,7 +65,7 @@ class Interval(Support):
         return math.isinf(self.lower) + math.isinf(self.upper)
 
     def holds(self, t: Tensor) -> bool:
-        if t.numel() == 0:
+        if not has_numbers(t):
             return True
         low, high = (t.amin(), None) if self.upper == math.inf else torch.aminmax(t)  # both hand on a nan
         above = low.item() > self.lower if self.open_below else low.item() >= self.lower
@@ -91,7 +96,7 @@ class Binary(Support):
     words: str = "0 or 1"
 
     def holds(self, t: Tensor) -> bool:
-        return torch.equal(t * t, t)
+        return not has_numbers(t) or torch.equal(t * t, t)
 
     def contains(self, t: Tensor) -> Tensor:
         return (t == 0) | (t == 1)
@@ -124,7 +129,7 @@ class Vectors(Support):
     def holds(self, t: Tensor) -> bool:
         if not self.element.holds(t):
             return False
-        return self.total is None or t.numel() == 0 or (t.sum(-1) - self.total).abs().amax().item() < _slack(t)
+        return self.total is None or not has_numbers(t) or (t.sum(-1) - self.total).abs().amax().item() < _slack(t)
 
     def contains(self, t: Tensor) -> Tensor:
         inside = self.element.contains(t).flatten(-self.event_rank).all(-1)
@@ -148,7 +153,7 @@ class Sphere(Support):
     event_rank: int = 1
 
     def holds(self, t: Tensor) -> bool:
-        return t.numel() == 0 or (t.square().sum(-1) - 1).abs().amax().item() < 8 * _slack(t)
+        return not has_numbers(t) or (t.square().sum(-1) - 1).abs().amax().item() < 8 * _slack(t)
 
     def contains(self, t: Tensor) -> Tensor:
         return (t.square().sum(-1) - 1).abs() < 8 * _slack(t)
@@ -173,7 +178,7 @@ class Constrained(Support):
         return self.constraint.event_dim
 
     def holds(self, t: Tensor) -> bool:
-        return bool(self.contains(t).all())
+        return not has_numbers(t) or bool(self.contains(t).all())
 
     def contains(self, t: Tensor) -> Tensor:
         return self.constraint.check(t)

@@ -76,7 +76,7 @@ class Coupling(Bijection):
             seen, outputs = (views * kept, *features[1:]), features[0] - kept
         else:
             kept_at = _checkerboard(features, swap)
-            if kept_at.all() or not kept_at.any():
+            if (kept_at if len(features) == 1 else kept_at[0]).numel() < 2:
                 raise ShapeError(f"Coupling: a checkerboard needs at least two numbers or pixels; features are {features}.")
             self.register_buffer("kept_at", kept_at, persistent=False)
             seen, outputs = (views * features[0], *features[1:]), features[0]

@@ -37,7 +37,7 @@ class Permutation(Bijection):
         n = (self.in_shape or (0,))[0]
         if order is None:
             generator = None if seed is None else torch.Generator().manual_seed(seed)
-            order = torch.randperm(n, generator=generator).tolist()
+            order = torch.randperm(n, generator=generator, device="cpu").tolist()
         if sorted(order) != list(range(n)):
             raise ShapeError(f"{type(self).__name__}: order must have each number from 0 to {n - 1} once; got {list(order)}.")
         self.register_buffer("order", torch.tensor(order))

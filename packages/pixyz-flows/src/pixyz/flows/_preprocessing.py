@@ -53,7 +53,7 @@ class Scale(Bijection):
         super().__init__(shape)
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()))
         self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.get_default_dtype()))
-        if not (self.scale.isfinite() & (self.scale != 0)).all():
+        if not self.scale.is_meta and not (self.scale.isfinite() & (self.scale != 0)).all():
             raise SupportError(f"Scale: by 0, or by what is no finite number, there is no inverse; scale is {scale!r}.")
         if bounds is not None:
             low, high = bounds
