@@ -154,3 +154,17 @@ def test_counts_up_to_the_limit_are_told_apart():
     scores = p.log_likelihood({"x": bf16(255.0, 1.0, 255.0, 2.0).reshape(2, 2)})
     assert scores.isneginf().tolist() == [False, True]
     assert d.Poisson("p(x)", rate=torch.ones(1)).log_likelihood({"x": T([[100_000]])}).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "levels"), [(torch.float16, 256), (torch.bfloat16, 129), (torch.bfloat16, 256), (torch.float32, 65_536)], ids=str
+)
+def test_every_level_has_a_density(dtype, levels):
+    """A level is a quotient, which is rounded; the probabilities of all sum to 1."""
+    p = d.DiscretizedLogistic("p(x)", loc=T([0.5]), scale=T([0.25]), levels=float(levels)).to(dtype)
+    x = (torch.arange(levels, dtype=torch.float64) / (levels - 1)).to(dtype)
+    scores = p.log_likelihood({"x": x[:, None]})
+    assert scores.isfinite().all()
+    torch.testing.assert_close(scores.double().exp().sum().item(), 1.0, rtol=0, atol=0.02)
+    assert p.log_likelihood({"x": p.sample(batch_size=300)["x"]}).isfinite().all()
+    assert p.log_likelihood({"x": (x[:1] + 0.5 / (levels - 1))[:, None]}).isneginf().all()

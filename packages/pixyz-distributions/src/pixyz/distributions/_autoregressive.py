@@ -218,7 +218,8 @@ class Sequential:
             raise outside(x.tensor, dist.family.value_support, f"{factor} ({kind}): {name}")
         flat, *inputs = folded.tensors
         params = dist.given_before(flat, _context(inputs))
-        flat = flat.to(computing_dtype(flat.dtype)) if flat.is_floating_point() else flat
+        if flat.dtype in HALF:
+            flat = dist.family.restored(params, flat.to(computing_dtype(flat.dtype)), torch.finfo(flat.dtype).eps)
         return folded.unfold(dist.family.log_density(params, flat).sum(-1).to(like.dtype))
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:

@@ -19,6 +19,11 @@ class _OnLevels(Family):
     def outcomes(event: Shape, params: Params, count: int) -> Tensor:
         return torch.linspace(0, 1, count, dtype=params["levels"].dtype) if params else torch.linspace(0, 1, count)
 
+    @staticmethod
+    def restored(params: Params, x: Tensor, eps: float) -> Tensor:
+        level = _rounded(x, params["levels"])
+        return torch.where((x - level).abs() <= eps * level, level, x)
+
     @classmethod
     def at_levels(cls, params: Params) -> tuple[Tensor, Tensor]:
         """The levels, `(L,)`, and the log-probability of each, `(*features, L)`."""
@@ -131,7 +136,8 @@ def _log_bin(x: Tensor, loc: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
     log_bin = torch.where(highest, 0.0, F.logsigmoid(above)) + torch.where(lowest, 0.0, F.logsigmoid(-below))
     log_bin = log_bin + torch.where(lowest | highest, 0.0, (-torch.expm1(-2 * half / scale)).log())
     steps = x * (levels - 1)
-    return torch.where((steps - steps.round()).abs() < 1e-3, log_bin, -torch.inf)
+    rounding = (torch.finfo(x.dtype).eps * (levels - 1)).clamp(1e-3, 0.25)  # of a value that was a quotient
+    return torch.where((steps - steps.round()).abs() < rounding, log_bin, -torch.inf)
 
 
 def _rounded(x: Tensor, levels: Tensor) -> Tensor:

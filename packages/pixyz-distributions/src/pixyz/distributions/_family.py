@@ -138,6 +138,11 @@ class Family(Leaf):
         """log p(x) in nats, over all dims but those of one event."""
 
     @staticmethod
+    def restored(params: Params, x: Tensor, eps: float) -> Tensor:
+        """Values in float32 that half precision, of this eps, has rounded: what they were, where the parameters tell."""
+        return x
+
+    @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         """A draw of this shape with its gradient; where it is not written, through `icdf`."""
         raise NotImplementedError("A family that is drawn with its gradient must write rsample.")

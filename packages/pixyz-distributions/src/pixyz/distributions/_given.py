@@ -84,7 +84,10 @@ class Given(Eventwise):
     def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
         x, dims = self._checked(values[0], factor, validate)
         target = union(dims, self.dims)
-        return self.family.log_density(self.aligned(target), align(self.widen(x), dims, target)), target
+        params, x = self.aligned(target), align(self.widen(x), dims, target)
+        if self.half:
+            x = self.family.restored(params, x, torch.finfo(self.like.dtype).eps)
+        return self.family.log_density(params, x), target
 
     def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, ...]:
         """W(x - μ), `(*dims, D)`, W times a matrix `(D, K)`, and log|W|, where WᵀW is the precision; x is 0 if there is no value.

@@ -1,11 +1,18 @@
 """Densities at the ends of their support, where they are powers of the distance to the end: 0, infinite, or, at the power 0, finite."""
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-LogDensity = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+
+class LogDensity(Protocol):
+    """log p(x) in nats, of parameters and a value."""
+
+    def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor: ...
+
+
 Powers = Mapping[float, Callable[[Mapping[str, Tensor]], Tensor]]
 
 
