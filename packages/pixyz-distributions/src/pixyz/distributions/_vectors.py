@@ -208,10 +208,10 @@ def _whitened(tril: Tensor, gap: Tensor) -> Tensor:
 
 def _applied(apply: Callable[[Tensor, Tensor], Tensor], matrix: Tensor, vectors: Tensor) -> Tensor:
     """What a function of a matrix and of columns makes of vectors; a matrix that all of them share is not copied for each."""
-    if matrix[..., 0, 0].numel() > 1:
+    if matrix[..., 0, 0].numel() != 1:
         return apply(matrix, vectors.unsqueeze(-1)).squeeze(-1)
     shape = torch.broadcast_shapes(vectors.shape[:-1], matrix.shape[:-2])
-    return apply(matrix.reshape(matrix.shape[-2:]), vectors.reshape(-1, vectors.shape[-1]).mT).mT.reshape(*shape, -1)
+    return apply(matrix.reshape(matrix.shape[-2:]), vectors.reshape(-1, vectors.shape[-1]).mT).mT.reshape(*shape, vectors.shape[-1])
 
 
 def _log_diagonal(tril: Tensor) -> Tensor:
