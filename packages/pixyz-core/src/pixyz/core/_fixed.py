@@ -20,6 +20,7 @@ class Fixed(WithConstants, Single):
 
     distribution_name = "fixed"
     is_deterministic = True
+    constant_names = ("value",)
     value: Tensor
 
     def __init__(self, variable: str, value: Tensor | float) -> None:

@@ -26,6 +26,7 @@ class Constant(Loss):
         ShapeError: for a tensor with features.
     """
 
+    constant_names = ("value",)
     value: Tensor
 
     def __init__(self, value: Tensor | float) -> None:

@@ -70,6 +70,7 @@ class Empirical(Leaf):
             raise ParameterError(f"{self.prob_text}: an Empirical takes rows for {', '.join(self.var)}, (N, *features) each; got {came}.")
         for v in self.var:
             self._keep(v, data[v])
+        self.constant_names = tuple([f"rows_{v}" for v in self.var])
         counts = {v: len(rows) for v, rows in zip(self.var, self.rows)}
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{v} has {n} rows" for v, n in counts.items())

@@ -39,6 +39,7 @@ class Scale(Bijection):
     """
 
     push_passes = pull_passes = 0
+    constant_names = ("scale", "shift")
     scale: Tensor
     shift: Tensor
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from pixyz.core import KindError
 
 from ._diagnosis import random_state
+from ._facts import facts_of
 from ._series import check_keep, numbered, prune
 from ._signature import Weights, signature
 from ._tensor_file import write_tensors
@@ -92,6 +93,7 @@ def save_checkpoint(
         "version": library_version(),
         "formula": str(model.loss),
         "signature": signature(model, weights),
+        "facts": json.dumps(facts_of(model.loss, model.distributions), allow_nan=False),
         "state": json.dumps(state, allow_nan=False),
     }
     write_tensors(target, tensors, texts)

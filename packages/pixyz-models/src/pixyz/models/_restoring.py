@@ -1,6 +1,7 @@
 """A file in a model: everything is read and checked first, and only then is anything changed."""
 
 import json
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -15,6 +16,7 @@ from pixyz.core import CheckpointError
 
 from ._checkpoint import FORMAT, Checkpoint, library_version
 from ._diagnosis import RandomState, set_random_state
+from ._facts import described, differences, facts_of
 from ._misfits import count, few, first_other, printable, same_as
 from ._optimizer_state import optimizer_state, scheduler_state
 from ._series import newest
@@ -65,10 +67,12 @@ class _Plan:
         self.position = self._entry("position")
         self._random = self._random_state()
         weights = Weights(self.model)
+        self._constants = weights.constants
         formula = self.file.texts["formula"]
         if formula != str(self.model.loss):
             self.left += [f"- in the file:    {printable(formula)}", f"+ in this model:  {self.model.loss}"]
         self._compare_weights(weights)
+        self._compare_facts(is_same_formula=formula == str(self.model.loss))
         self._compare_optimizers(weights)
         self._compare_schedulers()
         self._compare_ema()
@@ -158,7 +162,34 @@ class _Plan:
             if ours != theirs:
                 self.left.append(f"{name}: {same_as(theirs)} in the file, {same_as(ours)} in this model")
 
+    def _compare_facts(self, *, is_same_formula: bool) -> None:
+        """What the text does not show; of another formula, what its leaves have in common."""
+        text = self.file.texts.get("facts")
+        if text is None:
+            warnings.warn(
+                f"{self.file.path} was saved by a version that did not keep the options of a formula (numbers of draws, estimators, "
+                "families): whether they are those of this model was not compared.",
+                stacklevel=5,
+            )
+            return
+        try:
+            theirs = json.loads(text)
+        except ValueError as error:
+            raise self._damaged(f"its facts are no JSON: {error}") from error
+        if not isinstance(theirs, dict) or not all([isinstance(options, dict) for options in theirs.values()]):
+            raise self._damaged("its facts are no options by name")
+        ours = facts_of(self.model.loss, self.model.distributions)
+        # A module with other tensors has been named already.
+        named = tuple([line.split(": ")[0].rpartition(".")[0] for line in self.left])
+        for part, line in differences(theirs, ours):
+            if part not in named and (is_same_formula or (part in ours and part in theirs)):
+                self.left.append(printable(line))
+
     def _take_weight(self, name: str, target: Tensor, value: Tensor) -> None:
+        if name in self._constants:
+            if not _same(value, target.detach().cpu()):
+                self.left.append(f"{name}: {described(value)} in the file, {described(target)} in this model, where it is a constant")
+            return
         if any([stride == 0 and size > 1 for stride, size in zip(target.stride(), target.shape)]):  # it cannot be written to
             if not torch.equal(value, target.cpu()):
                 self.left.append(f"{name}: other values in the file, and in this model it is expanded, with one number in several places")
@@ -234,6 +265,11 @@ class _Plan:
 
     def _damaged(self, why: str) -> CheckpointError:
         return CheckpointError(f"{self.file.path} is damaged: {printable(why)}. Nothing was loaded.")
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape have the same values, nan where the other has nan."""
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _way_back(owner: Any) -> Callable[[], None]:

@@ -20,6 +20,7 @@ class Weights:
     Attributes:
         tensors: each tensor once, under the first of its names.
         tied: the other names of those that have several, with the first.
+        constants: the names of what was given as a constant, a number or a tensor, and is not trained.
 
     Raises:
         ParameterError: for a parameter whose shape is not known yet.
@@ -49,6 +50,13 @@ class Weights:
             else:
                 self.tied[name] = first[tensor]
         self.names = first
+        given = {
+            module._buffers.get(name)
+            for owner in (model.loss, *model.distributions)
+            for module in owner.modules()
+            for name in getattr(module, "constant_names", ())
+        }
+        self.constants = {name for name, tensor in self.tensors.items() if tensor in given and not tensor.requires_grad}
 
     def trained_by(self, groups: list[dict[str, Any]]) -> list[list[str]]:
         """The names of the parameters of an optimiser's groups."""
