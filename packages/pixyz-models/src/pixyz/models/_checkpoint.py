@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -102,6 +103,7 @@ def save_checkpoint(
     return target
 
 
+@cache
 def library_version() -> str:
     """The version of this package, as it is installed."""
     try:

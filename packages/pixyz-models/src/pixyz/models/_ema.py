@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import ParameterError
+from pixyz.core import ParameterError, is_whole
 
 
 class AveragedWeights:
@@ -86,8 +86,10 @@ class AveragedWeights:
                 raise ParameterError(
                     f"The average of {name} must have the shape {tuple(average.shape)}; the one that came has {tuple(given[name].shape)}."
                 )
+        if not is_whole(state["updates"]) or state["updates"] < 0:
+            raise ParameterError(f"The average of the weights is of a whole number of steps; the one that came is of {state['updates']!r}.")
         self._set(self._averages, [given[name] for name in self._names])
-        self.updates = int(state["updates"])
+        self.updates = state["updates"]
 
     @staticmethod
     @torch.no_grad()

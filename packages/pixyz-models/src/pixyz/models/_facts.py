@@ -159,20 +159,23 @@ def described(t: Tensor) -> str:
     return f"{text} #{digest}"
 
 
-def differences(theirs: Mapping[str, Any], ours: Facts) -> list[tuple[str, str]]:
+def differences(theirs: Mapping[str, Any], ours: Facts, *, all_of_them: bool = True) -> list[tuple[str, str]]:
     """For each part and option that differs, the part and a line that shows both values.
 
     Args:
         theirs: those of a file, which may come from anywhere.
         ours: those of a model.
+        all_of_them: whether what only one side has counts; another version of this library may keep more or less.
     """
     found: list[tuple[str, str]] = []
     for text in dict.fromkeys([*ours, *theirs]):
         if text not in theirs or text not in ours:
-            found.append((text, f"{text}: its options are only in {'this model' if text in ours else 'the file'}"))
+            if all_of_them:
+                found.append((text, f"{text}: its options are only in {'this model' if text in ours else 'the file'}"))
             continue
         a, b = theirs[text], ours[text]
         names = [name for name in dict.fromkeys([*b, *a]) if a.get(name, _NOTHING) != b.get(name, _NOTHING)]
+        names = [name for name in names if all_of_them or (name in a and name in b)]
         # What was given stands before what follows from it.
         first = min([_rank(b.get(name, a.get(name)), name) for name in names], default=0)
         shown = [name for name in names if _rank(b.get(name, a.get(name)), name) == first]

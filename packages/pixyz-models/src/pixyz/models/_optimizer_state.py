@@ -1,12 +1,14 @@
 """The states of optimisers and schedulers, checked against those that they are to go into."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import LRScheduler
 
+from ._stepping import is_torchs_own
 from ._trees import fit
+from ._trial import check_entries, check_schedule
 
 Scheduler: TypeAlias = LRScheduler | optim.lr_scheduler.ReduceLROnPlateau
 
@@ -38,12 +40,18 @@ def optimizer_state(found: Any, optimizer: optim.Optimizer) -> dict[str, Any]:
         raise TypeError("it is of other parameters")
     if _has_fixed_shapes(optimizer) and not all([_fits(s, parameters[i]) for i, s in state.items()]):
         raise TypeError("it has other shapes")
-    return {"state": state, "param_groups": [_merged(group, mine) for group, mine in zip(groups, own)]}
+    merged = [_merged(group, mine) for group, mine in zip(groups, own)]
+    if is_torchs_own(type(optimizer)) and not isinstance(optimizer, optim.LBFGS):
+        for group, mine in zip(merged, optimizer.param_groups):
+            check_entries(optimizer, group, mine["params"], [state.get(i, {}) for i in group["params"]])
+    return {"state": state, "param_groups": merged}
 
 
-def scheduler_state(found: Any, scheduler: Scheduler) -> dict[str, Any]:
-    """The same of a scheduler. The functions of a `LambdaLR` are in no file: they stay those of the scheduler."""
-    return fit(found, scheduler.state_dict())
+def scheduler_state(found: Any, scheduler: Scheduler, groups: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """The same of a scheduler, whose optimiser will have these groups. The functions of a `LambdaLR` are in no file: they stay its own."""
+    state = fit(found, scheduler.state_dict())
+    check_schedule(scheduler, state, scheduler.optimizer.param_groups if groups is None else groups)
+    return state
 
 
 def _merged(group: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

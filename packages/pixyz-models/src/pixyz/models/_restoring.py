@@ -181,7 +181,8 @@ class _Plan:
         ours = facts_of(self.model.loss, self.model.distributions)
         # A module with other tensors has been named already.
         named = tuple([line.split(": ")[0].rpartition(".")[0] for line in self.left])
-        for part, line in differences(theirs, ours):
+        is_same_version = self.file.texts.get("version") == library_version()
+        for part, line in differences(theirs, ours, all_of_them=is_same_version):
             if part not in named and (is_same_formula or (part in ours and part in theirs)):
                 self.left.append(printable(line))
 
@@ -207,7 +208,8 @@ class _Plan:
 
     def _compare_schedulers(self) -> None:
         for entry, scheduler in self._pairs("schedulers", self.model.schedulers):
-            self._take(type(scheduler).__name__, scheduler, entry["state"], scheduler_state)
+            groups = next((state["param_groups"] for _, owner, state in self._states if owner is scheduler.optimizer), None)
+            self._take(type(scheduler).__name__, scheduler, entry["state"], partial(scheduler_state, groups=groups))
 
     def _compare_ema(self) -> None:
         tree, ema = self._state["ema"], self.model.ema
