@@ -380,6 +380,10 @@ def test_free_bits(free):
     torch.testing.assert_close(ours, plain - (free - kl).clamp(min=0))
 
 
+def coins():
+    return Bernoulli("p(z)", probs=torch.full((2,), 0.5))
+
+
 def laplace():
     return Laplace("q(z|x)", loc=nn.Linear(3, 2), scale=1.0)
 
@@ -396,7 +400,7 @@ def laplace():
         (lambda p, q: ELBO(p, q, kl="analytic", free_bits=-1.0), SupportError, "free_bits must be 0 or more nats"),
         (lambda p, q: ReweightedWakeSleep(p, q, num_samples=1), FormulaError, "needs num_samples=2"),
         (
-            lambda p, q: StickingTheLanding(p, Bernoulli("q(z|x)", logits=nn.Linear(3, 2))),
+            lambda p, q: StickingTheLanding(Normal("p(x|z)", loc="z", scale=1.0) * coins(), Bernoulli("q(z|x)", logits=nn.Linear(2, 2))),
             FormulaError,
             r"q\(z\|x\) \(Bernoulli\) has no pathwise gradient",
         ),

@@ -53,6 +53,7 @@ from ._leaf import Leaf
 from ._leaves import leaves_of, register_leaves
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
+from ._measures import KnownSupport, known_supports, need_one_measure
 from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._network import Outputs, common_sizes
 from ._operators import Constant, Mean, Parameter, as_loss, names_of
@@ -97,6 +98,7 @@ __all__ = [
     "IntractableError",
     "Joint",
     "KindError",
+    "KnownSupport",
     "Leaf",
     "LogProb",
     "Loss",
@@ -142,6 +144,7 @@ __all__ = [
     "fold",
     "formula",
     "is_whole",
+    "known_supports",
     "leaves_of",
     "log_mean_exp",
     "log_sigmoid",
@@ -152,6 +155,7 @@ __all__ = [
     "names_of",
     "need_dense",
     "need_distribution",
+    "need_one_measure",
     "need_scalar",
     "of_leaves",
     "parse_density",

@@ -13,6 +13,7 @@ from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, FormulaError, KindError
 from ._formula import Density, Formula, Log
 from ._leaves import parts_need_start
+from ._measures import need_one_measure
 from ._moments import Moments
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._scope import Scope
@@ -208,6 +209,7 @@ class Distribution(Moments, nn.Module):
                 raise BoundVariableError(
                     f"log {self.prob_text}: {v} has a value, and {proposal.prob_text} draws it as well; leave one of them out."
                 )
+        need_one_measure((model.factors, proposal.factors), proposal.var, f"log {self.prob_text}: proposal")
         batch = next((values[v].shape[0] for v in (*model.var, *model.cond_var) if isinstance(values.get(v), Tensor)), None)
         drawn = {**values, **proposal.sample(values, sample_shape=[num_samples], batch_size=batch, return_all=False)}
         sample_dims = dict.fromkeys(proposal.var, 1)

@@ -7,6 +7,7 @@ from ._baselines import baseline_networks, holder
 from ._bindings import Factor
 from ._choices import AnyEstimator, parameter_names, resolve
 from ._copies import MAX_ENUMERATE
+from ._differences import check_differences
 from ._dims import Term
 from ._distribution import Distribution
 from ._drawing import Draw, draw, plan
@@ -90,6 +91,7 @@ class Expectation(Loss):
         temperatures = parameter_names(asked)
         if not {*f.input_var, *f.optional_var}.intersection(q.var):
             warnings.warn(f"E_{q.prob_text}[{f}]: {f} does not use {', '.join(q.var)}, so the expectation is {f} itself.", stacklevel=2)
+        check_differences(f, q)
         if f.compares_sets and not all(x.dist.is_deterministic for x in q.ancestral):
             raise ShapeError(
                 f"E_{q.prob_text}[{f}]: {f} compares sets: it sees the whole batch, and has no value for each draw, so it cannot stand "

@@ -54,6 +54,12 @@ class LogProb(Loss):
         self._mask = mask
 
     @property
+    def parts(self) -> tuple[Factor, ...]:
+        """The conditionals whose variables have a density in it."""
+        p = self._p[0]
+        return tuple(x for x in p.factors if p.hidden_var.isdisjoint(x.var) and not x.dist.is_deterministic)
+
+    @property
     def formula(self) -> Formula:
         density = self._p[0].density
         return Log(density if self._mask is None else replace(density, mask=self._mask))

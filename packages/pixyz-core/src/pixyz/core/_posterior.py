@@ -13,6 +13,7 @@ from ._errors import FormulaError, SupportError
 from ._formula import Density, Equation, Formula, Ratio
 from ._joint import Joint, marginalize, replace
 from ._leaves import register_leaves
+from ._measures import KnownSupport, known_supports
 from ._recovery import Recovered
 from ._scope import Scope
 from ._single import Single
@@ -109,6 +110,10 @@ class Posterior(Single):
             return None
         (joint,) = self.joint
         return posterior(marginalize(joint, names), [v for v in self.var if v not in names])
+
+    def support_of(self, name: str) -> KnownSupport | None:
+        found = [*known_supports(self.joint[0].factors, name)]
+        return next((support for _, support in sorted(found, key=lambda pair: name not in pair[0].var)), None)
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "PosteriorGiven":
         inner = Scope(scope.shared, dict(zip(self.cond_var, inputs)), scope.batch, scope.samples, scope.group)

@@ -11,6 +11,7 @@ from ._bindings import Binding, Factor
 from ._conditionals import Conditional
 from ._distribution import Distribution
 from ._formula import Formula
+from ._measures import KnownSupport
 from ._scope import Scope
 
 
@@ -57,6 +58,10 @@ class Single(Distribution):
             what: `"kl"`; `"renyi"`, whose function takes `alpha=` as well; or `"squared_wasserstein"`.
             other: the right side.
         """
+        return None
+
+    def support_of(self, name: str) -> KnownSupport | None:
+        """Where a variable, or a conditioning variable that is a parameter, must lie; None where that is not known before an evaluation."""
         return None
 
     def without(self, names: Collection[str]) -> Distribution | None:

@@ -20,12 +20,11 @@ from ._from_exponential import Pareto, Weibull
 from ._from_normal import HalfNormal, LogNormal
 from ._from_torch import TorchFamily, from_torch
 from ._gamma import Exponential, Gamma, InverseGamma
-from ._given import outside
 from ._location_scale import Cauchy, Gumbel, Laplace, Logistic, StudentT
 from ._mixtures import MixtureModel, MixtureOfNormal, MixtureOfProducts
 from ._normal import Normal
 from ._simplex import Dirichlet, RelaxedBernoulli, RelaxedCategorical
-from ._supports import Interval, Support
+from ._supports import Interval, Support, outside
 from ._truncated import Truncated
 from ._vector_quantizer import VectorQuantizer
 from ._vectors import LowRankMultivariateNormal, MultivariateNormal, PowerSpherical

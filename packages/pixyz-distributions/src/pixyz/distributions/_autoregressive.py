@@ -30,10 +30,9 @@ from pixyz.core import (
 
 from ._family import Family
 from ._folded import fold_values
-from ._given import outside
 from ._half import HALF, check_counts, computing_dtype, narrowed
 from ._masked import MaskedNetwork
-from ._supports import Support, Vectors, non_negative, positive, real
+from ._supports import Support, Vectors, non_negative, outside, positive, real
 
 SMALLEST = 1e-4
 """What is added to positive parameters, lest they become zero."""
@@ -135,6 +134,9 @@ class Autoregressive(Leaf):
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Sequential":
         return Sequential(self, factor, inputs)
+
+    def support_of(self, name: str) -> Support | None:
+        return self.family.value_support if name in self.var else None
 
     def given_before(self, x: Tensor, context: Tensor | None = None, i: int | None = None) -> dict[str, Tensor]:
         """The parameters of each p(x_i|x_1, ..., x_{i-1}, context).

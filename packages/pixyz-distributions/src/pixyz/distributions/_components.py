@@ -2,17 +2,32 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pixyz.core import Binding, Dims, Distribution, Factor, FormulaError, Leaf, Scope, ShapeError, Term, align, differ, union
+from pixyz.core import (
+    Binding,
+    Dims,
+    Distribution,
+    Factor,
+    FormulaError,
+    Leaf,
+    Scope,
+    ShapeError,
+    Term,
+    align,
+    differ,
+    known_supports,
+    need_one_measure,
+    union,
+)
 
 from ._family import Family
-from ._given import Given, outside, with_axes
+from ._given import Given, with_axes
 from ._parts import ask, batch_of, check_kinds, common_features, declared_features, inputs_of, known_features, single_conditionals
-from ._supports import one_hot
+from ._supports import Support, one_hot, outside
 
 
 class Components(Leaf):
@@ -54,6 +69,7 @@ class Components(Leaf):
                 raise FormulaError(f"Components: {part} is computed and has no density, so it cannot be a component.")
         super().__init__(var=parts[0].var, cond_var=(index, *others), name=common if name is None else name)
         common_features(declared_features(parts), self.prob_text, "component")
+        need_one_measure([[part] for part in parts], self.var, f"{self.prob_text}: its components")
         self.parts = parts
         self.one_family = all(isinstance(p.dist, Family) for p in parts) and len({_functions(p.dist) for p in parts}) == 1
         self.has_rsample = all(p.dist.has_rsample for p in parts)
@@ -62,6 +78,13 @@ class Components(Leaf):
         self.is_gaussian = self.one_family and parts[0].dist.is_gaussian
         for j, part in enumerate(parts):
             self.add_module(str(j), part.dist)
+
+    def support_of(self, name: str) -> Support | None:
+        if name == self.cond_var[0]:
+            return one_hot
+        found = [support for _, support in known_supports(self.parts, name)]
+        same = len(found) == len(self.parts) and all(support == found[0] for support in found)
+        return cast(Support, found[0]) if same else None
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "ChosenGiven":
         chooses = inputs[0]

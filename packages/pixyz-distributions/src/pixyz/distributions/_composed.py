@@ -6,6 +6,7 @@ from pixyz.core import Factor, KindError, Leaf, Scope, ShapeError, Term
 
 from ._family import Family
 from ._given import Given, broadcast_shapes
+from ._supports import Support
 
 
 class Composed(Leaf):
@@ -18,6 +19,9 @@ class Composed(Leaf):
             raise KindError(f"{type(self).__name__} takes a family of distributions; got a {type(base).__name__}.")
         super().__init__(var=base.var, cond_var=base.cond_var, name=base.name if name is None else name, **given)
         self.base = base
+
+    def support_of(self, name: str) -> Support | None:
+        return self.base.support_of(name)
 
     def base_of(self, scope: Scope, factor: Factor) -> Given:
         """The base given its inputs."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ._family import Family, Params, Shape, uniform_draw
 from ._logs import log_weights, times_log
-from ._supports import levels, positive, positive_vectors, real, real_vectors, simplex, unit_interval
+from ._supports import levels, positive, positive_vectors, real, real_vectors, simplex, unit_levels
 
 
 class _OnLevels(Family):
@@ -74,7 +74,7 @@ class DiscretizedLogistic(_OnLevels):
 
     parametrisations = (("loc", "scale", "levels"),)
     supports = {"loc": real, "scale": positive, "levels": levels}
-    value_support = unit_interval
+    value_support = unit_levels
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class DiscretizedLogisticMixture(_OnLevels):
         "probs": simplex,
         "logits": real_vectors,
     }
-    value_support = unit_interval
+    value_support = unit_levels
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:

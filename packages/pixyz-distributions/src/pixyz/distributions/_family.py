@@ -291,6 +291,11 @@ class Family(Leaf):
         known = isinstance(other, Family) and other._declared is self._declared and self.knows(what)
         return functools.partial(same_family_divergence, what) if known else None
 
+    def support_of(self, name: str) -> Support | None:
+        if name in self.var:
+            return self.value_support
+        return next((self.supports[k] for k, v in self.given_variables.items() if v == name), None)
+
     @staticmethod
     def fitting(x: Tensor) -> list[str]:
         """The names of our families in whose support all of these values lie: those of the most bounded supports, and Normal."""

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from pixyz.core import KindError
 
 from ._family import Family, Params, Shape
-from ._supports import Constrained, Support, real, real_vectors
+from ._supports import Constrained, Interval, Support, real, real_vectors
 
 ALTERNATIVES = ("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril"), ("gate", "gate_logits")
 
@@ -102,7 +102,7 @@ def from_torch(torch_class: type[td.Distribution], *, name: str | None = None) -
     if not isinstance(limits, Mapping):
         raise KindError(f"from_torch: {torch_class.__name__} says what its parameters are only of an object; write a Family for it.")
     try:
-        value_support = _support(torch_class.support)
+        value_support = _value_support(torch_class.support)
     except NotImplementedError:
         raise KindError(f"from_torch: {torch_class.__name__} is made of other distributions; write a Family for it.") from None
     taken = inspect.signature(torch_class.__init__).parameters.values()
@@ -130,6 +130,16 @@ def _parametrisations(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
         if len(present) > 1:
             return tuple(tuple(n for n in names if n == chosen or n not in group) for chosen in present)
     return (names,)
+
+
+def _value_support(limit: Any) -> Support:
+    """That of the values; one that depends on the parameters may still say whether it is discrete."""
+    if isinstance(limit, constraints.Constraint) and constraints.is_dependent(limit) and not limit.event_dim:
+        try:
+            return Interval(real.words, stepped=limit.is_discrete)
+        except NotImplementedError:
+            return Interval(real.words, stepped=None)
+    return _support(limit)
 
 
 def _support(limit: Any) -> Support:

@@ -11,7 +11,7 @@ from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, Supp
 
 from ._eventwise import Eventwise, sum_features
 from ._half import check_counts, computing_dtype, narrowed
-from ._supports import Support, has_numbers
+from ._supports import Support, has_numbers, outside
 
 Shape = tuple[int, ...]
 
@@ -312,20 +312,6 @@ def _listed(shapes: Mapping[str, Shape]) -> str:
 
 def _kind(t: Tensor) -> str:
     return f"{t.dtype} on {t.device}"
-
-
-def outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportError:
-    """The error that counts the entries outside of the support and gives the range of all."""
-    inside = support.contains(t)
-    bad = inside.numel() - int(inside.sum())
-    nans = int(t.isnan().sum())
-    rest = t[~t.isnan()]
-    seen = f"from {rest.min().item():.4g} to {rest.max().item():.4g}" if rest.numel() else "none is a number"
-    error = SupportError(
-        f"{who} must be {support.words}, but {bad} of {inside.numel()} are not ({seen}{f', {nans} nan' if nans else ''}).{hint}"
-    )
-    error.nans = nans
-    return error
 
 
 def constant(t: Tensor) -> Tensor:

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pixyz.core import SupportError
+
+MASS, DENSITY = "a mass", "a density"
+
 
 def has_numbers(t: Tensor) -> bool:
     """Whether there are numbers to check: none in an empty tensor, nor on the meta device."""
@@ -28,12 +32,19 @@ class Support(ABC):
     """Whether its elements are whole numbers, so that a tensor of integers will do."""
     is_index: bool = False
     """Whether its elements are numbers of categories, which half precision leaves integers."""
+    measure: str | None = DENSITY
+    """What a distribution gives to one of its elements; None where that is not known."""
 
     @property
     def middle(self) -> float:
         """A number between its bounds."""
         least = max(self.lower, -1.0)
         return 0.5 * (least + min(self.upper, 1.0 + least))
+
+    def check(self, t: Tensor, who: str) -> None:
+        """A `SupportError` if an element lies outside."""
+        if t.ndim >= self.event_rank and not self.holds(t.detach()):
+            raise outside(t, self, who)
 
     @abstractmethod
     def holds(self, t: Tensor) -> bool:
@@ -50,7 +61,10 @@ class Support(ABC):
 
 @dataclass(frozen=True)
 class Interval(Support):
-    """The numbers from `lower` to `upper`, which belong to it unless the side is open; only whole ones if `whole`. Never nan."""
+    """The numbers from `lower` to `upper`, which belong to it unless the side is open; only whole ones if `whole`. Never nan.
+
+    If `stepped`, the parameters say which of them are values, so that each has a mass; None where that is not known.
+    """
 
     words: str
     lower: float = -math.inf
@@ -59,6 +73,11 @@ class Interval(Support):
     open_above: bool = False
     whole: bool = False
     is_index: bool = False
+    stepped: bool | None = False
+
+    @property
+    def measure(self) -> str | None:  # type: ignore[override]
+        return MASS if self.whole or self.stepped else DENSITY if self.stepped is not None else None
 
     @property
     def open_sides(self) -> int:  # type: ignore[override]
@@ -94,6 +113,7 @@ class Binary(Support):
     """0 and 1."""
 
     words: str = "0 or 1"
+    measure = MASS
 
     def holds(self, t: Tensor) -> bool:
         return not has_numbers(t) or torch.equal(t * t, t)
@@ -113,6 +133,10 @@ class Vectors(Support):
     element: Support
     total: float | None = None
     event_rank: int = 1
+
+    @property
+    def measure(self) -> str | None:  # type: ignore[override]
+        return f"{DENSITY} on the simplex" if self.total is not None and self.element.measure == DENSITY else self.element.measure
 
     @property
     def open_sides(self) -> int:  # type: ignore[override]
@@ -151,6 +175,7 @@ class Sphere(Support):
 
     words: str = "of length 1 over the last dim"
     event_rank: int = 1
+    measure = f"{DENSITY} on the sphere"
 
     def holds(self, t: Tensor) -> bool:
         return not has_numbers(t) or (t.square().sum(-1) - 1).abs().amax().item() < 8 * _slack(t)
@@ -168,6 +193,12 @@ class Constrained(Support):
 
     constraint: constraints.Constraint
     open_sides: int = 2
+
+    @property
+    def measure(self) -> str | None:  # type: ignore[override]
+        if self.constraint.is_discrete:
+            return MASS
+        return f"{DENSITY} on the simplex" if self.constraint is constraints.simplex else DENSITY
 
     @property
     def words(self) -> str:  # type: ignore[override]
@@ -200,11 +231,26 @@ def _slack(t: Tensor) -> float:
     return 8 * torch.finfo(t.dtype if t.is_floating_point() else torch.float32).eps * max(8, t.shape[-1])
 
 
+def outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportError:
+    """The error that counts the entries outside of the support and gives the range of all."""
+    inside = support.contains(t)
+    bad = inside.numel() - int(inside.sum())
+    nans = int(t.isnan().sum())
+    rest = t[~t.isnan()]
+    seen = f"from {rest.min().item():.4g} to {rest.max().item():.4g}" if rest.numel() else "none is a number"
+    error = SupportError(
+        f"{who} must be {support.words}, but {bad} of {inside.numel()} are not ({seen}{f', {nans} nan' if nans else ''}).{hint}"
+    )
+    error.nans = nans
+    return error
+
+
 real = Interval("a number")
 positive = Interval("positive", lower=0.0, open_below=True)
 non_negative = Interval("at least 0", lower=0.0)
 unit_interval = Interval("in [0, 1]", lower=0.0, upper=1.0)
 open_interval = Interval("in (0, 1)", lower=0.0, upper=1.0, open_below=True, open_above=True)
+unit_levels = Interval("in [0, 1]", lower=0.0, upper=1.0, stepped=True)
 half_open_interval = Interval("in [0, 1)", lower=0.0, upper=1.0, open_above=True)
 probability = Interval("in (0, 1]", lower=0.0, upper=1.0, open_below=True)
 counts = Interval("a whole number, at least 0", lower=0.0, whole=True)

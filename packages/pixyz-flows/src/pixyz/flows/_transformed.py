@@ -13,6 +13,7 @@ from pixyz.core import (
     Factor,
     FormulaError,
     KindError,
+    KnownSupport,
     Leaf,
     Scope,
     ScoredConditional,
@@ -21,6 +22,7 @@ from pixyz.core import (
     broadcast,
     common_sizes,
     fold,
+    known_supports,
     unfold,
     union,
 )
@@ -90,6 +92,12 @@ class TransformedDistribution(Leaf):
         super().__init__(text, var=var, cond_var=cond_var, name=name)
         self._check_variables(base, flow)
         (noise,) = base.factors
+        for _, support in known_supports([noise], noise.var[0]):
+            if support.measure == "a mass":
+                raise FormulaError(
+                    f"{self.prob_text}: its noise {base.prob_text} is a {noise.dist.distribution_name}, which has masses, "
+                    f"{noise.var[0]} must be {support.words}; a flow changes densities by its log-determinant. Take a continuous noise."
+                )
         # In tuples, lest they be registered twice: the module tree has `base` and `flow`.
         self._noise = (noise,)
         self._generator = (self._generating(flow),)
@@ -119,6 +127,12 @@ class TransformedDistribution(Leaf):
     def _generating(flow: Bijection) -> Bijection:
         """The map from noise to data."""
         return flow
+
+    def support_of(self, name: str) -> KnownSupport | None:
+        if name in self.var and self.generator.codomain is not None:
+            return self.generator.codomain
+        (noise,) = self._noise
+        return next((support for _, support in known_supports([noise], noise.var[0] if name in self.var else name)), None)
 
     @property
     def generator(self) -> Bijection:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from pixyz.core import AnyEstimator, Distribution, FormulaError, Game, Loss, need_distribution
+from pixyz.core import AnyEstimator, Distribution, FormulaError, Game, Loss, need_distribution, need_one_measure
 
 from ._averaged import Aliased, Averaged, Drawn
 from ._judged import Judged, need_discriminator
@@ -42,6 +42,11 @@ class Duel:
         unknown = [v for v in estimator if v not in drawn] if isinstance(estimator, Mapping) else []
         if unknown:
             raise FormulaError(f"There is an estimator for {', '.join(unknown)}, but only {', '.join(sorted(drawn))} are drawn.")
+
+    def need_ratio(self, who: str) -> None:
+        """An error where both sides are distributions whose densities have no ratio, for what a discriminator is to estimate it."""
+        if self.real is not None:
+            need_one_measure((self.p.factors, self.real.factors), self.seen, f"{who}({self.p.prob_text}, real={self.real.prob_text})")
 
     @property
     def trains_real(self) -> bool:

@@ -91,6 +91,7 @@ class AdversarialFDivergence(Adversarial):
         super().__init__(p, d, real, estimator=estimator)
 
     def played(self, duel: Duel) -> tuple[Loss, None]:
+        duel.need_ratio(type(self).__name__)
         row = DIVERGENCES[self._divergence]
         g = Judged(duel.d, row.activation, lambda v: f.Call("g", v))
         conjugate = Judged(duel.d, row.conjugate, lambda v: f.Call("f*", f.Call("g", v)))

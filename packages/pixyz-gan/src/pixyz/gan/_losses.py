@@ -55,6 +55,7 @@ class AdversarialKullbackLeibler(Adversarial):
     """
 
     def played(self, duel: Duel) -> tuple[Loss, Loss]:
+        duel.need_ratio(type(self).__name__)
         return _value(duel), duel.fake(log_ratio(duel))
 
     def minimisers(self, duel: Duel) -> list[Distribution]:

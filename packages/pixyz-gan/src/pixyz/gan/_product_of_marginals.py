@@ -14,9 +14,11 @@ from pixyz.core import (
     Factor,
     FormulaError,
     IntractableError,
+    KnownSupport,
     Scope,
     Single,
     Term,
+    known_supports,
     need_distribution,
     register_leaves,
     spread,
@@ -70,6 +72,9 @@ class ProductOfMarginals(Single):
         self.name = f"{q.name}_bar" if name is None else name
         self.has_rsample = factor.dist.has_rsample
         register_leaves(self, [factor.dist])
+
+    def support_of(self, name: str) -> KnownSupport | None:
+        return next((support for _, support in known_supports(self._q, name)), None)
 
     def formula_as(self, factor: Factor) -> f.Formula:
         q = f.Density(self._q[0].dist.name, factor.var)

@@ -13,6 +13,7 @@ from pixyz.core import (
     Loss,
     SupportError,
     need_distribution,
+    need_one_measure,
 )
 
 from ._divergences import KullbackLeibler
@@ -177,6 +178,7 @@ def sides_of_bound(p: Distribution, q: Distribution, who: str) -> tuple[Distribu
             needed.update(x.cond_var)
     scored = Joint([x for x in q.factors if x not in idle], q.hidden_var) if 0 < len(idle) < len(q.factors) else q
     shared = [x for x in computed if x not in idle]
+    need_one_measure((p.factors, scored.factors), [v for v in p.var if v in scored.var], f"{who}({p.prob_text}, {q.prob_text})")
     known = {*p.var, *p.cond_var, *(v for x in shared for v in x.var)}
     unknown = [v for v in scored.var if v not in known]
     if unknown:

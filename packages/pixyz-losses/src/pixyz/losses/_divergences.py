@@ -7,7 +7,7 @@ from pixyz.core import formula as f
 
 from ._chain_rule import by_chain_rule
 from ._log_ratio import LogRatio
-from ._two_sided import need_same_variables
+from ._two_sided import need_comparable
 
 
 class KullbackLeibler(Loss):
@@ -54,7 +54,7 @@ class KullbackLeibler(Loss):
     def __init__(
         self, q: Distribution, p: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto", analytic: bool = True
     ) -> None:
-        need_same_variables(q, p, "KL")
+        need_comparable(q, p, "KL")
         chain = by_chain_rule(q, p, num_samples=num_samples, estimator=estimator) if analytic else None
         inner = chain.loss if chain else Expectation(q, LogRatio(q, p), num_samples=num_samples, estimator=estimator)
         super().__init__(

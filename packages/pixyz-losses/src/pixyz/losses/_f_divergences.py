@@ -15,7 +15,7 @@ from torch import Tensor
 from pixyz.core import AnyEstimator, Distribution, Scope, Term
 
 from ._log_ratio import LogRatio, OfLogRatio
-from ._two_sided import TwoSided, closed_form, need_same_variables
+from ._two_sided import TwoSided, closed_form, need_comparable
 
 
 class FDivergence(TwoSided):
@@ -35,7 +35,7 @@ class FDivergence(TwoSided):
     def __init__(
         self, p: Distribution, q: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto", analytic: bool = True
     ) -> None:
-        need_same_variables(p, q, self.symbol)
+        need_comparable(p, q, self.symbol)
         rule = closed_form("renyi", p, q) if analytic and self.order is not None else None
         super().__init__(p, q, OfLogRatio(LogRatio(p, q), self.integrand), rule, num_samples, estimator)
 

@@ -13,6 +13,7 @@ from pixyz.core import (
     Scope,
     Term,
     need_distribution,
+    need_one_measure,
 )
 from pixyz.core import formula as f
 
@@ -133,7 +134,9 @@ def CrossEntropy(q: Distribution, p: Distribution, *, num_samples: int = 1, esti
         raise FormulaError(
             f"CrossEntropy({q.prob_text}, {p.prob_text}): the left side is over {', '.join(q.var)}, the right side over {', '.join(p.var)}."
         )
-    _need_density(p, f"CrossEntropy({q.prob_text}, {p.prob_text})")
+    who = f"CrossEntropy({q.prob_text}, {p.prob_text})"
+    _need_density(p, who)
+    need_one_measure((q.factors, p.factors), p.var, who)
     return -Expectation(q, LogProb(p), num_samples=num_samples, estimator=estimator)
 
 

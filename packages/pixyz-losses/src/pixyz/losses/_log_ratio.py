@@ -16,6 +16,7 @@ from pixyz.core import (
     Term,
     add_quantities,
     broadcast,
+    need_one_measure,
     scale_quantities,
 )
 from pixyz.core import formula as f
@@ -28,6 +29,9 @@ class LogRatio(Loss):
         p: the distribution above.
         q: the distribution below.
 
+    Raises:
+        FormulaError: where one side computes a variable, or has a mass for its values, and the other has a density.
+
     Examples:
         >>> from pixyz.distributions import Normal
         >>> q, p = Normal(var=["z"], loc=0.0, scale=1.0, name="q"), Normal(var=["z"], loc=0.0, scale=2.0)
@@ -37,6 +41,7 @@ class LogRatio(Loss):
 
     def __init__(self, p: Distribution, q: Distribution) -> None:
         top, bottom = LogProb(p), LogProb(q)
+        need_one_measure((p.factors, q.factors), [v for v in p.var if v in q.var], f"log {p.prob_text}/{q.prob_text}")
         for computed, scored, by in ((top, bottom, p), (bottom, top, q)):
             clash = sorted(computed.optional_var.intersection(scored.input_var))
             if clash:

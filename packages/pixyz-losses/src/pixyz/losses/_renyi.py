@@ -10,7 +10,7 @@ from pixyz.core import BATCH, AnyEstimator, Distribution, FormulaError, KindErro
 from pixyz.core import formula as f
 
 from ._log_ratio import LogRatio, OfLogRatio
-from ._two_sided import TwoSided, closed_form, need_same_variables
+from ._two_sided import TwoSided, closed_form, need_comparable
 
 # Names that no user's variable can have.
 _OUTSIDE, _PEAK = " outside", " peak"
@@ -63,7 +63,7 @@ class Renyi(TwoSided):
         estimator: AnyEstimator = "auto",
         analytic: bool = True,
     ) -> None:
-        need_same_variables(p, q, self.symbol)
+        need_comparable(p, q, self.symbol)
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
             raise KindError(f"Renyi[{p.prob_text}||{q.prob_text}]: alpha is a number; got a {type(alpha).__name__}.")
         if not 0 < alpha < math.inf or alpha == 1:

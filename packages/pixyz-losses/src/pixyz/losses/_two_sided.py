@@ -15,6 +15,7 @@ from pixyz.core import (
     Term,
     broadcast,
     need_distribution,
+    need_one_measure,
 )
 from pixyz.core import formula as f
 
@@ -79,6 +80,12 @@ def need_same_variables(p: Distribution, q: Distribution, name: str) -> None:
         raise FormulaError(
             f"{name}[{p.prob_text}||{q.prob_text}]: the left side is over {', '.join(p.var)}, the right side over {', '.join(q.var)}."
         )
+
+
+def need_comparable(p: Distribution, q: Distribution, name: str) -> None:
+    """An error unless both are distributions over the same variables, whose densities have a ratio."""
+    need_same_variables(p, q, name)
+    need_one_measure((p.factors, q.factors), p.var, f"{name}[{p.prob_text}||{q.prob_text}]")
 
 
 def closed_form(what: str, p: Distribution, q: Distribution) -> Any:
