@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
+
+_ONE_AT_A_TIME = RLock()
+"""Torch's generators belong to the process, so one thread at a time may start them from a seed and put them back."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Inside, torch's generators start from `seed`; afterwards they are where they were.
+
+    Another thread that enters meanwhile waits until this one has left, so each draws what its seed says. A thread that draws without
+    `seeded` uses the same generators, for they belong to the process: keep such draws out of the time in which another thread is inside.
 
     Examples:
         >>> import torch
@@ -19,6 +26,6 @@ def seeded(seed: int) -> Iterator[None]:
         >>> bool(a == b)
         True
     """
-    with torch.random.fork_rng([*range(torch.cuda.device_count())]):  # said, for else torch warns where there are several
+    with _ONE_AT_A_TIME, torch.random.fork_rng([*range(torch.cuda.device_count())]):  # said, for else torch warns where there are several
         torch.manual_seed(seed)
         yield
