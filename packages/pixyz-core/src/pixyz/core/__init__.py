@@ -65,7 +65,7 @@ from ._scope import Scope, Watcher
 from ._seeded import seeded
 from ._single import Single
 from ._together import Together
-from ._variables import is_whole, suggest
+from ._variables import is_whole, need_finite, suggest
 
 _installation.check_namespace()
 _algebra.bind()
@@ -155,6 +155,7 @@ __all__ = [
     "names_of",
     "need_dense",
     "need_distribution",
+    "need_finite",
     "need_one_measure",
     "need_scalar",
     "of_leaves",

@@ -211,6 +211,7 @@ def _condition(self: Distribution, **values: Tensor | float) -> Joint:
 
     Raises:
         FormulaError: for a variable that p does not have, or if none is left.
+        SupportError: for a value that is nan, or where the distributions of the variable are known to have none.
         IntractableError: if that posterior is not exact.
 
     Examples:

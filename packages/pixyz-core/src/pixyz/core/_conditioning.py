@@ -6,9 +6,10 @@ from torch import Tensor
 
 from ._bindings import Factor
 from ._distribution import Distribution, need_distribution
-from ._errors import FormulaError
+from ._errors import FormulaError, SupportError
 from ._fixed import Fixed
 from ._joint import Joint, marginalize
+from ._measures import known_supports
 from ._posterior import posterior
 from ._variables import suggest
 
@@ -23,9 +24,23 @@ def condition(p: Distribution, values: Mapping[str, Tensor | float]) -> Joint:
     if not values or not rest:
         what = "nothing is given" if not values else f"with {', '.join(p.var)} given, nothing is left"
         raise FormulaError(f"{p.prob_text}: {what}; condition on some of {', '.join(known)}, and keep at least one variable.")
+    constants = {v: Fixed(v, value) for v, value in values.items()}
+    for v, constant in constants.items():
+        _check_value(p, v, constant)
     inferred = p if len(rest) == len(p.var) else posterior(p, rest)
-    fixed = [Factor(Fixed(v, value), (v,), ()) for v, value in values.items() if v in inferred.cond_var]
+    fixed = [Factor(constant, (v,), ()) for v, constant in constants.items() if v in inferred.cond_var]
     return Joint([*inferred.factors, *fixed], inferred.hidden_var.union(f.var[0] for f in fixed))
+
+
+def _check_value(p: Distribution, v: str, constant: Fixed) -> None:
+    """An error for a value that no datum can have."""
+    value, who = constant.value.detach(), f"{p.prob_text}.condition({v}={constant.text})"
+    if value.is_meta:
+        return
+    if value.isnan().any():
+        raise SupportError(f"{who}: {int(value.isnan().sum())} of {value.numel()} numbers of {v} are nan; what is given has a value.")
+    for factor, support in known_supports(p.factors, v):
+        support.check(value, f"{who}: {v} of {factor} ({factor.dist.distribution_name})")
 
 
 def divide(p: Distribution, q: Distribution) -> Distribution:

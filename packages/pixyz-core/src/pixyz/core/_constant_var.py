@@ -13,7 +13,7 @@ from ._loss import Loss
 from ._operators import names_of
 from ._quantities import Quantities
 from ._scope import Scope
-from ._variables import suggest
+from ._variables import is_number, need_finite, suggest
 
 
 class ConstantVar(Loss):
@@ -40,6 +40,8 @@ class ConstantVar(Loss):
                 if v in loss.bound_var:
                     raise BoundVariableError(f"{loss} draws {v} itself, so {v} cannot be constant in it.")
                 raise FormulaError(f"{loss} has no variable {v} to hold constant.{suggest(str(v), known)}")
+            if is_number(values[v]):
+                need_finite(values[v], v, f"({loss}).constant_var")
         fixed = {v: Fixed(v, value) for v, value in values.items()}
         sizes = {v: c.value.shape[0] for v, c in fixed.items() if c.value.ndim}
         if len(set(sizes.values())) > 1:

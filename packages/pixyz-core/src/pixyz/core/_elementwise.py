@@ -152,6 +152,8 @@ class WholePower(Loss):
 
 def power(base: Loss, exponent: Loss) -> Loss:
     """a^b; by draws of their own for each factor if a is an estimate and b a whole number from 2 on."""
+    if isinstance(exponent, Constant) and not exponent.is_finite:
+        raise KindError(f"({base})^({exponent}): the exponent must be finite.")
     n = exponent.number if isinstance(exponent, Constant) else None
     if base.stochastic and n is not None and n >= 2 and n.is_integer():
         return WholePower(base, int(n))

@@ -9,7 +9,7 @@ from ._conditionals import ScoredConditional
 from ._dims import Dims, Term
 from ._errors import KindError
 from ._scope import Scope
-from ._variables import is_number, is_whole
+from ._variables import is_number, is_whole, need_finite
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ class Score(Estimator):
     def __post_init__(self) -> None:
         if not (self.baseline is None or isinstance(self.baseline, nn.Module) or is_number(self.baseline)):
             raise KindError(f"Score: baseline must be a module, a number or None; got a {type(self.baseline).__name__}.")
+        if is_number(self.baseline):
+            need_finite(self.baseline, "baseline", "Score")
 
     def words(self, num_samples: int) -> str:
         if self.baseline is None:

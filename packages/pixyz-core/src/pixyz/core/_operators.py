@@ -36,6 +36,8 @@ class Constant(Loss):
             need_dense(value, "A formula", "a constant")
         if isinstance(value, Tensor) and value.ndim > 1:
             raise ShapeError(f"A tensor in a formula is () or (batch,); this one has shape {tuple(value.shape)}.")
+        if _is_known(value) and (value.isnan().any() if isinstance(value, Tensor) else math.isnan(value)):
+            raise KindError(f"A constant in a formula must be a number; got {_shown(value)}, which would make the whole nan.")
         super().__init__(per_datum=isinstance(value, Tensor) and value.ndim == 1)
         self.number: float | None = None
         self.leaf_text: str | None = CONSTANT
@@ -45,6 +47,13 @@ class Constant(Loss):
             self.register_buffer("value", value if value.requires_grad else value.clone())
         else:
             self.number, self.leaf_text = float(value), None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it has no infinite entry; what is trained counts as finite."""
+        if self.number is not None:
+            return math.isfinite(self.number)
+        return not _is_known(self.value) or bool(self.value.isfinite().all())
 
     @property
     def formula(self) -> f.Formula:
@@ -161,6 +170,7 @@ class Product(Loss):
         super().__init__(parts, **names_of(parts))
         self._factors = tuple(factors)
         _check_games(self)
+        _check_factors(self, parts)
 
     @property
     def formula(self) -> f.Formula:
@@ -207,6 +217,7 @@ class Quotient(Loss):
         super().__init__([top, bottom], **{**names, "biased": names["biased"] or bottom.stochastic})
         self._pair = (top, bottom)
         _check_games(self)
+        _check_factors(self, (bottom,))
 
     @property
     def formula(self) -> f.Formula:
@@ -297,6 +308,22 @@ def _check_games(loss: Loss) -> None:
 
     if loss.is_game:
         loss.each_term(look)
+
+
+def _check_factors(loss: Loss, factors: Iterable[Loss]) -> None:
+    """An error for an infinite number or tensor before a loss."""
+    for x in factors:
+        if isinstance(x, Constant) and not x.is_finite:
+            raise KindError(f"{loss}: a factor must be finite; got {_shown(x.value if x.number is None else x.number)}.")
+
+
+def _is_known(value: Tensor | float) -> bool:
+    """Whether it stays as it is, so that it can be checked once; what is trained, or has no data yet, does not."""
+    return not (isinstance(value, nn.Parameter) or (isinstance(value, Tensor) and value.is_meta))
+
+
+def _shown(value: Tensor | float) -> str:
+    return f"a tensor of shape {tuple(value.shape)} with such entries" if isinstance(value, Tensor) and value.ndim else f"{float(value)}"
 
 
 def names_of(losses: Iterable[Loss]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What users write: names of variables, how they are spelt, what a wrong one was meant to be; and what counts as a number."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from typing import TypeGuard
@@ -91,3 +92,13 @@ def is_number(value: object) -> TypeGuard[float]:
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a Python whole number; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def need_finite(value: object, option: str, who: object) -> None:
+    """An error unless an option is a finite number.
+
+    Raises:
+        KindError: naming the option.
+    """
+    if not is_number(value) or not math.isfinite(value):
+        raise KindError(f"{who}: {option} must be a finite number; got {value!r}.")

@@ -86,17 +86,18 @@ class Interval(Support):
     def holds(self, t: Tensor) -> bool:
         if not has_numbers(t):
             return True
-        low, high = (t.amin(), None) if self.upper == math.inf else torch.aminmax(t)  # both hand on a nan
+        low, high = (t.amin(), None) if self.upper == math.inf and not self.whole else torch.aminmax(t)  # both hand on a nan
         above = low.item() > self.lower if self.open_below else low.item() >= self.lower
         if not above:
             return False
-        below = high is None or (high.item() < self.upper if self.open_above else high.item() <= self.upper)
+        is_open = self.open_above or (self.whole and self.upper == math.inf)
+        below = high is None or (high.item() < self.upper if is_open else high.item() <= self.upper)
         return below and (not self.whole or torch.equal(t, t.floor()))
 
     def contains(self, t: Tensor) -> Tensor:
         above = t > self.lower if self.open_below else t >= self.lower
         below = t < self.upper if self.open_above else t <= self.upper
-        return above & below & (t == t.floor()) if self.whole else above & below
+        return above & below & t.isfinite() & (t == t.floor()) if self.whole else above & below
 
     def member(self, like: Tensor) -> Tensor:
         if math.isinf(self.lower):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term, is_whole, stack_terms
+from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term, is_whole, need_finite, stack_terms
 
 from ._deterministic import Computed, Deterministic
 from ._eventwise import sum_features
@@ -77,6 +77,7 @@ class VectorQuantizer(Deterministic):
                 raise KindError(f"{self.prob_text}: {word} must be a whole number of at least 1; got {n!r}.")
         if decay is not None and not 0 <= decay < 1:
             raise FormulaError(f"{self.prob_text}: decay must be in [0, 1), or None; got {decay!r}.")
+        need_finite(restart_below, "restart_below", self.prob_text)
         if restart_below < 0 or (restart_below and decay is None):
             raise FormulaError(f"{self.prob_text}: restart_below is a count of at least 0, and needs decay; got {restart_below!r}.")
         self.axis, self.decay, self.restart_below = axis, decay, restart_below

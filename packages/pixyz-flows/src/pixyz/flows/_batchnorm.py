@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pixyz.core import need_finite
+
 from ._bijection import Bijection, Mapped
 
 
@@ -45,6 +47,8 @@ class BatchNormFlow(Bijection):
         super().__init__(shape)
         features = self.in_shape or (1,)
         self.pixels = math.prod(features[1:])
+        need_finite(momentum, "momentum", type(self).__name__)
+        need_finite(eps, "eps", type(self).__name__)
         self.momentum, self.eps = momentum, eps
         per_channel = (features[0], *[1] * (len(features) - 1))
         self.shift = nn.Parameter(torch.zeros(per_channel))

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import KindError, ParameterError, ShapeError, is_whole
+from pixyz.core import KindError, ParameterError, ShapeError, is_whole, need_finite
 
 from ._bijection import Bijection, Mapped
 from ._networks import Conditioner, MakesNetwork
@@ -84,7 +84,9 @@ class ContinuousFlow(Bijection):
         self.count = math.prod(features)
         if not is_whole(steps) or steps < 1:
             raise KindError(f"ContinuousFlow: steps must be a positive whole number; got {steps!r}.")
-        if not (time > 0 and tolerance > 0):
+        need_finite(time, "time", "ContinuousFlow")
+        need_finite(tolerance, "tolerance", "ContinuousFlow")
+        if time <= 0 or tolerance <= 0:
             raise KindError(f"ContinuousFlow: time and tolerance must be positive; got {time!r} and {tolerance!r}.")
         if trace not in (None, "exact", "hutchinson"):
             raise ParameterError(f'ContinuousFlow: trace must be "exact" or "hutchinson"; got {trace!r}.')

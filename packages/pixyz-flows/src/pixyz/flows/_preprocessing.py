@@ -56,6 +56,8 @@ class Scale(Bijection):
         self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.get_default_dtype()))
         if not self.scale.is_meta and not (self.scale.isfinite() & (self.scale != 0)).all():
             raise SupportError(f"Scale: by 0, or by what is no finite number, there is no inverse; scale is {scale!r}.")
+        if not self.shift.isfinite().all():
+            raise SupportError(f"Scale: shift must be finite; got {shift!r}.")
         if bounds is not None:
             low, high = bounds
             if self.scale.ndim or self.shift.ndim:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixyz.core import KindError, is_whole
+from pixyz.core import KindError, is_whole, need_finite
 
 from ._bijection import Mapped
 from ._monotone import MonotoneMap, bound_by, need_smallest, soft_bounded
@@ -47,7 +47,8 @@ class SplineMap(MonotoneMap):
         super().__init__()
         if not is_whole(bins) or bins < 2:
             raise KindError(f"SplineMap: bins must be a whole number of at least 2; got {bins!r}.")
-        if not bound > 0:
+        need_finite(bound, "bound", "SplineMap")
+        if bound <= 0:
             raise KindError(f"SplineMap: bound must be positive; got {bound!r}.")
         need_smallest(smallest, "SplineMap")
         self.bins, self.bound = bins, bound

@@ -13,6 +13,7 @@ from pixyz.core import (
     Loss,
     SupportError,
     need_distribution,
+    need_finite,
     need_one_measure,
 )
 
@@ -55,6 +56,7 @@ def ELBO(
     Raises:
         FormulaError: if q draws something that p does not have, or all that it has and depends on, or if β or λ needs a prior that p
             does not have.
+        KindError: if β or λ is no finite number.
         SupportError: for a negative λ.
         IntractableError: for `kl="analytic"`, if the divergence has no closed form.
 
@@ -73,6 +75,9 @@ def ELBO(
     p, scored = sides_of_bound(p, q, "ELBO")
     if kl not in KINDS_OF_KL:
         raise FormulaError(f"ELBO: kl must be one of {', '.join(map(repr, KINDS_OF_KL))}; got {kl!r}.")
+    need_finite(free_bits, "free_bits", "ELBO")
+    if not isinstance(beta, (Loss, Tensor)):
+        need_finite(beta, "beta", "ELBO")
     if free_bits < 0:
         raise SupportError(f"ELBO: free_bits must be 0 or more nats; got {free_bits!r}.")
     unweighted = isinstance(beta, (int, float)) and beta == 1

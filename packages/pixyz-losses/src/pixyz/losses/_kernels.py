@@ -1,5 +1,6 @@
 """Kernels, as functions of two sets of vectors; and functions of the user's that stand in a formula."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -68,7 +69,7 @@ def kernel_of(kernel: str | Kernel, sigma_sqr: float | Sequence[float], who: str
     if kernel not in KERNELS:
         raise FormulaError(f"{who}: there is no kernel {kernel!r}; choose one of {', '.join(KERNELS)}.{suggest(kernel, KERNELS)}")
     bandwidths = [sigma_sqr] if isinstance(sigma_sqr, (int, float)) else list(sigma_sqr)
-    if not bandwidths or not all([isinstance(s, (int, float)) and s > 0 for s in bandwidths]):
+    if not bandwidths or not all([isinstance(s, (int, float)) and 0 < s < math.inf for s in bandwidths]):
         raise FormulaError(f"{who}: sigma_sqr is a positive number, or a list of them, whose kernels are added; got {sigma_sqr!r}.")
     return RadialKernel(KERNELS[kernel], bandwidths)
 

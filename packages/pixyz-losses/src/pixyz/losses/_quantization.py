@@ -1,6 +1,6 @@
 """What keeps an encoder and its codebook together."""
 
-from pixyz.core import Distribution, Factor, FormulaError, Loss, Quantities, Quantity, Scope, Term, need_distribution
+from pixyz.core import Distribution, Factor, FormulaError, Loss, Quantities, Quantity, Scope, Term, need_distribution, need_finite
 from pixyz.core import formula as f
 
 
@@ -18,6 +18,7 @@ class Commitment(Loss):
 
     Raises:
         FormulaError: for another distribution, or a negative β.
+        KindError: if β is no finite number.
 
     Examples:
         >>> from torch import nn
@@ -34,7 +35,8 @@ class Commitment(Loss):
         need_distribution(q, "Commitment")
         if len(q.factors) != 1 or not hasattr(q.factors[0].dist, "codebook"):
             raise FormulaError(f"Commitment takes a VectorQuantizer, which has a codebook; got {q.prob_text}.")
-        if not beta >= 0:
+        need_finite(beta, "beta", f"Commitment({q.prob_text})")
+        if beta < 0:
             raise FormulaError(f"Commitment({q.prob_text}): beta must be at least 0; got {beta!r}.")
         super().__init__([q], input_var=q.cond_var, optional_var=q.var)
         self.beta = float(beta)
