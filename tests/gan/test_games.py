@@ -222,9 +222,20 @@ def test_what_cannot_play():
         Model(Normal("q(z)", loc=nn.Parameter(torch.zeros(1)), scale=1.0).log_prob().mean(), n_critic=2)
 
 
+class Squashed(nn.Module):
+    """A network whose forward alone knows that its numbers are probabilities."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return torch.sigmoid(self.net(x))
+
+
 def test_numbers_that_look_like_probabilities_are_warned_of():
     g, net = networks()
-    p, d = players(g, nn.Sequential(net, nn.Sigmoid()))
+    p, d = players(g, Squashed(net))
     model = GAN(p, d)
     for _ in range(19):
         model.train({"x": torch.randn(8, 3)})

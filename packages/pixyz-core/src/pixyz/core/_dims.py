@@ -79,10 +79,12 @@ def broadcast(a: Term, b: Term, who: object) -> tuple[Tensor, Tensor, Dims]:
 
     Raises:
         ShapeError: if both have a batch, of different sizes; a batch of 1 is no exception.
-        KindError: if they are on different devices.
+        KindError: if they are on different devices, or have different dtypes; a term without dims is a scalar, which fits any dtype.
     """
     if a.dims and b.dims and a.tensor.device != b.tensor.device:
         raise KindError(f"{who}: one of its terms is on {a.tensor.device}, another on {b.tensor.device}. Move one with .to().")
+    if a.dims and b.dims and a.tensor.dtype != b.tensor.dtype:
+        need_one_dtype(a.tensor, b.tensor, who)
     if a.dims == b.dims and a.tensor.shape == b.tensor.shape:
         return a.tensor, b.tensor, a.dims
     if BATCH in a.dims and BATCH in b.dims and a.tensor.shape[-1] != b.tensor.shape[-1]:
@@ -91,6 +93,19 @@ def broadcast(a: Term, b: Term, who: object) -> tuple[Tensor, Tensor, Dims]:
         )
     dims = union(a.dims, b.dims)
     return align(a.tensor, a.dims, dims), align(b.tensor, b.dims, dims), dims
+
+
+def need_one_dtype(a: Tensor, b: Tensor, who: object) -> None:
+    """An error for terms of different dtypes, which torch would promote; under autocast they may differ.
+
+    Raises:
+        KindError: naming both.
+    """
+    if a.dtype != b.dtype and not torch.is_autocast_enabled(a.device.type):
+        raise KindError(
+            f"{who}: one of its terms is {a.dtype}, another {b.dtype}. One evaluation has one dtype: convert the values and what has the "
+            "other one with .to(), or the whole loss with .float() or .double()."
+        )
 
 
 def broadcast_all(terms: Sequence[Term], who: object) -> tuple[list[Tensor], Dims]:

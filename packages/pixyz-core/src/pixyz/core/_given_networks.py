@@ -56,7 +56,7 @@ class GivenNetworks(nn.Module):
 
     def linear_in(self, name: str) -> frozenset[str]:
         """The variables in which the network of this name is declared affine: an `nn.Linear`, or the keys of its own `linear_maps`."""
-        network, taken = self._network(name), self.takes(name)
+        network, taken = self.network(name), self.takes(name)
         # A subclass with a forward of its own may compute anything.
         if isinstance(network, nn.Linear) and type(network).forward is nn.Linear.forward and len(taken) == 1:
             return frozenset(taken)
@@ -65,17 +65,18 @@ class GivenNetworks(nn.Module):
 
     def linear_map(self, name: str, variable: str) -> Tensor:
         """The matrix `(D, D_in)` by which the network of this name depends on a variable of `linear_in`."""
-        network: Any = self._network(name)
+        network: Any = self.network(name)
         return network.weight if isinstance(network, nn.Linear) else network.linear_maps[variable]
 
-    def _network(self, name: str) -> Callable[..., Any]:
+    def network(self, name: str) -> Callable[..., Any]:
+        """The network of this name."""
         return self._functions[name] if name in self._functions else getattr(self, name)
 
     def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """What the networks give: by keyword where a signature has the variables' names, else by position."""
         outputs: dict[str, Any] = {}
         for name, keywords in self._by_keyword.items():
-            network = self._network(name)
+            network = self.network(name)
             if keywords is None:
                 returned = network(*[inputs[v] for v in self._order])
             else:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from . import _formula as f
 from ._bindings import Factor
-from ._dims import BATCH, Term, broadcast, need_dense
+from ._dims import BATCH, Term, broadcast, need_dense, need_one_dtype
 from ._errors import KindError, ShapeError, function_of_game
-from ._leaves import CONSTANT
+from ._leaves import CONSTANT, leaves_of
 from ._loss import Loss
 from ._quantities import Quantities, add_quantities, scale_quantities
 from ._scope import Scope
@@ -152,6 +152,8 @@ class Sum(Loss):
                 total = term if sign > 0 else Term(-term.tensor, term.dims)
             else:
                 x, y, dims = broadcast(total, term, self)
+                if not dims and x.dtype != y.dtype:
+                    x, y = _scalars(self, [each for _, each in self._terms], x, y, loss)
                 total = Term(x + y if sign > 0 else x - y, dims)
         if total is None:
             return Term(torch.tensor(number), ())
@@ -203,6 +205,8 @@ class Product(Loss):
                 total = term
             else:
                 x, y, dims = broadcast(total, term, self)
+                if not dims and x.dtype != y.dtype:
+                    x, y = _scalars(self, self._factors, x, y, loss)
                 total = Term(x * y, dims)
         if total is None:
             return Term(torch.tensor(number), ())
@@ -315,6 +319,19 @@ def _check_factors(loss: Loss, factors: Iterable[Loss]) -> None:
     for x in factors:
         if isinstance(x, Constant) and not x.is_finite:
             raise KindError(f"{loss}: a factor must be finite; got {_shown(x.value if x.number is None else x.number)}.")
+
+
+def _scalars(who: Loss, parts: Iterable[Loss], x: Tensor, y: Tensor, last: Loss) -> tuple[Tensor, Tensor]:
+    """Two numbers of different dtypes, of which x is that of the parts so far: a weight takes the dtype of what it meets."""
+    if sum(not _is_weight(part) for part in parts) > 1:
+        need_one_dtype(x, y, who)
+    return (x, y.to(x.dtype)) if _is_weight(last) else (x.to(y.dtype), y)
+
+
+def _is_weight(loss: Loss) -> bool:
+    """Whether it is made of constants and parameters alone, which fit any dtype."""
+    alone = all(getattr(leaf, "leaf_text", None) == CONSTANT for leaf in leaves_of(loss))
+    return alone and not loss.per_datum and not loss.mixes_batch
 
 
 def _is_known(value: Tensor | float) -> bool:

@@ -7,6 +7,7 @@ from pixyz.core import AnyEstimator, Distribution, FormulaError, Game, Loss, nee
 
 from ._averaged import Aliased, Averaged, Drawn
 from ._judged import Judged, need_discriminator
+from ._last_layer import warn_of_probabilities
 
 
 class Duel:
@@ -132,6 +133,7 @@ class Adversarial(Game):
         self, p: Distribution, d: Distribution, real: Distribution | None = None, *, estimator: AnyEstimator | None = None
     ) -> None:
         duel = Duel(p, d, real, estimator)
+        warn_of_probabilities(d)
         objective, loss = self.played(duel)
         super().__init__(objective, self.minimisers(duel), d, loss=loss)
 

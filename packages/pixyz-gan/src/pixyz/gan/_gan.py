@@ -11,6 +11,7 @@ from pixyz.core import Distribution, Loss
 from pixyz.models import Model, Optimizer
 
 from ._judged import need_discriminator
+from ._last_layer import squashing_layer
 from ._losses import AdversarialNonSaturating
 
 WATCHED = 20
@@ -83,7 +84,8 @@ class GAN(Model):
         ]
         super().__init__(loss(p, discriminator), optimizers=optimizers, p=p, **options)
         self.discriminator = discriminator
-        self._unwatched = 0 if discriminator.factors[0].dist.is_deterministic else WATCHED
+        is_known = not discriminator.factors[0].dist.is_deterministic or squashing_layer(discriminator) is not None
+        self._unwatched = WATCHED if is_known else 0
 
     def _train(self, values: Mapping[str, Any], options: Mapping[str, Any], engine: Any) -> Tensor:
         losses = super()._train(values, options, engine)
