@@ -17,7 +17,7 @@ from ._leaves import parts_need_start, register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._quantities import Quantities, says
 from ._scope import Scope, Watcher
-from ._values import as_dict, as_tensors, open_scope, require, with_slopes
+from ._values import as_dict, as_tensors, open_scope, require, warn_of_slips, with_slopes
 
 Operand: TypeAlias = "Loss | Tensor | float"
 
@@ -296,6 +296,8 @@ class Loss(nn.Module):
         """What is done outside of the graph: clear errors, and numbers as tensors, for each number would be a graph of its own."""
         require(values, self.input_var, self)
         names = [*self.input_var, *[v for v in self.optional_var if v in values]]
+        if self.optional_var and len(values) > len(names):
+            warn_of_slips(values, self.optional_var, self)
         if type(values) is dict and self.bound_var.isdisjoint(values) and all([type(values.get(v)) is Tensor for v in names]):
             return values
         self._refuse_bound(values)

@@ -1,5 +1,6 @@
 """The user's values: checked, bound, and so the outermost scope of an evaluation."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ._dims import BATCH, differ, need_dense
 from ._errors import FormulaError, KindError, MissingVariableError, ShapeError
 from ._scope import Evaluation, Scope, Watcher
-from ._variables import is_number, is_whole, suggest
+from ._variables import is_number, is_whole, misspelt, suggest
 
 
 def open_scope(
@@ -41,6 +42,8 @@ def open_scope(
     bound = (*needed, *[n for n in optional if n in given]) if optional else needed
     if sample_dims:
         _check_sample_dims(sample_dims, bound, who)
+    if len(given) > len(bound) and optional and not torch.compiler.is_compiling():
+        warn_of_slips(given, optional, who)
     scope = Scope(Evaluation(watch, starting=starting), {}, 1)
     outer: dict[int, int] = {}
     batches: list[int] = []
@@ -97,6 +100,15 @@ def require(values: Mapping[str, Any], needed: Iterable[str], who: object) -> No
         hint = "".join(suggest(name, set(map(str, values)).difference(needed)) for name in missing)
         came = "{" + ", ".join(sorted(repr(k) for k in values)) + "}"
         raise MissingVariableError(f"{who} needs {', '.join(missing)}; got {came}.{hint}")
+
+
+def warn_of_slips(values: Mapping[str, Any], optional: Iterable[str], who: object) -> None:
+    """A warning for a key that is no variable, so that its value is not used, but nearly the name of one that could be given."""
+    absent = [name for name in optional if name not in values]
+    for key in values if absent else ():
+        meant = misspelt(key, absent) if isinstance(key, str) and key not in absent else None
+        if meant is not None:
+            warnings.warn(f"{who}: {key!r} is no variable of it, so its value is not used. Did you mean {meant!r}?", stacklevel=2)
 
 
 def as_tensors(values: Mapping[str, Any], names: Iterable[str], who: object) -> dict[str, Tensor]:

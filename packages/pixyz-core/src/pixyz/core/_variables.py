@@ -46,6 +46,33 @@ def suggest(name: str, options: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def misspelt(name: str, options: Iterable[str]) -> str | None:
+    """The option that `name` was meant to be: it is one slip away, a letter too many, too few, another or two exchanged.
+
+    Names of fewer than four letters, and names that differ in an index alone, as x_u and x_v or label1 and label2, are different on
+    purpose.
+    """
+    return next((o for o in options if min(len(name), len(o)) > 3 and _is_slip(name, o)), None)
+
+
+def _is_slip(a: str, b: str) -> bool:
+    if abs(len(a) - len(b)) > 1 or _stem(a) == _stem(b) != "":
+        return False
+    if a.lower() == b.lower():
+        return True
+    shorter = min(len(a), len(b))
+    start = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    end = next((i for i in range(shorter - start) if a[-1 - i] != b[-1 - i]), shorter - start)
+    rest, other = a[start : len(a) - end], b[start : len(b) - end]
+    return max(len(rest), len(other)) == 1 or (len(rest) == 2 and rest == other[::-1])
+
+
+def _stem(name: str) -> str:
+    """The name without its index; nothing where it has none."""
+    found = re.fullmatch(r"(.*[^\W\d])(_[^_]+|\d+)'*", name)
+    return found[1] if found else ""
+
+
 def fresh_name(name: str, taken: Iterable[str]) -> str:
     """`name` with as many primes as make it differ from all that are taken."""
     taken = set(taken)
