@@ -113,7 +113,9 @@ COMPARED = {
     ),
     "KL by a discriminator": lambda: judged(AdversarialKullbackLeibler),
     "f-divergence by a discriminator": lambda: judged(AdversarialFDivergence),
-    "the components of a mixture": lambda: MixtureModel([Bernoulli("p(x)", probs=0.3), Normal("p(x)", loc=0.0, scale=1.0)], EVEN),
+    "the components of a mixture, which are added": lambda: MixtureModel(
+        [Bernoulli("p(x)", probs=0.3), Normal("p(x)", loc=0.0, scale=1.0)], EVEN
+    ),
 }
 
 

@@ -86,7 +86,9 @@ OUTSIDE = {
     "a coin": (lambda: OF_COIN.condition(y=0.3), r"p\(x,y\)\.condition\(y=0\.3\): y of p\(y\) \(Bernoulli\) must be 0 or 1, but 1 of 1"),
     "renamed": (lambda: OF_COIN.replace_var(y="w").condition(w=2.0), r"w of p\(w\) \(Bernoulli\) must be 0 or 1"),
     "a posterior": (
-        lambda: (Bernoulli("p(b|k)", logits=nn.Linear(3, 1)) * Categorical("p(k)", probs=torch.ones(3) / 3)).posterior("k").condition(b=0.3),
+        lambda: (
+            (Bernoulli("p(b|k)", logits=nn.Linear(3, 1)) * Categorical("p(k)", probs=torch.ones(3) / 3)).posterior("k").condition(b=0.3)
+        ),
         r"b of p\(k\|b\) \(posterior\) must be 0 or 1",
     ),
     "one-hot": (lambda: CHOICE.condition(k=torch.tensor([0.5, 0.5, 0.0])), r"k of p\(k\) \(Categorical\) must be one-hot"),

@@ -20,7 +20,6 @@ from pixyz.core import (
     align,
     differ,
     known_supports,
-    need_one_measure,
     union,
 )
 
@@ -69,7 +68,6 @@ class Components(Leaf):
                 raise FormulaError(f"Components: {part} is computed and has no density, so it cannot be a component.")
         super().__init__(var=parts[0].var, cond_var=(index, *others), name=common if name is None else name)
         common_features(declared_features(parts), self.prob_text, "component")
-        need_one_measure([[part] for part in parts], self.var, f"{self.prob_text}: its components")
         self.parts = parts
         self.one_family = all(isinstance(p.dist, Family) for p in parts) and len({_functions(p.dist) for p in parts}) == 1
         self.has_rsample = all(p.dist.has_rsample for p in parts)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import Distribution, Joint, KindError, ShapeError
+from pixyz.core import Distribution, Joint, KindError, ShapeError, need_one_measure
 
 from ._categorical import Categorical
 from ._components import Components
@@ -30,6 +30,7 @@ def MixtureModel(distributions: Iterable[Distribution], prior: Distribution, *, 
     Raises:
         KindError: for a prior that is no `Categorical`.
         ShapeError: for a prior with another number of categories.
+        FormulaError: for components of which some have masses and others densities.
         KindError, FormulaError: as `Components`.
 
     Examples:
@@ -43,6 +44,7 @@ def MixtureModel(distributions: Iterable[Distribution], prior: Distribution, *, 
     if getattr(factor.dist, "_declared", None) is not Categorical:
         raise KindError(f"MixtureModel: the prior {factor} is a {factor.dist.distribution_name}; it must be a Categorical.")
     components = Components(distributions, factor.var[0], name=name)
+    need_one_measure([components.parts], components.var, f"MixtureModel: the components of {components.prob_text}")
     for _, shape in declared_features([factor]):
         if shape != (len(components.parts),):
             raise ShapeError(f"MixtureModel: the prior {factor} has features {shape}, but there are {len(components.parts)} components.")
