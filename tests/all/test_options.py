@@ -81,7 +81,8 @@ def test_an_infinite_bound_is_no_bound():
 COIN = Bernoulli("p(y)", probs=0.5)
 OF_COIN = Normal("p(x|y)", loc="y", scale=1.0) * COIN
 SCALED = Normal("p(x|s)", loc=0.0, scale="s")
-CHOICE = Normal("p(x|k)", loc=nn.Linear(3, 1), scale=1.0) * Categorical("p(k)", probs=torch.ones(3) / 3)
+CHOICES = Categorical("p(k)", probs=torch.ones(3) / 3)
+CHOICE = Normal("p(x|k)", loc=nn.Linear(3, 1), scale=1.0) * CHOICES
 OUTSIDE = {
     "a coin": (lambda: OF_COIN.condition(y=0.3), r"p\(x,y\)\.condition\(y=0\.3\): y of p\(y\) \(Bernoulli\) must be 0 or 1, but 1 of 1"),
     "renamed": (lambda: OF_COIN.replace_var(y="w").condition(w=2.0), r"w of p\(w\) \(Bernoulli\) must be 0 or 1"),

@@ -123,7 +123,7 @@ class Family(Leaf):
     def _read_count(self) -> None:
         """Reads how many values there are, once: under tracing the number of terms of a sum must be known."""
         number = self._buffers.get(self.counted_by) if self.counted_by in self.constant_names else None
-        known = number is not None and has_numbers(number) and bool((number == number.flatten()[0]).all())
+        known = number is not None and has_numbers(number) and bool(((number == number.flatten()[0]) & number.isfinite()).all())
         self._count = int(number.flatten()[0]) if number is not None and known else 0
         if self.counted_by:
             self.has_enumerate = self.knows("outcomes") and known
