@@ -541,7 +541,7 @@ def states_without_a_way_back(monkeypatch):
 
 
 def schedulers_not_saved(monkeypatch):
-    planted(monkeypatch, _restoring, "scheduler_state", lambda f: lambda found, scheduler: scheduler.state_dict())
+    planted(monkeypatch, _restoring, "scheduler_state", lambda f: lambda found, scheduler, **_: scheduler.state_dict())
 
 
 def any_state_fits(monkeypatch):

@@ -261,9 +261,12 @@ class Model(Asked):
                 optimiser, and the rest is listed in `left`.
 
         Raises:
-            CheckpointError: for a file of another formula or with other tensors or optimisers; for one that is damaged or of
-                another format. Nothing is changed then.
+            CheckpointError: for a file of another formula, or whose parts have other constants or options; for other tensors or
+                optimisers; for one that is damaged or of another format. Nothing is changed then.
             FileNotFoundError: if there is no such file.
+
+        Warns:
+            UserWarning: for a file of a version that did not keep the options, which are then not compared.
         """
         return load_checkpoint(self, path, strict=strict)
 
