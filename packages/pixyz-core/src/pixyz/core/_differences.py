@@ -5,10 +5,12 @@ from collections.abc import Iterable
 
 from ._bindings import Factor
 from ._distribution import Distribution
+from ._leaves import leaves_of
 from ._log_prob import LogProb
 from ._loss import Loss
 from ._measures import need_one_measure
 from ._operators import Constant
+from ._single import Single
 
 
 def check_differences(f: Loss, q: Distribution) -> None:
@@ -17,6 +19,9 @@ def check_differences(f: Loss, q: Distribution) -> None:
     Raises:
         FormulaError: naming the variable and both distributions.
     """
+    known = [leaf.support_of(v) for leaf in leaves_of(f) if isinstance(leaf, Single) for v in leaf.var]
+    if len({support.measure for support in known if support is not None} - {None}) < 2:
+        return  # found without taking f apart, which of a long chain takes long
     found = _densities(f)
     measures: dict[str, set[str]] = {v: set() for v in q.var}
     for x in _joined(found) if len(found) > 1 else ():
