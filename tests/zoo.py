@@ -69,6 +69,18 @@ class Hidden(Deterministic):
         return {"h": torch.tanh(self.fc(z))}
 
 
+class Computed(nn.Module):
+    """A function of the conditioning variables, which are its arguments, and the networks that it uses."""
+
+    def __init__(self, function, *networks):
+        super().__init__()
+        self.function = function
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, **given):
+        return self.function(**given)
+
+
 def prior(z=2, name="p_prior"):
     return Normal(var=["z"], loc=torch.tensor(0.0), scale=torch.tensor(1.0), dim=z, name=name)
 

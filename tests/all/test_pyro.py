@@ -6,6 +6,7 @@ import pytest
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import nn
+from zoo import Computed
 
 from pixyz.core import seeded
 from pixyz.distributions import Bernoulli, Categorical, Normal
@@ -93,9 +94,9 @@ def test_a_joint_with_one_enumerated_and_one_pathwise_variable_as_pyro_has_it():
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(1)
     networks = classify, see, tell, decode, write = nn.Linear(3, 4), nn.Linear(3, 2), nn.Linear(4, 2), nn.Linear(2, 3), nn.Linear(4, 3)
-    likelihood = Normal("p(x|y,z)", loc=lambda y, z: decode(z) + write(y), scale=0.7)
+    likelihood = Normal("p(x|y,z)", loc=Computed(lambda y, z: decode(z) + write(y), decode, write), scale=0.7)
     p = likelihood * Normal("p(z)", loc=0.0, scale=1.0, dim=2) * Categorical("p(y)", probs=torch.full((4,), 0.25))
-    q = Normal("q(z|x,y)", loc=lambda x, y: see(x) + tell(y), scale=0.6) * Categorical("q(y|x)", logits=classify)
+    q = Normal("q(z|x,y)", loc=Computed(lambda x, y: see(x) + tell(y), see, tell), scale=0.6) * Categorical("q(y|x)", logits=classify)
     x = torch.randn(5, 3)
 
     def model():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from torch import nn
+from zoo import Computed
 
 from pixyz.core import FormulaError, IntractableError, LogProb, MissingVariableError, ShapeError, SupportError
 from pixyz.distributions import Affine, Bernoulli, Categorical, Components, Deterministic, Laplace, MultivariateNormal, Normal
@@ -536,7 +537,7 @@ def test_a_mean_of_one_element_for_all_features(loc):
 
 def net_probs():
     net = nn.Linear(2, 3)
-    return lambda u: net(u).softmax(-1)
+    return Computed(lambda u: net(u).softmax(-1), net)
 
 
 @pytest.mark.parametrize(

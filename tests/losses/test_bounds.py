@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from zoo import Computed
 
 from pixyz.core import Expectation, FormulaError, IntractableError, KindError, LogProb, Parameter, SupportError, seeded
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, Laplace, Normal
@@ -296,8 +297,8 @@ def test_what_q_computes_is_no_latent_variable(form):
         calls.append("q")
         return second(e)
 
-    f = Deterministic("f(e|x)", lambda x: {"e": features(x)})
-    ours = make(p, Normal("q(z|e)", loc=encode, scale=0.4) * f)
+    f = Deterministic("f(e|x)", e=Computed(features, first))
+    ours = make(p, Normal("q(z|e)", loc=Computed(encode, second), scale=0.4) * f)
     assert str(ours) == text
     with seeded(3):
         value = ours.estimate({"x": x})

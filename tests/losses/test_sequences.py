@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Normal as TorchNormal
 from torch.distributions import kl_divergence
+from zoo import Computed
 
 from pixyz.core import FormulaError, IntractableError, KindError, LogProb, MissingVariableError, ShapeError, SupportError, seeded
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, Normal
@@ -135,7 +136,7 @@ class Memory(Deterministic):
 def test_a_recurrent_network_beside_what_is_drawn(written):
     torch.manual_seed(0)
     h, layer = Memory(), nn.Linear(6, 2)
-    q = Normal("q(z|x,h_prev)", loc=lambda x, h_prev: layer(torch.cat([x, h_prev], -1)), scale=0.3)
+    q = Normal("q(z|x,h_prev)", loc=Computed(lambda x, h_prev: layer(torch.cat([x, h_prev], -1)), layer), scale=0.3)
     p = Normal("p(x|z,h_prev)", loc=lambda z, h_prev: torch.cat([z, h_prev[:, :1]], -1), scale=0.4)
     prior = Normal("p(z|h_prev)", loc=lambda h_prev: h_prev[:, :2], scale=1.0)
     steps = {"as a bound": ELBO(p * prior, q * h, kl="analytic"), "term by term": LogProb(p).expectation(q * h) - KullbackLeibler(q, prior)}
@@ -166,7 +167,7 @@ def test_what_is_drawn_after_a_recurrent_network_runs_once_for_a_step(written):
         calls.append(len(x))
         return 100 * layer(drop(torch.cat([h, x], -1)))
 
-    q = Normal("q(z|h,x)", loc=encode, scale=0.1)
+    q = Normal("q(z|h,x)", loc=Computed(encode, layer), scale=0.1)
     p = Normal("p(x|z)", loc=nn.Linear(2, 3), scale=1.0) * Normal("p(z|h)", loc="h", scale=1.0)
     steps = {"log q": LogProb(q * f).expectation(q * f), "KL": ELBO(p, q * f, kl="analytic")}
     loss = IterativeLoss(steps[written], series_var="x", update_value={"z": "z_prev", "h": "h_prev"})
@@ -209,7 +210,7 @@ def chain(states=2, seed=0):
     """q(z|z_prev,x), whose values are one-hot, and a cost of a step."""
     torch.manual_seed(seed)
     layer = nn.Linear(states + 1, states)
-    q = Categorical("q(z|z_prev,x)", logits=lambda z_prev, x: 2 * layer(torch.cat([z_prev, x], -1)))
+    q = Categorical("q(z|z_prev,x)", logits=Computed(lambda z_prev, x: 2 * layer(torch.cat([z_prev, x], -1)), layer))
     weights = torch.randn(states, states)
 
     def cost(x, z, z_prev):
@@ -260,8 +261,8 @@ def test_a_chain_of_two_variables_of_which_one_is_handed_on():
     """q(z|y,z_prev)q(y|z_prev,x): y is summed out at every step; its cost is exact under an enumerated z."""
     torch.manual_seed(0)
     a, b = nn.Linear(3, 2), nn.Linear(4, 2)
-    y = Categorical("q(y|z_prev,x)", logits=lambda z_prev, x: a(torch.cat([z_prev, x], -1)))
-    z = Categorical("q(z|y,z_prev)", logits=lambda y, z_prev: b(torch.cat([y, z_prev], -1)))
+    y = Categorical("q(y|z_prev,x)", logits=Computed(lambda z_prev, x: a(torch.cat([z_prev, x], -1)), a))
+    z = Categorical("q(z|y,z_prev)", logits=Computed(lambda y, z_prev: b(torch.cat([y, z_prev], -1)), b))
     cost = Loss.from_function(
         lambda x, y, z, z_prev: (x[:, 0] * y[:, 0] + z[:, 1] * z_prev[:, 0]).exp(), "c", var=["x", "y", "z", "z_prev"]
     )

@@ -146,7 +146,7 @@ PAIRS = {
         lambda: coupling(True),
         "p(x).flow: swap False in the file, True in this model",
     ),
-    "a kernel": (lambda: sets(MMD), lambda: sets(MMD, sigma_sqr=4.0), "kernel.0.sigma_sqr.0 1.0 in the file, 4.0 in this model"),
+    "a kernel": (lambda: sets(MMD), lambda: sets(MMD, sigma_sqr=4.0), "kernel.sigma_sqr.0 1.0 in the file, 4.0 in this model"),
     "a kernel's name": (
         lambda: sets(MMD),
         lambda: sets(MMD, kernel="inverse_multiquadric"),

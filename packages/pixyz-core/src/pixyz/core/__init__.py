@@ -4,7 +4,8 @@ from . import _algebra, _installation
 from . import _formula as formula
 from ._baselines import MovingAverage
 from ._bindings import Binding, Factor
-from ._choices import AnyEstimator, Choice
+from ._choices import AnyEstimator, Choice, estimator_for
+from ._closures import warn_of_networks
 from ._conditionals import Conditional, GaussianConditional, MaskableConditional, RelaxableConditional, ScoredConditional
 from ._constant_var import ConstantVar
 from ._dims import (
@@ -56,7 +57,7 @@ from ._loss import Loss, need_scalar
 from ._measures import KnownSupport, known_supports, need_one_measure
 from ._methods import Enumerate, Estimator, Pathwise, Score
 from ._network import Outputs, common_sizes
-from ._operators import Constant, Mean, Parameter, as_loss, names_of
+from ._operators import Constant, Mean, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
 from ._quantities import Quantities, Quantity, add_quantities, scale_quantities
@@ -141,6 +142,7 @@ __all__ = [
     "common_sizes",
     "differ",
     "draw",
+    "estimator_for",
     "fold",
     "formula",
     "is_whole",
@@ -152,7 +154,6 @@ __all__ = [
     "logsumexp",
     "maximum",
     "minimum",
-    "names_of",
     "need_dense",
     "need_distribution",
     "need_finite",
@@ -172,5 +173,6 @@ __all__ = [
     "sum_over",
     "unfold",
     "union",
+    "warn_of_networks",
     "warn_without_baseline",
 ]

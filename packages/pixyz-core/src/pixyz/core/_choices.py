@@ -1,7 +1,7 @@
 """Which estimator each factor of an expectation gets: what was asked for, or what is best, and why."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
 from ._bindings import Factor
@@ -51,10 +51,7 @@ def resolve(estimator: AnyEstimator, factors: tuple[Factor, ...], who: str) -> t
     if not isinstance(estimator, (str, Estimator, Mapping)):
         raise KindError(f"{who}: estimator must be a name, an estimator, or a dict from variables to these; got {_described(estimator)}.")
     if isinstance(estimator, Mapping):
-        variables = {v for f in factors for v in f.var}
-        for v in estimator:
-            if v not in variables:
-                raise FormulaError(f"{who} has no variable {v} to choose an estimator for; it draws {', '.join(sorted(variables))}.")
+        _check_variables(estimator, {v for f in factors for v in f.var}, who)
     found = tuple(_resolved(estimator, factor, who) for factor in factors)
     if sum(isinstance(e, Rebar) for e in found) > 1:
         raise FormulaError(f"{who}: one factor of an expectation may have the estimator 'rebar'. Nest expectations, one for each.")
@@ -79,6 +76,30 @@ def _resolved(estimator: AnyEstimator, factor: Factor, who: str) -> Estimator | 
         use = " or ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
         raise FormulaError(f"{who}: {factor} ({factor.dist.distribution_name}) {need.lacks};{twin} use {use}.")
     return found
+
+
+def estimator_for(estimator: AnyEstimator, drawn: Collection[str], known: Collection[str], who: str) -> AnyEstimator:
+    """The estimator of one of the expectations that a loss is made of: of a dict, the entries for what that expectation draws.
+
+    Args:
+        estimator: that of the loss.
+        drawn: the variables of the expectation.
+        known: those of all of them.
+        who: the loss, for the message.
+
+    Raises:
+        FormulaError: for an entry for a variable that none of them draws.
+    """
+    if not isinstance(estimator, Mapping):
+        return estimator
+    _check_variables(estimator, known, who)
+    return {v: e for v, e in estimator.items() if v in drawn} or "auto"
+
+
+def _check_variables(estimator: Mapping[str, object], known: Collection[str], who: str) -> None:
+    for v in estimator:
+        if v not in known:
+            raise FormulaError(f"{who} has no variable {v} to choose an estimator for; it draws {', '.join(sorted(known))}.")
 
 
 def choose(asked: Estimator | None, factor: Factor, conditional: ScoredConditional, points: int, limit: int, who: object) -> Choice:

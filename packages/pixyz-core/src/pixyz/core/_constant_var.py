@@ -10,7 +10,6 @@ from ._errors import BoundVariableError, FormulaError, KindError, ShapeError
 from ._fixed import Fixed
 from ._formula import At, Formula
 from ._loss import Loss
-from ._operators import names_of
 from ._quantities import Quantities
 from ._scope import Scope
 from ._variables import is_number, need_finite, suggest
@@ -47,24 +46,25 @@ class ConstantVar(Loss):
         if len(set(sizes.values())) > 1:
             said = " and ".join(f"{v} has batch {n}" for v, n in sizes.items())
             raise ShapeError(f"({loss}).constant_var: {said}; one loss has one batch.")
-        names = names_of([loss])
-        names["input_var"] = [v for v in loss.input_var if v not in fixed]
-        names["optional_var"] = loss.optional_var.difference(fixed)
-        super().__init__([loss, *fixed.values()], **names)
-        self._loss = (loss,)
+        super().__init__(
+            [loss, *fixed.values()],
+            input_var=[v for v in loss.input_var if v not in fixed],
+            optional_var=loss.optional_var.difference(fixed),
+        )
+        self._loss = loss
         self._fixed = tuple(fixed.values())
 
     @property
     def formula(self) -> Formula:
-        return At(self._loss[0].formula, tuple((c.var[0], c.text) for c in self._fixed))
+        return At(self._loss.formula, tuple((c.var[0], c.text) for c in self._fixed))
 
     def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
-        return self._loss[0].quantities(drawn)
+        return self._loss.quantities(drawn)
 
     def evaluate(self, scope: Scope) -> Term:
         bindings = {c.var[0]: _binding(c, scope) for c in self._fixed}
         batch = next((b.tensor.shape[0] for b in bindings.values() if b.dims), scope.batch)
-        return scope.inside(bindings, batch, scope.samples, scope.group).evaluate(self._loss[0])
+        return scope.inside(bindings, batch, scope.samples, scope.group).evaluate(self._loss)
 
 
 def _binding(constant: Fixed, scope: Scope) -> Binding:

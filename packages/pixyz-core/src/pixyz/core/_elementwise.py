@@ -18,7 +18,7 @@ from ._bindings import Factor
 from ._dims import Term, broadcast_all
 from ._errors import KindError
 from ._loss import Loss, Operand
-from ._operators import Constant, Product, as_loss, names_of
+from ._operators import Constant, Product, as_loss
 from ._quantities import Quantities, add_quantities
 from ._scope import Scope
 
@@ -79,10 +79,9 @@ class Elementwise(Loss):
     _function: str
 
     def __init__(self, function: str, arguments: Sequence[Loss]) -> None:
-        names = names_of(arguments)
-        bends = names["stochastic"] and not FUNCTIONS[function].is_linear
+        bends = not FUNCTIONS[function].is_linear and any([x.stochastic for x in arguments])
         self.__dict__["_function"] = function
-        super().__init__(arguments, **{**names, "biased": names["biased"] or bends})
+        super().__init__(arguments, biased=bends)
         self._arguments = tuple(arguments)
 
     @property
@@ -133,9 +132,9 @@ class WholePower(Loss):
     """a^n of an estimate, n = 2, 3, ...: the product of n estimates of a, each with draws of its own, so unbiased."""
 
     def __init__(self, base: Loss, exponent: int) -> None:
-        super().__init__([base], **names_of([base]))
+        super().__init__([base])
         self._power = (base, exponent)
-        self._product = (Product([base] * exponent, [base]),)  # in a tuple, lest it be registered
+        self._product = Product([base] * exponent, [base])
 
     @property
     def _operation(self) -> str:
@@ -147,7 +146,7 @@ class WholePower(Loss):
         return f.Power(base.formula, f.Number(exponent))
 
     def evaluate(self, scope: Scope) -> Term:
-        return self._product[0].evaluate(scope)
+        return self._product.evaluate(scope)
 
 
 def power(base: Loss, exponent: Loss) -> Loss:

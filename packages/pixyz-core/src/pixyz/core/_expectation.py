@@ -18,7 +18,7 @@ from ._loss import Loss
 from ._methods import check_limit
 from ._quantities import Quantities
 from ._rebar import reduce_rebar
-from ._relaxations import Rebar, Relaxed
+from ._relaxations import Rebar
 from ._scope import Scope
 from ._summands import put_draw, summands
 from ._variables import is_whole
@@ -100,13 +100,11 @@ class Expectation(Loss):
         super().__init__(
             [q, f, holder(networks)],
             input_var=[*q.cond_var, *(v for v in f.input_var if v not in q.var), *temperatures],
-            bound_var=[*q.var, *f.bound_var],
+            bound_var=q.var,
             optional_var=f.optional_var.difference(q.var),
-            per_datum=f.per_datum,
-            stochastic=True,
-            mixes_batch=f.mixes_batch,
-            biased=f.is_biased or any(isinstance(e, Relaxed) for e in asked),
-            compares_sets=f.compares_sets,
+            stochastic=not _random(q).isdisjoint((*f.input_var, *f.optional_var)),
+            # The mean of order α of an estimate, as log mean exp, is a nonlinear function of it.
+            biased=(order != 1 and f.stochastic) or any([e.biased for e in asked if e is not None]),
         )
         self.num_samples = num_samples
         self.estimator = estimator
@@ -188,3 +186,12 @@ class Expectation(Loss):
                 return found
         drawn.append((batch, draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)))
         return drawn[-1][1]
+
+
+def _random(q: Distribution) -> set[str]:
+    """The variables of q that are drawn, or computed from what is drawn."""
+    found: set[str] = set()
+    for factor in q.ancestral:
+        if not factor.dist.is_deterministic or not found.isdisjoint(factor.cond_var):
+            found.update(factor.var)
+    return found.difference(q.hidden_var)

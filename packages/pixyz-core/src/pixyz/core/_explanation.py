@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ._depth import nested
 from ._dims import BATCH, Term
 from ._drawing import Draw
 from ._estimators import reduce
@@ -110,6 +111,7 @@ class Recorder:
         return _explained(self.root.parts[0], 1, (), gradient_norms or {})
 
 
+@nested("explained")
 def explain(loss: Loss, values: Mapping[str, Any] | None, *, gradients: bool, **options: Any) -> Explanation:
     """One evaluation of the loss, recorded."""
     recorder = Recorder()

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._closures import warn_of_networks
 from ._dims import Term, need_dense
 from ._errors import FormulaError, KindError, ShapeError
 from ._formula import Density, Formula
@@ -19,7 +20,8 @@ class FromFunction(Loss):
 
     Args:
         function: called with the variables by keyword, each `(N, *features)`, where N is the batch and whatever an expectation
-            draws; returns one value for each, `(N,)`, each of which depends on its own datum only. A module is registered.
+            draws; returns one value for each, `(N,)`, each of which depends on its own datum only. A module is registered; a function that
+            uses one gives a warning.
         name: what it is called.
         var: the variables.
 
@@ -47,6 +49,7 @@ class FromFunction(Loss):
         if not names:
             raise FormulaError(f"{name}: var is empty; name the variables of the function.")
         super().__init__(input_var=names)
+        warn_of_networks(function, str(self))
         self.leaf_text = str(self) if isinstance(function, nn.Module) else None
         self.function = function
 

@@ -6,12 +6,13 @@ import torch
 from torch import nn
 
 from . import _formula as f
+from ._depth import nested
 from ._dims import Term
 from ._distribution import Distribution, need_distribution
 from ._errors import FormulaError, ParameterError, function_of_game
 from ._leaves import leaves_of
 from ._loss import Loss, need_scalar
-from ._operators import Constant, is_zero, names_of
+from ._operators import Constant, is_zero
 from ._scope import Scope
 
 
@@ -64,8 +65,9 @@ class Game(Loss):
         played = [objective] if loss is None else [objective, loss]
         for each in played:
             need_scalar(each, "Game")
-        super().__init__([*played, *minimisers, maximiser], **names_of(played))
-        self._played = (objective, loss, minimisers, maximiser)  # in a tuple, lest they be registered
+        inputs = [v for x in played for v in x.input_var]
+        super().__init__([*played, *minimisers, maximiser], input_var=inputs)
+        self._played = (objective, loss, minimisers, maximiser)
         for player in (*minimisers, maximiser):
             mine = _trained(leaves_of(player))
             if not mine:
@@ -108,6 +110,7 @@ class Game(Loss):
         return scope.evaluate(objective if loss is None else loss)
 
 
+@nested("taken apart")
 def sides(loss: Loss) -> tuple[list[nn.Module], list[nn.Module]]:
     """The leaves that minimise a loss, and those that maximise games in it.
 
@@ -160,6 +163,7 @@ def for_player(loss: Loss, player: Distribution) -> Loss:
     return of_leaves(loss, leaves_of(player), player.prob_text)
 
 
+@nested("taken apart")
 def of_leaves(loss: Loss, leaves: Iterable[nn.Module], who: str) -> Loss:
     """The same for a player who is called `who`, by its leaves."""
     mine = _trained(leaves)
@@ -201,21 +205,19 @@ class Share(Loss):
     """
 
     def __init__(self, whole: Loss, loss: Loss) -> None:
-        names = names_of([loss])
-        names["bound_var"] = loss.bound_var.difference(whole.input_var)
-        names["optional_var"] = loss.optional_var.union(whole.input_var, whole.optional_var).difference(loss.input_var)
-        super().__init__([loss], **names)
-        self._loss = (loss,)
+        taken = loss.optional_var.union(whole.input_var, whole.optional_var).difference(loss.input_var)
+        super().__init__([loss], optional_var=taken)
+        self._loss = loss
 
     @property
     def formula(self) -> f.Formula:
-        return self._loss[0].formula
+        return self._loss.formula
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
-        return self._loss[0].each_term(change)
+        return self._loss.each_term(change)
 
     def evaluate(self, scope: Scope) -> Term:
-        return scope.evaluate(self._loss[0])
+        return scope.evaluate(self._loss)
 
 
 def _trained(leaves: Iterable[nn.Module]) -> set[nn.Module]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._closures import warn_of_networks
 from ._errors import FormulaError, KindError
 
 WHOLE = "network"
@@ -36,6 +37,8 @@ class GivenNetworks(nn.Module):
                     )
                 self.add_module(name, network)
         self._by_keyword = {name: _keywords(f, cond_var) if name != WHOLE else None for name, f in networks.items()}
+        for f in self._functions.values():
+            warn_of_networks(f, who)
         for name, keywords in self._by_keyword.items():
             if keywords is None and not _takes(networks[name], len(cond_var)):
                 raise FormulaError(f"{who}: {name} is called with {', '.join(cond_var)}, but it takes {_signature(networks[name])}.")

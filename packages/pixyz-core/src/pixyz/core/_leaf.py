@@ -108,7 +108,9 @@ class Leaf(WithConstants, Single):
         cls._reserved = frozenset(name for c in ours for name in (*vars(c), *vars(c).get("__annotations__", ())))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, (nn.Module, nn.Parameter)):
+        # A tensor that is registered may be replaced under its own name: so sharding, assignment and conversion replace parameters.
+        is_there = isinstance(value, nn.Parameter) and any([name in self.__dict__.get(of, ()) for of in ("_parameters", "_buffers")])
+        if isinstance(value, (nn.Module, nn.Parameter)) and not is_there:
             if name in self._reserved:
                 raise FormulaError(
                     f"{type(self).__name__}: {name!r} is a word of the library's own on a distribution; "

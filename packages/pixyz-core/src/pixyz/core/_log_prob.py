@@ -50,22 +50,22 @@ class LogProb(Loss):
             _check_mask(p, mask)
         scored, computed = p.scored_var()
         super().__init__([p], input_var=[*scored, *p.cond_var, *(() if mask is None else (mask,))], optional_var=computed)
-        self._p = (p,)  # in a tuple, lest it be registered
+        self._p = p
         self._mask = mask
 
     @property
     def parts(self) -> tuple[Factor, ...]:
         """The conditionals whose variables have a density in it."""
-        p = self._p[0]
+        p = self._p
         return tuple(x for x in p.factors if p.hidden_var.isdisjoint(x.var) and not x.dist.is_deterministic)
 
     @property
     def formula(self) -> Formula:
-        density = self._p[0].density
+        density = self._p.density
         return Log(density if self._mask is None else replace(density, mask=self._mask))
 
     def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
-        p = self._p[0]
+        p = self._p
         scored = _scored(p)
         if not scored:
             return frozenset()
@@ -77,14 +77,14 @@ class LogProb(Loss):
         return frozenset([(Quantity.PRIOR if is_drawn else Quantity.EVIDENCE, 1)])
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
-        p = self._p[0]
+        p = self._p
         if len(p.factors) < 2 or p.hidden_var or self._mask is not None or any(x.dist.is_deterministic for x in p.factors):
             return change(self)
         terms = [change(LogProb(Joint([x]))) for x in p.ancestral]
         return Sum([(1, term) for term in terms], terms)
 
     def evaluate(self, scope: Scope) -> Term:
-        p = self._p[0]
+        p = self._p
         if self._mask is None:
             return p.evaluate_log_prob(scope, self)
         for factor in p.ancestral:

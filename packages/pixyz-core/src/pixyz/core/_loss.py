@@ -9,90 +9,140 @@ import torch
 from torch import Tensor, nn
 
 from ._bindings import Factor
+from ._depth import check_pickle, nested, too_deep
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, KindError, ShapeError, function_of_game
 from ._formula import Formula
 from ._guards import CACHE_OF_ITS_OWN, what_may_change
-from ._leaves import parts_need_start, register_leaves
+from ._leaves import add_leaves, parts_in, parts_need_start, register_leaves
 from ._printers import LATEX, TEXT, UNICODE, render
 from ._quantities import Quantities, says
 from ._scope import Scope, Watcher
 from ._values import as_dict, as_tensors, open_scope, require, warn_of_slips, with_slopes
 
 Operand: TypeAlias = "Loss | Tensor | float"
+FACTS = ("stochastic", "mixes_batch", "is_biased", "compares_sets", "is_game")
 
 
 class Loss(nn.Module):
     """An expression with one value per datum, `(batch,)`, until `.mean()` or `.sum()` make it a scalar.
 
-    A subclass hands its parts to the constructor and writes `evaluate` and `formula`.
+    A subclass hands its parts to the constructor and writes `evaluate` and `formula`. What follows from the parts is derived from them;
+    the arguments add to it. A loss or a distribution that a subclass keeps as an attribute, itself or in a tuple, a list or a dict, is a
+    part too. Parameters, buffers and networks of its own are attributes, as in every `nn.Module`.
 
     Args:
         parts: the distributions and losses it is made of; their leaves become the module tree.
-        input_var: the variables that must be given.
-        bound_var: the variables that it draws itself, which must not be given.
-        optional_var: the variables that it computes itself, which may be given.
-        per_datum: whether the value has a batch.
-        stochastic: whether evaluating it draws samples.
-        mixes_batch: whether a datum's value depends on the other data.
-        biased: whether the mean over its draws is another value than the formula's, as of log E_q[f], or of a quotient by an expectation.
-        compares_sets: whether a part compares sets of draws, one for each datum, so that it has no value for a draw.
+        input_var: the variables that must be given; if not said, those of the parts.
+        bound_var: the variables that it draws itself, which must not be given, beside those that its parts draw.
+        optional_var: the variables that it computes itself, which may be given; if not said, those of the parts.
+        per_datum: whether the value has a batch; if not said, whether that of a part has.
+        stochastic: whether evaluating it may draw samples of which the value is a function; True if that of a part may.
+        mixes_batch: whether a datum's value depends on the other data; True if that of a part does.
+        biased: whether the mean of the value over its draws, or of its gradient, is another than the formula's, as of log E_q[f], of a
+            quotient by an expectation, or of relaxed draws; True if that of a part is.
+        compares_sets: whether it compares sets of draws, one for each datum, so that it has no value for a draw; True if a part does.
 
     Attributes:
-        is_biased: as `biased` says; the bias vanishes as `num_samples` grows.
+        is_biased: as `biased` says; the bias of a function of an expectation vanishes as `num_samples` grows.
         is_game: whether there is a game in it, which one side minimises and another maximises.
         slope_var: the given variables along which it takes slopes, so that all of an evaluation is to be differentiable by them.
+        depth: how many levels are nested within one another.
+
+    Examples:
+        >>> from pixyz.core import Term
+        >>> from pixyz.distributions import Normal
+        >>> class Doubled(Loss):
+        ...     def __init__(self, loss):
+        ...         super().__init__([loss])
+        ...         self.inner = loss
+        ...
+        ...     @property
+        ...     def formula(self):
+        ...         return (2 * self.inner).formula
+        ...
+        ...     def evaluate(self, scope):
+        ...         tensor, dims = scope.evaluate(self.inner)
+        ...         return Term(2 * tensor, dims)
+        >>> p = Normal("p(z)", loc=0.0, scale=1.0)
+        >>> loss = Doubled(p.log_prob().expectation(p))
+        >>> print(loss, loss.stochastic, list(loss.buffers()) == list(p.buffers()))
+        2 * E_p(z)[log p(z)] True True
     """
 
     input_var: tuple[str, ...]
     bound_var: frozenset[str]
     optional_var: frozenset[str]
     per_datum: bool
-    stochastic: bool
-    mixes_batch: bool
+    stochastic: bool = False
+    mixes_batch: bool = False
     is_biased: bool = False
     compares_sets: bool = False
     is_game: bool = False
+    depth: int
+    _leaf_count: int
     slope_var: frozenset[str] = frozenset()
 
     def __init__(
         self,
         parts: Iterable[nn.Module] = (),
         *,
-        input_var: Iterable[str] = (),
+        input_var: Iterable[str] | None = None,
         bound_var: Iterable[str] = (),
-        optional_var: Iterable[str] = (),
-        per_datum: bool = True,
+        optional_var: Iterable[str] | None = None,
+        per_datum: bool | None = None,
         stochastic: bool = False,
         mixes_batch: bool = False,
         biased: bool = False,
         compares_sets: bool = False,
     ) -> None:
+        kept = parts_in(tuple(self.__dict__.values())) if self.__dict__ else []
         super().__init__()
+        parts = (*parts, *kept)
+        losses = [part for part in parts if isinstance(part, Loss)]
+        if input_var is None:
+            input_var = [v for part in parts for v in (part.input_var if isinstance(part, Loss) else getattr(part, "cond_var", ()))]
         # Straight into the dict: nn.Module's checks of what is set, on every node of a long formula, would cost more than the node.
         self.__dict__.update(
             input_var=tuple(dict.fromkeys(input_var)),
-            bound_var=frozenset(bound_var),
-            optional_var=frozenset(optional_var),
-            per_datum=per_datum,
-            stochastic=stochastic,
-            mixes_batch=mixes_batch,
+            bound_var=frozenset(bound_var).union(*[x.bound_var for x in losses]),
+            optional_var=frozenset().union(*[x.optional_var for x in losses]) if optional_var is None else frozenset(optional_var),
+            per_datum=(not losses or any([x.per_datum for x in losses])) if per_datum is None else per_datum,
         )
-        if biased:
-            self.is_biased = True
-        if compares_sets:
-            self.compares_sets = True
-        parts = tuple(parts)
-        losses = [part for part in parts if isinstance(part, Loss)]
-        games = [part for part in losses if part.is_game]
-        if games:
-            if type(self).each_term is Loss.each_term:  # no part of it could be given to one side
-                raise function_of_game(f"{self._operation}({', '.join(map(str, losses))})")
-            self.is_game = True
-        slopes = [part.slope_var for part in losses if part.slope_var]
-        if slopes:
-            self.slope_var = frozenset().union(*slopes).intersection(self.input_var)
+        added = {"stochastic": stochastic, "mixes_batch": mixes_batch, "is_biased": biased, "compares_sets": compares_sets}
+        self.__dict__.update({fact: True for fact, said in added.items() if said})
+        self._derive(losses)
+        self.__dict__["depth"] = 1 + max([x.depth for x in losses], default=0)
         register_leaves(self, parts)
+        self.__dict__["_leaf_count"] = len(self._modules)
+
+    def _derive(self, losses: "list[Loss]") -> None:
+        """Takes over what holds of a whole as soon as it holds of a part.
+
+        Raises:
+            FormulaError: for a game, in a loss that does not take it apart for its players.
+        """
+        if any([x.is_game for x in losses]) and type(self).each_term is Loss.each_term:
+            raise function_of_game(f"{self._operation}({', '.join(map(str, losses))})")
+        self.__dict__.update({fact: True for fact in FACTS if any([getattr(x, fact) for x in losses])})
+        slopes = [x.slope_var for x in losses if x.slope_var]
+        if slopes:
+            self.__dict__["slope_var"] = self.slope_var.union(*slopes).intersection(self.input_var)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute. A loss or a distribution becomes a part, whose leaves are registered; it is no child of this name."""
+        if isinstance(value, (nn.Module, tuple, list, dict)) and "_modules" in self.__dict__:
+            kept = parts_in(value)
+            if kept:
+                self._derive([part for part in kept if isinstance(part, Loss)])
+                add_leaves(self, kept)
+            if any([part is value for part in kept]):
+                self.__dict__[name] = value
+                return
+        super().__setattr__(name, value)  # type: ignore[arg-type]
+        own = self.__dict__.get("own")
+        if own is not None and isinstance(value, nn.Module):
+            own._modules[name] = value
 
     if TYPE_CHECKING:  # bound in `_algebra`, above which nothing here may reach
 
@@ -164,7 +214,10 @@ class Loss(nn.Module):
     ) -> Tensor:
         """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`."""
         scope = self.open(values, batch_size=batch_size, sample_dims=sample_dims, watch=watch, starting=starting)
-        return self.for_each_datum(scope.evaluate(self), scope.batch).tensor
+        try:
+            return self.for_each_datum(scope.evaluate(self), scope.batch).tensor
+        except RecursionError:
+            raise too_deep("evaluated") from None
 
     def open(
         self,
@@ -267,10 +320,12 @@ class Loss(nn.Module):
             raise KindError(f"{self}.eval() takes no values: it sets evaluation mode, as for every nn.Module. Use estimate(values).")
         return super().eval()
 
+    @nested("written")
     def latex(self) -> str:
         r"""The formula in LaTeX: `\mathbb{E}_{q(z|x)}\left[\log \frac{p(x,z)}{q(z|x)}\right]`."""
         return render(self.formula, LATEX)
 
+    @nested("written")
     def unicode(self) -> str:
         """The formula in Unicode: `𝔼_q(z|x)[log p(x,z)/q(z|x)]`."""
         return render(self.formula, UNICODE)
@@ -279,13 +334,36 @@ class Loss(nn.Module):
         return f"$${self.latex()}$$"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Loss":
-        """A copy, as of every `nn.Module`. Written out, for a long formula is mostly empty dicts: those of hooks, of each of its nodes."""
+        """A copy, as of every `nn.Module`. The parts are copied first, so that one copy does not stand within another."""
+        waiting = [self]
+        while waiting:
+            loss = waiting[-1]
+            inner = [x for x in parts_in([*loss.__dict__.values()]) if isinstance(x, Loss) and id(x) not in memo]
+            if inner:
+                waiting += inner
+            else:
+                waiting.pop()
+                if id(loss) not in memo:
+                    loss._copy(memo)
+        return memo[id(self)]
+
+    def _copy(self, memo: dict[int, Any]) -> None:
+        """Written out, for a long formula is mostly empty dicts: those of hooks, of each of its nodes."""
         new = self.__new__(type(self))
         memo[id(self)] = new
         state = self.__getstate__()
         new.__dict__.update({k: type(v)() if isinstance(v, dict) and not v else deepcopy(v, memo) for k, v in state.items()})
-        return new
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What pickle writes.
+
+        Raises:
+            FormulaError: for a formula that is nested too deeply for it.
+        """
+        check_pickle(self.depth)
+        return super().__reduce_ex__(protocol)
+
+    @nested("written")
     def __str__(self) -> str:
         return render(self.formula, TEXT)
 

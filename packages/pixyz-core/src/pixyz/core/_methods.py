@@ -21,12 +21,14 @@ class Estimator:
         lacks: what a distribution that it cannot serve is told.
         scored: whether its gradient needs log q.
         relaxed: whether values between the discrete ones are drawn.
+        biased: whether its value or its gradient is another on average than the expectation's.
     """
 
     name: ClassVar[str] = ""
     lacks: ClassVar[str] = ""
     scored: ClassVar[bool] = False
     relaxed: ClassVar[bool] = False
+    biased: ClassVar[bool] = False
 
     @staticmethod
     def serves(dist: Any) -> bool:

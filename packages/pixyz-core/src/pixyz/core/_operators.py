@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,9 +118,12 @@ class Sum(Loss):
         parts: losses that have the same parts as the terms; a sum that grows hands over itself and what is added.
     """
 
+    _terms: tuple[tuple[int, Loss], ...]
+
     def __init__(self, terms: Sequence[tuple[int, Loss]], parts: Sequence[Loss]) -> None:
-        super().__init__(parts, **names_of(parts))
-        self._terms = tuple(terms)
+        super().__init__(parts)
+        self.__dict__["depth"] = _levels(parts, [x for _, x in terms])
+        self.__dict__["_terms"] = tuple(terms)  # not as an attribute, for that would look for parts in all of them
 
     @property
     def formula(self) -> f.Formula:
@@ -168,9 +170,12 @@ class Product(Loss):
         parts: as for `Sum`.
     """
 
+    _factors: tuple[Loss, ...]
+
     def __init__(self, factors: Sequence[Loss], parts: Sequence[Loss]) -> None:
-        super().__init__(parts, **names_of(parts))
-        self._factors = tuple(factors)
+        super().__init__(parts)
+        self.__dict__["depth"] = _levels(parts, factors)
+        self.__dict__["_factors"] = tuple(factors)
         _check_games(self)
         _check_factors(self, parts)
 
@@ -217,8 +222,7 @@ class Quotient(Loss):
     """a / b. What stands below draws samples of its own."""
 
     def __init__(self, top: Loss, bottom: Loss) -> None:
-        names = names_of([top, bottom])
-        super().__init__([top, bottom], **{**names, "biased": names["biased"] or bottom.stochastic})
+        super().__init__([top, bottom], biased=bottom.stochastic)
         self._pair = (top, bottom)
         _check_games(self)
         _check_factors(self, (bottom,))
@@ -257,18 +261,18 @@ class Reduction(Loss):
     name = ""
 
     def __init__(self, loss: Loss) -> None:
-        super().__init__([loss], **{**names_of([loss]), "per_datum": False, "mixes_batch": loss.per_datum or loss.mixes_batch})
-        self._loss = (loss,)
+        super().__init__([loss], per_datum=False, mixes_batch=loss.per_datum)
+        self._loss = loss
 
     @property
     def formula(self) -> f.Formula:
-        return f.Call(self.name, self._loss[0].formula)
+        return f.Call(self.name, self._loss.formula)
 
     def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
-        return self._loss[0].quantities(drawn)
+        return self._loss.quantities(drawn)
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
-        changed = self._loss[0].each_term(change)
+        changed = self._loss.each_term(change)
         return changed if is_zero(changed) else type(self)(changed)
 
 
@@ -282,7 +286,7 @@ class Mean(Reduction):
     name = "mean"
 
     def evaluate(self, scope: Scope) -> Term:
-        tensor, dims = scope.evaluate(self._loss[0])
+        tensor, dims = scope.evaluate(self._loss)
         if BATCH not in dims:
             return Term(tensor, dims)
         if tensor.shape[-1] == 0:
@@ -296,10 +300,16 @@ class Total(Reduction):
     name = "sum"
 
     def evaluate(self, scope: Scope) -> Term:
-        tensor, dims = scope.evaluate(self._loss[0])
+        tensor, dims = scope.evaluate(self._loss)
         if BATCH in dims:
             return Term(tensor.sum(-1), dims[:-1])
-        return Term(tensor * scope.batch, dims) if self._loss[0].per_datum else Term(tensor, dims)
+        return Term(tensor * scope.batch, dims) if self._loss.per_datum else Term(tensor, dims)
+
+
+def _levels(parts: Sequence[Loss], operands: Sequence[Loss]) -> int:
+    """The depth of a sum or a product: of a part that was taken apart, its own."""
+    ends = operands if len(parts) > 2 else (operands[0], operands[-1])
+    return max([x.depth + any([x is end for end in ends]) for x in parts])
 
 
 def _check_games(loss: Loss) -> None:
@@ -341,21 +351,6 @@ def _is_known(value: Tensor | float) -> bool:
 
 def _shown(value: Tensor | float) -> str:
     return f"a tensor of shape {tuple(value.shape)} with such entries" if isinstance(value, Tensor) and value.ndim else f"{float(value)}"
-
-
-def names_of(losses: Iterable[Loss]) -> dict[str, Any]:
-    """What an operator inherits from its operands, as arguments of `Loss`."""
-    losses = tuple(losses)
-    return {
-        "input_var": [v for x in losses for v in x.input_var],
-        "bound_var": [v for x in losses for v in x.bound_var],
-        "optional_var": [v for x in losses for v in x.optional_var],
-        "per_datum": any(x.per_datum for x in losses),
-        "stochastic": any(x.stochastic for x in losses),
-        "mixes_batch": any(x.mixes_batch for x in losses),
-        "biased": any(x.is_biased for x in losses),
-        "compares_sets": any(x.compares_sets for x in losses),
-    }
 
 
 def as_loss(value: Loss | Tensor | float) -> Loss:

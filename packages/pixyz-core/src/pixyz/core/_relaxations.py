@@ -36,6 +36,7 @@ class Relaxed(Estimator):
     name = "relaxed"
     lacks = "cannot be relaxed"
     relaxed = True
+    biased = True
     temperature: Temperature = 0.5
 
     def __post_init__(self) -> None:
@@ -68,6 +69,7 @@ class StraightThrough(Estimator):
 
     name = "straight_through"
     lacks = "has no mean in closed form that could lend its gradient"
+    biased = True
     temperature: Temperature | None = None
 
     def __post_init__(self) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ._bindings import Factor
+from ._depth import nested
 from ._dims import Term
 from ._drawing import Draw, Plan
 from ._estimators import reduce
 from ._formula import Formula
 from ._loss import Loss
 from ._methods import Enumerate
-from ._operators import names_of
 from ._scope import Scope
 
 Names = frozenset[str]
@@ -24,15 +24,15 @@ class Summand(Loss):
     """One term of what stands in an expectation; its value is its expectation under the draw of the scope."""
 
     def __init__(self, term: Loss) -> None:
-        super().__init__([term], **names_of([term]))
-        self._term = (term,)
+        super().__init__([term])
+        self._term = term
 
     @property
     def formula(self) -> Formula:
-        return self._term[0].formula
+        return self._term.formula
 
     def evaluate(self, scope: Scope) -> Term:
-        return reduce(self._term[0].evaluate(scope), draw_in(scope))  # not through the scope: it is the same term to whoever watches
+        return reduce(self._term.evaluate(scope), draw_in(scope))  # not through the scope: it is the same term to whoever watches
 
 
 class Summands(NamedTuple):
@@ -58,6 +58,7 @@ def draw_in(scope: Scope) -> Draw:
     return found
 
 
+@nested("taken apart")
 def summands(f: Loss, plans: Sequence[Plan]) -> Summands | None:
     """f term by term; None where a draw is asked for, or where one table has all variables anyway."""
     drawn = [p for p in plans if not p.factor.dist.is_deterministic]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from pixyz.core import AnyEstimator, Binding, Distribution, Draw, Expectation, KindError, Loss, Mean, Scope, ShapeError, Term, names_of
+from pixyz.core import AnyEstimator, Binding, Distribution, Draw, Expectation, KindError, Loss, Mean, Scope, ShapeError, Term
 from pixyz.core import formula as f
 
 DATA = "p_data"
@@ -72,17 +72,17 @@ class Aliased(Loss):
     """
 
     def __init__(self, loss: Loss, names: Mapping[str, str]) -> None:
-        super().__init__([loss], **{**names_of([loss]), "input_var": [names.get(v, v) for v in loss.input_var]})
-        self._loss = (loss,)
+        super().__init__([loss], input_var=[names.get(v, v) for v in loss.input_var])
+        self._loss = loss
         self._names = dict(names)
 
     @property
     def formula(self) -> f.Formula:
-        return self._loss[0].formula
+        return self._loss.formula
 
     def evaluate(self, scope: Scope) -> Term:
         known = {second: scope.bindings[v] for second, v in self._names.items()}
-        return scope.inside(known, scope.batch, scope.samples, scope.group).evaluate(self._loss[0])
+        return scope.inside(known, scope.batch, scope.samples, scope.group).evaluate(self._loss)
 
 
 def one_draw(q: Distribution) -> AnyEstimator:

@@ -59,12 +59,12 @@ class Between(Loss):
     def __init__(self, loss: Loss, between: Mapping[str, str], real: Mapping[str, str]) -> None:
         seen = [v for v in loss.input_var if v not in between.values()]
         super().__init__([loss], input_var=[*between, *seen, *real.values()], stochastic=True)
-        self._loss = (loss,)
+        self._loss = loss
         self._names = [(v, real[v], place) for v, place in between.items()]
 
     @property
     def formula(self) -> f.Formula:
-        return self._loss[0].formula
+        return self._loss.formula
 
     def evaluate(self, scope: Scope) -> Term:
         share = None
@@ -76,4 +76,4 @@ class Between(Loss):
                 share = torch.rand(x.shape[: len(fake.dims)], dtype=x.dtype, device=x.device)
             part = share.reshape(*share.shape, *[1] * len(fake.features))
             inner.bind(place, torch.lerp(x, align(y, real.dims, fake.dims), part), fake.dims)
-        return inner.evaluate(self._loss[0])
+        return inner.evaluate(self._loss)

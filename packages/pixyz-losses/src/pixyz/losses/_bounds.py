@@ -12,6 +12,7 @@ from pixyz.core import (
     LogProb,
     Loss,
     SupportError,
+    estimator_for,
     need_distribution,
     need_finite,
     need_one_measure,
@@ -85,12 +86,15 @@ def ELBO(
     if kl == "sample" and plain:
         return Expectation(q, LogRatio(p, scored), num_samples=num_samples, estimator=estimator)
     likelihood, prior = split_prior(p, scored)
-    divergence = KullbackLeibler(scored, prior, num_samples=num_samples, analytic=kl != "sample")
+    chosen = estimator_for(estimator, scored.defined, q.defined, f"E_{q.prob_text}")
+    divergence = KullbackLeibler(scored, prior, num_samples=num_samples, estimator=chosen, analytic=kl != "sample")
     if kl == "analytic" and not divergence.is_analytic:
         raise IntractableError(f"ELBO: KL[{scored.prob_text}||{prior.prob_text}] has no closed form here; use kl='sample' or kl='auto'.")
     if plain and not divergence.is_analytic:
         return Expectation(q, LogRatio(p, scored), num_samples=num_samples, estimator=estimator)
-    reconstruction = Expectation(q, LogProb(likelihood), num_samples=num_samples, estimator=estimator)
+    # Where the divergence is drawn as well, over the same distribution, so that both have one draw.
+    over, by = (q, estimator) if divergence.is_analytic else (scored, chosen)
+    reconstruction = Expectation(over, LogProb(likelihood), num_samples=num_samples, estimator=by)
     counted = divergence.clamp(min=free_bits) if free_bits else divergence
     return reconstruction - (counted if unweighted else beta * counted)
 

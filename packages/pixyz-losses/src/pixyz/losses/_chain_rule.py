@@ -3,7 +3,19 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pixyz.core import AnyEstimator, Distribution, Expectation, Factor, Joint, Loss, Quantities, Quantity, Scope, Term
+from pixyz.core import (
+    AnyEstimator,
+    Distribution,
+    Expectation,
+    Factor,
+    Joint,
+    Loss,
+    Quantities,
+    Quantity,
+    Scope,
+    Term,
+    estimator_for,
+)
 from pixyz.core import formula as f
 
 from ._log_ratio import LogRatio
@@ -76,7 +88,8 @@ def by_chain_rule(q: Distribution, p: Distribution, *, num_samples: int, estimat
         # Over all of q, whose draws another expectation may need as well; not where drawing has a price and no use.
         free = all(x.dist.has_rsample or x.dist.is_deterministic for x in outer.factors)
         under = outer if free or not is_analytic else Joint(computed)
-        outright = [*outright, Expectation(under, _total(terms), num_samples=num_samples, estimator=estimator)]
+        chosen = estimator_for(estimator, under.defined, outer.defined, f"E_{q.prob_text}")
+        outright = [*outright, Expectation(under, _total(terms), num_samples=num_samples, estimator=chosen)]
     return Chain(_total(outright), is_analytic)
 
 

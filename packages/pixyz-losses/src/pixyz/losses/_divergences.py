@@ -58,26 +58,22 @@ class KullbackLeibler(Loss):
         chain = by_chain_rule(q, p, num_samples=num_samples, estimator=estimator) if analytic else None
         inner = chain.loss if chain else Expectation(q, LogRatio(q, p), num_samples=num_samples, estimator=estimator)
         super().__init__(
-            [q, p],
-            input_var=inner.input_var,
-            bound_var=q.var,
-            optional_var=inner.optional_var - q.hidden_var - p.hidden_var,
-            stochastic=not (chain and chain.is_analytic),
+            [q, p, inner], input_var=inner.input_var, bound_var=q.var, optional_var=inner.optional_var - q.hidden_var - p.hidden_var
         )
         self.is_analytic = bool(chain and chain.is_analytic)
-        self._inner = (inner,)
+        self._inner = inner
         self._pair = (q, p)
 
     @property
     def formula(self) -> f.Formula:
         q, p = self._pair
-        return f.Divergence("KL", q.density, p.density) if self.is_analytic else self._inner[0].formula
+        return f.Divergence("KL", q.density, p.density) if self.is_analytic else self._inner.formula
 
     def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities | None:
-        return self._inner[0].quantities(drawn)
+        return self._inner.quantities(drawn)
 
     def each_term(self, change: Callable[[Loss], Loss]) -> Loss:
-        return change(self) if self.is_analytic else self._inner[0].each_term(change)
+        return change(self) if self.is_analytic else self._inner.each_term(change)
 
     def evaluate(self, scope: Scope) -> Term:
-        return scope.evaluate(self._inner[0])
+        return scope.evaluate(self._inner)

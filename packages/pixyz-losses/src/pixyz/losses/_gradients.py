@@ -38,7 +38,7 @@ class StoppedLogProb(Loss):
 
     def __init__(self, q: Distribution) -> None:
         inner = LogProb(q)
-        super().__init__([inner], input_var=inner.input_var, optional_var=inner.optional_var)
+        super().__init__([inner])
         self._inner = (inner, q)
 
     @property
@@ -149,6 +149,7 @@ class ReweightedWakeSleep(Expectation):
             raise FormulaError("ReweightedWakeSleep compares draws by their weights, so it needs num_samples=2 or more.")
         model, inference = LogProb(p), LogProb(scored)
         super().__init__(q, model + inference, num_samples=num_samples, estimator="score")
+        self.is_biased = True  # the weights are normalised by their own sum
         self._both = (model, inference)
         self._posterior = f.Density(p.name, scored.var, (*[v for v in p.var if v not in scored.var], *p.cond_var))
 

@@ -22,6 +22,7 @@ from pixyz.core import (
     log_size,
     need_distribution,
     spread,
+    warn_of_networks,
 )
 from pixyz.core import formula as f
 
@@ -78,6 +79,7 @@ class InfoNCE(Loss):
         elif critic is None:
             LogProb(q)  # says now if it has no density
         elif callable(critic):
+            warn_of_networks(critic, text)
             critic = Function(critic, f"f of {text}")
             parts.append(critic)
         else:

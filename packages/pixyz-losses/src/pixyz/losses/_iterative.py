@@ -111,13 +111,7 @@ class IterativeLoss(Loss):
         super().__init__(
             [step_loss, *(() if slice_step is None else (slice_step,))],
             input_var=[v for v in needed if v not in own],
-            bound_var=[*step_loss.bound_var, *own],
-            optional_var=step_loss.optional_var,
-            per_datum=step_loss.per_datum,
-            stochastic=step_loss.stochastic,
-            mixes_batch=step_loss.mixes_batch,
-            compares_sets=step_loss.compares_sets,
-            biased=step_loss.is_biased,
+            bound_var=own,
         )
         self._parts = (step_loss, body)
         self._carried = carried
@@ -193,7 +187,7 @@ def _take_apart(step: Loss, updates: Mapping[str, str]) -> tuple[Carried | None,
     found: list[tuple[Expectation, Carried]] = []
 
     def uncovered(term: Loss) -> Loss:
-        inside = sorted(updates.keys() & term.bound_var) if term.stochastic else []
+        inside = sorted(updates.keys() & term.bound_var) if term.stochastic or type(term) is Expectation else []
         if not inside:
             return term
         if type(term) is not Expectation or updates.keys().isdisjoint(term.parts[0].var):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import FormulaError, KindError, ShapeError, suggest
+from pixyz.core import FormulaError, KindError, ShapeError, suggest, warn_of_networks
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -63,6 +63,7 @@ def kernel_of(kernel: str | Kernel, sigma_sqr: float | Sequence[float], who: str
         KindError: for what is neither a name nor a function.
     """
     if callable(kernel):
+        warn_of_networks(kernel, who)
         return kernel
     if not isinstance(kernel, str):
         raise KindError(f"{who}: the kernel is a name, or a function of x (N, D) and y (M, D); got a {type(kernel).__name__}.")

@@ -90,22 +90,22 @@ class Entropy(Loss):
         known = analytic and alone and single[0].dist.has_entropy
         # Built in either case, for its checks.
         inner = -Expectation(p, LogProb(p), num_samples=num_samples, estimator=estimator)
-        super().__init__([p], input_var=p.cond_var, bound_var=p.var, stochastic=not known)
+        super().__init__([p] if known else [p, inner], input_var=p.cond_var, bound_var=p.var, optional_var=())
         self.is_analytic = known
-        self._p = (p,)
-        self._inner = (None if known else inner,)
+        self._p = p
+        self._inner = None if known else inner
 
     @property
     def formula(self) -> f.Formula:
-        inner = self._inner[0]
-        return f.Functional("H", self._p[0].density) if inner is None else inner.formula
+        inner = self._inner
+        return f.Functional("H", self._p.density) if inner is None else inner.formula
 
     def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
         return frozenset([(Quantity.ENTROPY, 1)])
 
     def evaluate(self, scope: Scope) -> Term:
-        inner = self._inner[0]
-        return self._p[0].summarised("entropy", scope).statistic("entropy") if inner is None else scope.evaluate(inner)
+        inner = self._inner
+        return self._p.summarised("entropy", scope).statistic("entropy") if inner is None else scope.evaluate(inner)
 
 
 def CrossEntropy(q: Distribution, p: Distribution, *, num_samples: int = 1, estimator: AnyEstimator = "auto") -> Loss:

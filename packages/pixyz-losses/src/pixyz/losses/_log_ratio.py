@@ -49,7 +49,7 @@ class LogRatio(Loss):
                     f"log {p.prob_text}/{q.prob_text}: {by.prob_text} computes {clash[0]}, the other side has a density for it; "
                     "the ratio of a density and a point mass is not finite."
                 )
-        super().__init__([top, bottom], input_var=[*top.input_var, *bottom.input_var], optional_var=top.optional_var | bottom.optional_var)
+        super().__init__([top, bottom])
         self.sides = (top, bottom)
         self._densities = (p.density, q.density)
 
@@ -83,13 +83,13 @@ class OfLogRatio(Loss):
     """
 
     def __init__(self, ratio: LogRatio, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__([ratio], input_var=ratio.input_var, optional_var=ratio.optional_var)
-        self._ratio = (ratio,)
+        super().__init__([ratio])
+        self._ratio = ratio
         self._function = function
 
     @property
     def formula(self) -> f.Formula:
-        return f.Call("f", self._ratio[0].formula)
+        return f.Call("f", self._ratio.formula)
 
     def evaluate(self, scope: Scope) -> Term:
         value, dims = self.log_ratio(scope)
@@ -97,6 +97,6 @@ class OfLogRatio(Loss):
 
     def log_ratio(self, scope: Scope) -> Term:
         """log p/q, and 0 where neither can be: such points of a finite support have no weight, but must not make it nan."""
-        top, bottom = self._ratio[0].sides
+        top, bottom = self._ratio.sides
         x, y, dims = broadcast(scope.evaluate(top), scope.evaluate(bottom), self)
         return Term(torch.where(x.isneginf() & y.isneginf(), 0.0, x - y), dims)

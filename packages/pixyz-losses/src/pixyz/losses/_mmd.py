@@ -53,10 +53,10 @@ class MMD(SetLoss):
             need_same_variables(p, q, self.symbol)
             parts = [chosen := Function(chosen, f"k of MMD[{p.prob_text}||{q.prob_text}]")]
         super().__init__(p, q, parts)
-        self._kernel = (chosen,)
+        self._kernel = chosen
 
     def of_sets(self, x: Tensor, y: Tensor) -> Tensor:
-        return u_statistic(self._kernel[0], x, y, self)
+        return u_statistic(self._kernel, x, y, self)
 
 
 class EnergyDistance(SetLoss):

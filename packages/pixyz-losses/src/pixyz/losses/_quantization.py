@@ -40,14 +40,14 @@ class Commitment(Loss):
             raise FormulaError(f"Commitment({q.prob_text}): beta must be at least 0; got {beta!r}.")
         super().__init__([q], input_var=q.cond_var, optional_var=q.var)
         self.beta = float(beta)
-        self._q = (q,)
+        self._q = q
 
     @property
     def formula(self) -> f.Formula:
-        return f.Call("Commitment", self._q[0].density)
+        return f.Call("Commitment", self._q.density)
 
     def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
         return frozenset([(Quantity.DISTANCE, -1)])
 
     def evaluate(self, scope: Scope) -> Term:
-        return scope.conditional(self._q[0].factors[0]).commitment(self.beta)  # type: ignore[attr-defined]
+        return scope.conditional(self._q.factors[0]).commitment(self.beta)  # type: ignore[attr-defined]

@@ -70,9 +70,8 @@ class Renyi(TwoSided):
             instead = " At 1 it is the Kullback–Leibler divergence: KullbackLeibler(p, q)." if alpha == 1 else ""
             raise FormulaError(f"Renyi[{p.prob_text}||{q.prob_text}]: alpha must be positive, finite and not 1; got {alpha}.{instead}")
         rule = closed_form("renyi", p, q) if analytic else None
-        super().__init__(p, q, _Weight(LogRatio(p, q), float(alpha)), rule, num_samples, estimator)
+        super().__init__(p, q, _Weight(LogRatio(p, q), float(alpha)), rule, num_samples, estimator, nonlinear=True)
         self.alpha = float(alpha)
-        self.is_biased = not rule
 
     @property
     def formula(self) -> f.Formula:
@@ -87,8 +86,7 @@ class Renyi(TwoSided):
         outside = union((BATCH,), scope.samples, *[scope.bindings[v].dims for v in self.input_var])
         inner.bind(_OUTSIDE, torch.empty(()), outside)
         # The draws of both passes are the same ones, found in the memo.
-        left, right = self._sides
-        x, y, dims = broadcast(inner.evaluate(left), inner.evaluate(right), self)
+        x, y, dims = self.both_sides(inner)
         peak = torch.maximum(x, y)
         peak = torch.where(peak.isfinite(), peak, 0.0)
         inner.bind(_PEAK, peak, dims)

@@ -37,6 +37,9 @@ class SetLoss(Loss):
         p: the left side.
         q: the right side, over the same variables.
         parts: modules that it is made of besides.
+        by_rule: whether it is a closed form, and nothing is drawn.
+        biased: whether what is computed from draws differs from the truth on average.
+        per_datum: whether it has a value for each datum, as only a closed form can.
 
     Raises:
         FormulaError: if the two are over different variables; if something that is trained is drawn without a gradient.
@@ -44,18 +47,26 @@ class SetLoss(Loss):
 
     symbol: ClassVar[str]
     is_analytic: bool = False
-    is_biased: bool = False
 
-    def __init__(self, p: Distribution, q: Distribution, parts: Iterable[nn.Module] = ()) -> None:
+    def __init__(
+        self,
+        p: Distribution,
+        q: Distribution,
+        parts: Iterable[nn.Module] = (),
+        *,
+        by_rule: bool = False,
+        biased: bool = False,
+        per_datum: bool = False,
+    ) -> None:
         need_same_variables(p, q, self.symbol)
         super().__init__(
             [p, q, *parts],
-            input_var=[*p.cond_var, *q.cond_var],
             bound_var=p.var,
-            per_datum=False,
-            stochastic=True,
-            mixes_batch=True,
-            compares_sets=True,
+            per_datum=per_datum,
+            stochastic=not by_rule,
+            mixes_batch=not by_rule,
+            biased=biased,
+            compares_sets=not by_rule,
         )
         self._pair = (p, q)
         for side in (p, q):

@@ -70,21 +70,21 @@ class TotalCorrelation(Loss):
             raise FormulaError(f"TC({q.prob_text}): there is no estimator {estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
         if not is_whole(dataset_size) or dataset_size < 2:
             raise FormulaError(f"TC({q.prob_text}): dataset_size is a whole number of at least 2; got {dataset_size!r}.")
-        super().__init__([q], input_var=q.cond_var, bound_var=q.var, per_datum=False, stochastic=True, mixes_batch=True, compares_sets=True)
+        super().__init__([q], bound_var=q.var, per_datum=False, stochastic=True, mixes_batch=True, biased=True, compares_sets=True)
         self.dataset_size = dataset_size
         self.estimator = estimator
-        self._q = (q,)
+        self._q = q
         need_gradients(q, self)
 
     @property
     def formula(self) -> f.Formula:
-        return f.Call("TC", self._q[0].density)
+        return f.Call("TC", self._q.density)
 
     def quantities(self, drawn: frozenset[Factor] = frozenset()) -> Quantities:
         return frozenset([(Quantity.DISTANCE, -1)])
 
     def evaluate(self, scope: Scope) -> Term:
-        (q,) = self._q
+        q = self._q
         known = own_batch(scope, q.cond_var, self)
         m = scope.batch if known is None else known
         if not 2 <= m <= self.dataset_size:

@@ -69,12 +69,9 @@ class Wasserstein(SetLoss):
                 "Without conditional=True it compares draws over the batch."
             )
         self.order = order
-        super().__init__(p, q)
+        super().__init__(p, q, by_rule=rule is not None, biased=rule is None, per_datum=conditional)
         self._rule = rule
         self.is_analytic = rule is not None
-        self.is_biased = rule is None
-        if rule is not None:
-            self.per_datum, self.stochastic, self.mixes_batch, self.compares_sets = conditional, False, False, False
 
     @property
     def formula(self) -> f.Formula:
@@ -124,13 +121,12 @@ class Sinkhorn(SetLoss):
     """
 
     symbol = "Sinkhorn"
-    is_biased = True
 
     def __init__(self, p: Distribution, q: Distribution, *, epsilon: float = 0.1, order: float = 2) -> None:
         need_transport(self.symbol)
         if not 0 < epsilon < math.inf or not 1 <= order < math.inf:
             raise FormulaError(f"Sinkhorn: epsilon must be positive, and the order at least 1; got {epsilon!r} and {order!r}.")
-        super().__init__(p, q)
+        super().__init__(p, q, biased=True)
         self.epsilon = float(epsilon)
         self._who = str(self)
         self.order = order

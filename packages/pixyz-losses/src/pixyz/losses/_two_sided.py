@@ -1,9 +1,12 @@
 """What the divergences share that are estimated from draws of both sides."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
+
+from torch import Tensor
 
 from pixyz.core import (
     AnyEstimator,
+    Dims,
     Distribution,
     Expectation,
     Factor,
@@ -14,6 +17,7 @@ from pixyz.core import (
     Scope,
     Term,
     broadcast,
+    estimator_for,
     need_distribution,
     need_one_measure,
 )
@@ -32,24 +36,35 @@ class TwoSided(Loss):
         rule: the closed form, a function of both conditionals; or None.
         num_samples: K.
         estimator: as in `Expectation`.
+        nonlinear: whether the divergence is a nonlinear function of the expectation, so that its estimate is biased.
 
     Attributes:
         is_analytic: whether the closed form is used.
-        is_biased: whether the value differs from the truth on average, because the estimate stands in a nonlinear function.
     """
 
     symbol: ClassVar[str]
-    is_biased: bool = False
 
-    def __init__(self, p: Distribution, q: Distribution, body: Loss, rule: Any, num_samples: int, estimator: AnyEstimator) -> None:
-        sides = [Expectation(side, body, num_samples=num_samples, estimator=estimator) for side in (p, q)]
-        parts = (p, q) if rule else sides
-        inputs = [v for part in parts for v in (part.cond_var if isinstance(part, Distribution) else part.input_var)]
-        optional = frozenset() if rule else sides[0].optional_var | sides[1].optional_var
-        super().__init__(parts, input_var=inputs, bound_var=p.var, optional_var=optional, stochastic=not rule)
+    def __init__(
+        self,
+        p: Distribution,
+        q: Distribution,
+        body: Loss,
+        rule: Any,
+        num_samples: int,
+        estimator: AnyEstimator,
+        *,
+        nonlinear: bool = False,
+    ) -> None:
+        # Built in either case, for their checks.
+        known, who = p.defined | q.defined, f"{self.symbol}[{p.prob_text}||{q.prob_text}]"
+        left, right = (
+            Expectation(side, body, num_samples=num_samples, estimator=estimator_for(estimator, side.defined, known, who))
+            for side in (p, q)
+        )
+        super().__init__((p, q) if rule else (left, right), bound_var=p.var, biased=nonlinear and not rule)
         self.is_analytic = bool(rule)
         self._rule = rule
-        self._sides = (sides[0], sides[1])
+        self._sides = None if rule else (left, right)
         self._pair = (p, q)
 
     @property
@@ -65,10 +80,14 @@ class TwoSided(Loss):
         p, q = self._pair
         return self._rule(scope.conditional(p.factors[0]), scope.conditional(q.factors[0]), self, **options)
 
+    def both_sides(self, scope: Scope) -> tuple[Tensor, Tensor, Dims]:
+        """E_p[body] and E_q[body], with their dims."""
+        left, right = cast(tuple[Expectation, Expectation], self._sides)
+        return broadcast(scope.evaluate(left), scope.evaluate(right), self)
+
     def under_mixture(self, scope: Scope) -> Term:
         """E_m[body]: half the expectations on both sides."""
-        left, right = self._sides
-        x, y, dims = broadcast(scope.evaluate(left), scope.evaluate(right), self)
+        x, y, dims = self.both_sides(scope)
         return Term(0.5 * (x + y), dims)
 
 

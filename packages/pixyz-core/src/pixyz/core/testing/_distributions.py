@@ -1,16 +1,4 @@
-r"""Laws that a distribution obeys, to hold your own to them.
-
-No test framework is needed: a broken law raises an `AssertionError` that says which law, what was expected and what came. The truth comes
-from **nodes**: points and weights by which integrals over the values become sums,
-
-$$\int f(x)\,p(x)\,dx \approx \sum_i w_i f(x_i) e^{\log p(x_i)}.$$
-
-Examples:
-    >>> import torch
-    >>> from pixyz.distributions import Normal
-    >>> p = Normal("p(x)", loc=torch.tensor(0.5).double(), scale=torch.tensor(2.0).double())
-    >>> check(p, line())
-"""
+"""The laws of a distribution."""
 
 import copy
 import math
@@ -20,31 +8,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from ._distribution import Distribution
-from ._errors import IntractableError
-from ._nodes import Nodes, counts, line, product, simplex, sphere
-
-__all__ = [
-    "FREQUENCIES",
-    "SIGMAS",
-    "Nodes",
-    "check",
-    "check_copies",
-    "check_divergence",
-    "check_draws",
-    "check_free_gradients",
-    "check_gradients",
-    "check_graph",
-    "check_kinds",
-    "check_mass",
-    "check_shapes",
-    "check_statistics",
-    "counts",
-    "line",
-    "product",
-    "simplex",
-    "sphere",
-]
+from .._distribution import Distribution
+from .._errors import IntractableError
+from .._nodes import Nodes
 
 FREQUENCIES = (0.3, 1.0, 2.5)
 """Draws are held against the density by the averages of cos ωx and sin ωx at these ω, in units of the values' spread."""
