@@ -1,6 +1,7 @@
 """Whatever takes finitely many values is summed over all of them: supports against lists made by hand, sums against those lists."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -165,3 +166,12 @@ def test_rows_of_a_data_set_are_drawn():
     f = Loss.from_function(lambda x: x, "f", var=["x"])
     with pytest.raises(FormulaError, match=r"\(Empirical\) takes infinitely many values, or does not list them"):
         f.expectation(rows, estimator="enumerate")
+
+
+def test_the_number_of_count_vectors_is_known_without_a_list_of_them():
+    """30 draws of 40 categories: there are 69! / (30! 39!) vectors, far more than fit in memory."""
+    many = pixyz.distributions.Multinomial.count_support((40,), count=30)
+    assert many == math.factorial(69) // (math.factorial(30) * math.factorial(39))
+    few = pixyz.distributions.Multinomial.enumerate_support((3,), count=4)
+    assert len(few) == pixyz.distributions.Multinomial.count_support((3,), count=4) == 15
+    assert sorted(few.tolist()) == [[a, b, 4 - a - b] for a in range(5) for b in range(5 - a)]

@@ -1,5 +1,9 @@
 """Families of several categories: the index of one, and how often each comes."""
 
+import itertools
+import math
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
@@ -108,9 +112,15 @@ class Multinomial(Family):
     def outcomes(event: Shape, params: Params, count: int) -> Tensor:
         # Where the bars between the categories stand, among as many places as there are draws and bars.
         (k,) = event
-        bars = torch.combinations(torch.arange(count + k - 1), k - 1)
-        ends = torch.cat([bars.new_full((len(bars), 1), -1), bars, bars.new_full((len(bars), 1), count + k - 1)], 1)
+        places = count + k - 1
+        ends = torch.tensor([(-1, *bars, places) for bars in itertools.combinations(range(places), k - 1)])
         return ends.diff() - 1
+
+    @classmethod
+    def count_support(cls, features: Shape, params: Params = MappingProxyType({}), count: int = 0) -> int:
+        # Without the list, which is too long where there are many categories.
+        (k,), over = cls._split(features)
+        return math.comb(count + k - 1, k - 1) ** math.prod(over)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
