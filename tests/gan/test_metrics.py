@@ -103,6 +103,19 @@ def test_a_difference_is_found_and_an_impossible_one_is_not():
     assert shifted.accuracy == pytest.approx(0.8413, abs=4 * (0.8413 * 0.1587 / 2000) ** 0.5)
 
 
+@pytest.mark.parametrize("where", [0.0, 1e5, -1e6])
+def test_points_far_from_the_origin_have_the_neighbours_that_they_have_in_double_precision(where):
+    torch.manual_seed(0)
+    x, y = torch.randn(200, 2) + where, torch.randn(200, 2) + 1.0 + where
+    found = []
+    for pair in ((x, y), ((x - where).double(), (y - where).double())):
+        torch.manual_seed(1)
+        found.append(classifier_two_sample_test(*pair, permutations=19))
+    assert found[0].accuracy == pytest.approx(found[1].accuracy, abs=0.03)  # where several are as near, any
+    assert found[0].p_value == 0.05
+    assert str(sample_quality(x, y)) == str(sample_quality((x - where).double(), (y - where).double()))
+
+
 def test_sets_of_different_sizes_start_from_one_half():
     torch.manual_seed(0)
     found = classifier_two_sample_test(torch.randn(400, 2), torch.randn(40, 2), permutations=1)

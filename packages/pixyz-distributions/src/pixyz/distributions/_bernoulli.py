@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._deviance import deviance
 from ._family import Family, Params, uniform_draw
-from ._logs import finite_log_both, log_both, renyi_of_logs
+from ._logs import both, finite_log_both, log_both, renyi_of_logs
 from ._supports import binary, real, unit_interval
 
 
@@ -58,7 +59,12 @@ class Bernoulli(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        return _term(p, q, 1) + _term(p, q, -1)
+        (a, b), (c, d), (log_c, log_d) = both(p), both(q), log_both(q)
+        gap = a - c
+        if "logits" in p and "logits" in q:
+            change = q["logits"] - p["logits"]
+            gap = torch.where(change < 1, a * d * -torch.expm1(change.clamp_max(1)), gap)
+        return deviance(a, c, gap, log_c) + deviance(b, d, -gap, log_d)
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:
@@ -70,8 +76,8 @@ class Bernoulli(Family):
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs = _probs(params)
-        return probs * (1 - probs)
+        probs, rest = both(params)
+        return probs * rest
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -80,13 +86,6 @@ class Bernoulli(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         return _surprise(params, 1) + _surprise(params, -1)
-
-
-def _term(p: Params, q: Params, sign: int) -> Tensor:
-    """P log P/Q for a 1 (sign +1) or a 0 (sign -1), with 0 log 0 = 0; infinite where only Q is zero."""
-    a, log_a = _outcome(p, sign, None)
-    _, log_b = _outcome(q, sign, a == 0)
-    return a * (torch.where(a == 0, 0.0, log_a) - log_b)
 
 
 def _outcome(params: Params, sign: int, absent: Tensor | None) -> tuple[Tensor, Tensor]:

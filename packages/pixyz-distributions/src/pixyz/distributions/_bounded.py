@@ -1,16 +1,23 @@
 """Families on an interval."""
 
+import math
+
 import torch
 import torch.distributions as td
 from torch import Tensor
 
 from . import _tilted_uniform as tilted
+from ._deviance import bregman, log_ratio
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
 from ._logs import logits_of
 from ._rounding import between_zero_and_one
+from ._simplex import Dirichlet
+from ._special import log_binomial, log_gamma_bend, log_gamma_ratio
 from ._supports import open_interval, positive, real, unit_interval
+
+_LOG_2 = math.log(2)
 
 
 class Uniform(Family):
@@ -52,12 +59,13 @@ class Uniform(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        log_ratio = (q["high"] - q["low"]).log() - (p["high"] - p["low"]).log()
-        return torch.where((p["low"] >= q["low"]) & (p["high"] <= q["high"]), log_ratio, torch.inf)
+        below, above = p["low"] - q["low"], q["high"] - p["high"]
+        wider = log_ratio(q["high"] - q["low"], p["high"] - p["low"], below + above)
+        return torch.where((below >= 0) & (above >= 0), wider, torch.inf)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return 0.5 * (params["low"] + params["high"])
+        return 0.5 * params["low"] + 0.5 * params["high"]
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
@@ -89,13 +97,31 @@ class Beta(TorchFamily):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        return (a - 1) * x.log() + (b - 1) * torch.log1p(-x) - _log_beta(a, b)
+        log_x, log_rest = x.log(), torch.log1p(-x)
+        # In powers of x and 1-x of at least 0: of those below there is one more, and the factor before them is another.
+        a_above, b_above = a >= 1, b >= 1
+        m, n = torch.where(a_above, a - 1, a), torch.where(b_above, b - 1, b)
+        both, total = a_above & b_above, m + n
+        factor = torch.where(a_above, torch.where(b_above, total + 1, n), torch.where(b_above, m, m * (n / torch.where(both, 1.0, total))))
+        outside = torch.where(a_above, 0.0, log_x) + torch.where(b_above, 0.0, log_rest)
+        return factor.log() - outside + log_binomial(m, n, total, x, 1 - x, (log_x, log_rest))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        a, b, c, d = p["concentration1"], p["concentration0"], q["concentration1"], q["concentration0"]
-        gammas = (a - c) * torch.digamma(a) + (b - d) * torch.digamma(b) + (c + d - a - b) * torch.digamma(a + b)
-        return _log_beta(c, d) - _log_beta(a, b) + gammas
+        return Dirichlet.kl(_as_dirichlet(p), _as_dirichlet(q))
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return Dirichlet.variance_of(_as_dirichlet(params))[..., 0]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        """Where α and β are 1 or less, a bound at which the density is greatest or unbounded."""
+        return Dirichlet.mode_of(_as_dirichlet(params))[..., 0]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return Dirichlet.entropy_of(_as_dirichlet(params))
 
 
 class Kumaraswamy(Family):
@@ -145,13 +171,14 @@ class Kumaraswamy(Family):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        a, b = params["concentration1"], params["concentration0"]
-        return _moment(a, b, 1)
+        return _log_moment(1 / params["concentration1"], params["concentration0"]).exp()
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        a, b = params["concentration1"], params["concentration0"]
-        return _moment(a, b, 2) - _moment(a, b, 1).square()
+        inverse, b = 1 / params["concentration1"], params["concentration0"]
+        # log of E[x²] over (E x)².
+        spread = log_gamma_bend(torch.ones_like(b), inverse) - log_gamma_bend(b + 1, inverse)
+        return (2 * _log_moment(inverse, b)).exp() * torch.expm1(spread)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
@@ -203,7 +230,8 @@ class ContinuousBernoulli(Family):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = logits_of(p), logits_of(q)
-        return tilted.mean(a) * (a - b) + tilted.log_normaliser(a) - tilted.log_normaliser(b)
+        far = tilted.mean(a) * (a - b) + tilted.log_normaliser(a) - tilted.log_normaliser(b)
+        return bregman(lambda eta: ContinuousBernoulli.variance_of({"logits": eta}), a, b - a, (b - a).abs() < 2, far)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -223,15 +251,18 @@ class ContinuousBernoulli(Family):
         return -tilted.mean(logits) * logits - tilted.log_normaliser(logits)
 
 
-def _log_beta(a: Tensor, b: Tensor) -> Tensor:
-    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+def _as_dirichlet(params: Params) -> Params:
+    """The parameters of the Dirichlet distribution of (x, 1-x)."""
+    return {"concentration": torch.stack(torch.broadcast_tensors(params["concentration1"], params["concentration0"]), -1)}
 
 
 def _log_not_power(x: Tensor, a: Tensor) -> Tensor:
-    """log(1 - x^a)."""
-    return (-torch.expm1(a * x.log())).log()
+    """log(1 - x^a), by what is precise for small powers, and for those near 1."""
+    log_power = a * x.log()
+    small, near_one = log_power.clamp_max(-_LOG_2), log_power.clamp_min(-_LOG_2)
+    return torch.where(log_power < -_LOG_2, torch.log1p(-small.exp()), (-torch.expm1(near_one)).log())
 
 
-def _moment(a: Tensor, b: Tensor, n: int) -> Tensor:
-    """E[x^n] of a Kumaraswamy."""
-    return (b.log() + _log_beta(1 + n / a, b)).exp()
+def _log_moment(order: Tensor, b: Tensor) -> Tensor:
+    """log E[y^order] where y is beta with concentrations 1 and b."""
+    return torch.lgamma(1 + order) - log_gamma_ratio(b + 1, order)

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._choice import draw_categories
+from ._deviance import deviance, exp_excess
 from ._family import Family, Params, uniform_draw
-from ._logs import log_weights, renyi_of_logs
+from ._logs import log_weights, renyi_of_logs, sum_of_others
 from ._supports import one_hot, real_vectors, simplex
 
 
@@ -39,7 +40,7 @@ class Categorical(Family):
 
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
-        probs = _probs(params)
+        probs = probs_of(params)
         index = draw_categories(probs, shape[:-1])
         return torch.zeros(shape, dtype=probs.dtype, device=probs.device).scatter_(-1, index.unsqueeze(-1), 1.0)
 
@@ -60,9 +61,16 @@ class Categorical(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        probs = _probs(p)
-        absent = probs == 0
-        return (probs * (_log_probs(p, absent) - _log_probs(q, absent))).sum(-1)
+        a, b = probs_of(p), probs_of(q)
+        apart = deviance(a, b, a - b, log_weights(q)).sum(-1)
+        if "probs" in p or "probs" in q:
+            return apart
+        # log Σ π e^c, where c = log of the ratio of both up to a constant, so chosen that Σ π c = 0.
+        change = q["logits"] - p["logits"]
+        change = change - (a * change).sum(-1, keepdim=True)
+        near = (change.abs() < 1).all(-1)
+        by_logits = torch.log1p((a * exp_excess(torch.where(near.unsqueeze(-1), change, 0.0))).sum(-1))
+        return torch.where(near, by_logits, apart)
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:
@@ -70,21 +78,21 @@ class Categorical(Family):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return _probs(params)
+        return probs_of(params)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs = _probs(params)
-        return probs * (1 - probs)
+        probs = probs_of(params)
+        return probs * sum_of_others(probs)
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
-        probs = _probs(params)
+        probs = probs_of(params)
         return F.one_hot(probs.argmax(-1), probs.shape[-1]).to(probs.dtype)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        probs = _probs(params)
+        probs = probs_of(params)
         return -(probs * _log_probs(params, probs == 0)).sum(-1)
 
 
@@ -98,5 +106,6 @@ def _log_probs(params: Params, absent: Tensor) -> Tensor:
     return torch.where(zero, 1.0, probs).log().masked_fill(zero & ~absent, -torch.inf)
 
 
-def _probs(params: Params) -> Tensor:
+def probs_of(params: Params) -> Tensor:
+    """π over the last dim, from `probs` or `logits`."""
     return params["probs"] if "probs" in params else params["logits"].softmax(-1)

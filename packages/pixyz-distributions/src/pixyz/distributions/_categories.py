@@ -7,10 +7,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from ._categorical import Categorical
+from ._categorical import Categorical, probs_of
 from ._choice import draw_categories
 from ._family import Family, Params, Shape
-from ._logs import log_weights, times_log
+from ._logs import log_weights
+from ._special import log_multinomial
 from ._supports import count_vectors, counts, indices, real_vectors, simplex
 
 
@@ -53,14 +54,14 @@ class CategoricalIndex(Family):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        probs = log_weights(params).exp()
+        probs = probs_of(params)
         return probs @ _numbers(probs)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs = log_weights(params).exp()
+        probs = probs_of(params)
         numbers = _numbers(probs)
-        return probs @ numbers.square() - (probs @ numbers).square()
+        return (probs * (numbers - (probs @ numbers).unsqueeze(-1)).square()).sum(-1)
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -93,8 +94,9 @@ class Multinomial(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         n, log_probs = params["total_count"], log_weights(params)
-        ways = torch.lgamma(n + 1) - torch.lgamma(x + 1).sum(-1)
-        return torch.where(x.sum(-1) == n, ways + times_log(x, log_probs).sum(-1), -torch.inf)
+        probs = probs_of(params)
+        log_density = log_multinomial(x, n, probs, x - n.unsqueeze(-1) * probs, log_probs)
+        return torch.where(x.sum(-1) == n, log_density, -torch.inf)
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
@@ -130,12 +132,11 @@ class Multinomial(Family):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return params["total_count"].unsqueeze(-1) * log_weights(params).exp()
+        return params["total_count"].unsqueeze(-1) * probs_of(params)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs = log_weights(params).exp()
-        return params["total_count"].unsqueeze(-1) * probs * (1 - probs)
+        return params["total_count"].unsqueeze(-1) * Categorical.variance_of(params)
 
 
 def _numbers(probs: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._bernoulli import Bernoulli
+from ._deviance import poisson_deviance
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
-from ._logs import finite_log_both, log_both, safe_log, times_log
-from ._special import log_gamma_ratio
+from ._logs import both, finite_log_both, log_both, times_log
+from ._special import log_binomial, log_factorial_excess
 from ._supports import counts, half_open_interval, non_negative, positive, probability, real, unit_interval
 
 
@@ -29,8 +31,7 @@ class Poisson(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        rate = params["rate"]
-        return times_log(x, safe_log(rate)) - rate - torch.lgamma(x + 1)
+        return -poisson_deviance(x, params["rate"]) - log_factorial_excess(x)
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
@@ -38,8 +39,7 @@ class Poisson(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        rate = p["rate"]
-        return times_log(rate, safe_log(rate)) - times_log(rate, safe_log(q["rate"])) - rate + q["rate"]
+        return poisson_deviance(p["rate"], q["rate"])
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -82,19 +82,15 @@ class Geometric(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        (log_p, log_not_p), (log_q, log_not_q) = log_both(p), log_both(q)
-        failures = (log_not_p - log_p).exp()
-        return log_p - log_q + torch.where(failures == 0, 0.0, failures * (log_not_p.nan_to_num() - log_not_q))
+        return Bernoulli.kl(p, q) / both(p)[0]  # that of a trial, and there are so many of them
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        log_p, log_not_p = log_both(params)
-        return (log_not_p - log_p).exp()
+        return (-params["logits"]).exp() if "logits" in params else (1 - params["probs"]) / params["probs"]
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        log_p, log_not_p = log_both(params)
-        return (log_not_p - 2 * log_p).exp()
+        return Geometric.mean_of(params) / both(params)[0]
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -134,27 +130,25 @@ class Binomial(TorchFamily):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         n = params["total_count"]
-        log_p, log_not_p = finite_log_both(params)
-        failures = (n - x).clamp_min(0)
-        choices = torch.lgamma(n + 1) - torch.lgamma(x + 1) - torch.lgamma(failures + 1)
-        log_density = choices + times_log(x, log_p) + times_log(failures, log_not_p)
+        log_density = log_binomial(x, (n - x).clamp_min(0), n, *both(params), finite_log_both(params))
         return torch.where(x <= n, log_density, -torch.inf)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         """For equal numbers of trials; infinite where p has more of them, nan where q has, for which no closed form is known."""
         n = p["total_count"]
-        (log_p, log_not_p), (log_q, log_not_q) = log_both(p), log_both(q)
-        probs = log_p.exp()
-        once = torch.where(probs == 0, 0.0, probs * (log_p - log_q)) + torch.where(
-            probs == 1, 0.0, log_not_p.exp() * (log_not_p - log_not_q)
-        )
-        return torch.where(n == q["total_count"], n * once, torch.where(n > q["total_count"], torch.inf, torch.nan))
+        equal = n * Bernoulli.kl(p, q)
+        return torch.where(n == q["total_count"], equal, torch.where(n > q["total_count"], torch.inf, torch.nan))
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
         n = params["total_count"]
-        return ((n + 1) * log_both(params)[0].exp()).floor().clamp_max(n)
+        return ((n + 1) * both(params)[0]).floor().clamp_max(n)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        probs, rest = both(params)
+        return params["total_count"] * probs * rest
 
 
 class NegativeBinomial(TorchFamily):
@@ -177,25 +171,20 @@ class NegativeBinomial(TorchFamily):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        log_p, log_not_p = log_both(params)
-        return params["total_count"] * (log_p - log_not_p).exp()
+        odds = params["logits"].exp() if "logits" in params else params["probs"] / (1 - params["probs"])
+        return params["total_count"] * odds
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        log_p, log_not_p = log_both(params)
-        return params["total_count"] * (log_p - 2 * log_not_p).exp()
+        return NegativeBinomial.mean_of(params) / both(params)[1]
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         n = params["total_count"]
-        log_p, log_not_p = log_both(params)
-        ways = log_gamma_ratio(n, x) - torch.lgamma(x + 1)
-        return torch.addcmul(ways, n, log_not_p) + times_log(x, log_p)
+        return log_binomial(x, n, n + x, *both(params), log_both(params)) - torch.log1p(x / n)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         """For equal numbers of failures; nan for others, for which no closed form is known."""
-        (log_p, log_not_p), (log_q, log_not_q) = log_both(p), log_both(q)
-        odds = (log_p - log_not_p).exp()
-        once = log_not_p - log_not_q + torch.where(odds == 0, 0.0, odds * (log_p - log_q))
-        return torch.where(p["total_count"] == q["total_count"], p["total_count"] * once, torch.nan)
+        n = p["total_count"]
+        return torch.where(n == q["total_count"], n * (Bernoulli.kl(p, q) / both(p)[1]), torch.nan)

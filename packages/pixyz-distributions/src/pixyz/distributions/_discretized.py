@@ -40,7 +40,7 @@ class _OnLevels(Family):
     def variance_of(cls, params: Params) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         grid, log_probs = cls.at_levels(params)
         probs = log_probs.exp()
-        return probs @ grid.square() - (probs @ grid).square()
+        return (probs * (grid - (probs @ grid).unsqueeze(-1)).square()).sum(-1)
 
     @classmethod
     def mode_of(cls, params: Params) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from ._deviance import excess, log_ratio
 from ._family import Family, Params
-from ._location_scale import EULER
+from ._location_scale import EULER, gumbel_divergence
 from ._rounding import positive_number
+from ._special import log_gamma_bend
 from ._supports import non_negative, positive
 
 
@@ -29,7 +31,7 @@ class Weibull(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         k, log_z = params["concentration"], (x / params["scale"]).log()
-        return (k / params["scale"]).log() + (k - 1) * log_z - (k * log_z).exp()
+        return k.log() - params["scale"].log() + (k - 1) * log_z - (k * log_z).exp()
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -49,8 +51,9 @@ class Weibull(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        k, m, log_ratio = p["concentration"], q["concentration"], (p["scale"] / q["scale"]).log()
-        return (k / m).log() - EULER - m * log_ratio + EULER * m / k - 1 + (m * log_ratio + torch.lgamma(1 + m / k)).exp()
+        k, m = p["concentration"], q["concentration"]
+        # -log x is Gumbel, with the scale 1/k.
+        return gumbel_divergence(m / k, (m - k) / k, -m * log_ratio(p["scale"], q["scale"]))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -64,12 +67,13 @@ class Weibull(Family):
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         inverse = 1 / params["concentration"]
-        return params["scale"].square() * (torch.lgamma(1 + 2 * inverse).exp() - torch.lgamma(1 + inverse).exp().square())
+        # By the ratio of E[x²] and (E x)².
+        return Weibull.mean_of(params).square() * torch.expm1(log_gamma_bend(torch.ones_like(inverse), inverse))
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         k = params["concentration"]
-        return EULER * (1 - 1 / k) + (params["scale"] / k).log() + 1
+        return EULER * (1 - 1 / k) + params["scale"].log() - k.log() + 1
 
 
 class Pareto(Family):
@@ -112,13 +116,13 @@ class Pareto(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        ratio, log_ratio = q["alpha"] / p["alpha"], (p["scale"] / q["scale"]).log()
-        return torch.where(log_ratio >= 0, ratio - 1 - ratio.log() + q["alpha"] * log_ratio, torch.inf)
+        higher = q["alpha"] * log_ratio(p["scale"], q["scale"])
+        return torch.where(higher >= 0, excess((q["alpha"] - p["alpha"]) / p["alpha"], q["alpha"] / p["alpha"]) + higher, torch.inf)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
         alpha = params["alpha"]
-        return torch.where(alpha > 1, params["scale"] * alpha / (alpha - 1), torch.inf)
+        return torch.where(alpha > 1, params["scale"] * (alpha / (alpha - 1)), torch.inf)
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -127,8 +131,8 @@ class Pareto(Family):
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         alpha = params["alpha"]
-        return torch.where(alpha > 2, params["scale"].square() * alpha / ((alpha - 1).square() * (alpha - 2)), torch.inf)
+        return torch.where(alpha > 2, (params["scale"] / (alpha - 1)).square() * (alpha / (alpha - 2)), torch.inf)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        return (params["scale"] / params["alpha"]).log() + 1 / params["alpha"] + 1
+        return params["scale"].log() - params["alpha"].log() + 1 / params["alpha"] + 1

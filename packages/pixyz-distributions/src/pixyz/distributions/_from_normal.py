@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ._deviance import excess
 from ._family import Family, Params, Shape
 from ._normal import Normal
 from ._rounding import positive_number
@@ -68,7 +69,7 @@ class LogNormal(Family):
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         square = params["scale"].square()
-        return torch.expm1(square) * (2 * params["loc"] + square).exp()
+        return -torch.expm1(-square) * (2 * (params["loc"] + square)).exp()
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
@@ -113,8 +114,8 @@ class HalfNormal(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        ratio = p["scale"] / q["scale"]
-        return 0.5 * (ratio.square() - 1) - ratio.log()
+        change = (p["scale"] - q["scale"]) / q["scale"]
+        return 0.5 * change.square() + excess(change, p["scale"] / q["scale"])
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

@@ -4,8 +4,10 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from ._deviance import deviance, excess
 from ._family import Family, Params
 from ._from_torch import TorchFamily
+from ._special import gamma_entropy, log_factorial_excess, log_gamma_divergence
 from ._supports import non_negative, positive
 
 
@@ -27,45 +29,45 @@ class Exponential(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        rate = _rate(params)
-        return rate.log() - rate * x
+        if "scale" in params:
+            return -params["scale"].log() - _in_units(params, x)
+        return params["rate"].log() - _in_units(params, x)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return -torch.expm1(-_rate(params) * x)
+        return -torch.expm1(-_in_units(params, x))
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        return -torch.log1p(-u) / _rate(params)
+        return _scaled(params, -torch.log1p(-u))
 
     @staticmethod
     def sf(params: Params, x: Tensor) -> Tensor:
-        return (-_rate(params) * x).exp()
+        return (-_in_units(params, x)).exp()
 
     @staticmethod
     def isf(params: Params, u: Tensor) -> Tensor:
-        return -u.log() / _rate(params)
+        return _scaled(params, -u.log())
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        ratio = _rate(q) / _rate(p)
-        return ratio - 1 - ratio.log()
+        return excess(*_change(p, q))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return 1 / _rate(params)
+        return params["scale"] if "scale" in params else 1 / params["rate"]
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
-        return torch.zeros_like(_rate(params))
+        return torch.zeros_like(next(iter(params.values())))
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        return 1 / _rate(params).square()
+        return Exponential.mean_of(params).square()
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        return 1 - _rate(params).log()
+        return 1 + params["scale"].log() if "scale" in params else 1 - params["rate"].log()
 
 
 class Gamma(TorchFamily):
@@ -93,14 +95,26 @@ class Gamma(TorchFamily):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        concentration, rate = params["concentration"], _rate(params)
-        return concentration * rate.log() + (concentration - 1) * x.log() - rate * x - torch.lgamma(concentration)
+        log_x, log_rate = x.log(), -params["scale"].log() if "scale" in params else params["rate"].log()
+        return _log_unit(params["concentration"], _in_units(params, x), log_x + log_rate, log_rate, log_x)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        a, b, log_ratio = p["concentration"], q["concentration"], (_rate(p) / _rate(q)).log()
-        gammas = torch.lgamma(b) - torch.lgamma(a) + (a - b) * torch.digamma(a)
-        return b * log_ratio + gammas + a * (_rate(q) / _rate(p) - 1)
+        a, b = p["concentration"], q["concentration"]
+        change, ratio = _change(p, q)
+        gap = b - a
+        return deviance(b, a * ratio, gap - a * change) + log_gamma_divergence(a, b, gap)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        if "scale" in params:
+            return params["concentration"] * params["scale"] * params["scale"]
+        return params["concentration"] / params["rate"] / params["rate"]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        log_scale = params["scale"].log() if "scale" in params else -params["rate"].log()
+        return gamma_entropy(params["concentration"]) + torch.digamma(params["concentration"]) + log_scale
 
 
 class InverseGamma(TorchFamily):
@@ -122,10 +136,48 @@ class InverseGamma(TorchFamily):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        concentration, rate = params["concentration"], params["rate"]
-        return concentration * rate.log() - (concentration + 1) * x.log() - rate / x - torch.lgamma(concentration)
+        log_x = x.log()
+        log_y = params["rate"].log() - log_x
+        return _log_unit(params["concentration"], params["rate"] / x, log_y, log_y - log_x, log_x)
 
     kl = staticmethod(Gamma.kl)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        """Infinite up to α = 2."""
+        concentration, rate = params["concentration"], params["rate"]
+        return torch.where(concentration > 2, (rate / (concentration - 1)).square() / (concentration - 2), torch.inf)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        return gamma_entropy(params["concentration"]) - torch.digamma(params["concentration"]) + params["rate"].log()
+
+
+def _change(p: Params, q: Params) -> tuple[Tensor, Tensor]:
+    """By how much q's rate is greater than p's, over p's, and the ratio of both."""
+    if "scale" in p and "scale" in q:
+        return (p["scale"] - q["scale"]) / q["scale"], p["scale"] / q["scale"]
+    if "rate" in p and "rate" in q:
+        return (q["rate"] - p["rate"]) / p["rate"], q["rate"] / p["rate"]
+    ratio = p["scale"] * q["rate"] if "scale" in p else 1 / (p["rate"] * q["scale"])
+    return ratio - 1, ratio
+
+
+def _log_unit(a: Tensor, y: Tensor, log_y: Tensor, log_ratio: Tensor, log_x: Tensor) -> Tensor:
+    """log of y^a e^-y / Γ(a)x; `log_ratio` is log y/x. At a = 1 there is no power of y."""
+    above = a >= 1
+    power = torch.where(above, a - 1, a)
+    return torch.where(above, log_ratio, a.log() - log_x) - log_factorial_excess(power) - deviance(power, y, power - y, log_y)
+
+
+def _in_units(params: Params, x: Tensor) -> Tensor:
+    """x in units of the scale."""
+    return x / params["scale"] if "scale" in params else params["rate"] * x
+
+
+def _scaled(params: Params, y: Tensor) -> Tensor:
+    """y times the scale."""
+    return params["scale"] * y if "scale" in params else y / params["rate"]
 
 
 def _rate(params: Params) -> Tensor:

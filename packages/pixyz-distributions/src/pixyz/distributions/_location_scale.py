@@ -7,9 +7,10 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._deviance import excess, exp_excess
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
-from ._special import half_digamma_gap, log_gamma_ratio
+from ._special import HALF_LOG_TWO_PI, digamma_gap, log_gamma_above_tangent, stirling_error
 from ._supports import positive, real
 from ._symmetric import Symmetric
 
@@ -36,7 +37,7 @@ class Laplace(Symmetric):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         loc, scale = params["loc"], params["scale"]
-        return -_LOG_2 - torch.addcdiv(scale.log(), (x - loc).abs(), scale)
+        return -_LOG_2 - scale.log() - (x - loc).abs() / scale  # the gradient of addcdiv squares the scale
 
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
@@ -64,8 +65,8 @@ class Laplace(Symmetric):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        ratio, gap = p["scale"] / q["scale"], (p["loc"] - q["loc"]).abs()
-        return gap / q["scale"] + ratio * (-gap / p["scale"]).exp() - ratio.log() - 1
+        ratio, gap = p["scale"] / q["scale"], (p["loc"] - q["loc"]).abs() / p["scale"]
+        return excess((p["scale"] - q["scale"]) / q["scale"], ratio) + ratio * exp_excess(-gap)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
@@ -73,7 +74,7 @@ class Laplace(Symmetric):
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        return 1 + (2 * params["scale"]).log()
+        return (1 + _LOG_2) + params["scale"].log()
 
 
 class Cauchy(Symmetric):
@@ -96,11 +97,12 @@ class Cauchy(Symmetric):
     def log_density(params: Params, x: Tensor) -> Tensor:
         loc, scale = params["loc"], params["scale"]
         z = (x - loc) / scale
-        return -(math.pi * scale).log() - 2 * torch.hypot(torch.ones_like(z), z).log()
+        return -math.log(math.pi) - scale.log() - 2 * torch.hypot(torch.ones_like(z), z).log()
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return torch.atan2(params["scale"], params["loc"] - x) / math.pi
+        z = (params["loc"] - x) / params["scale"]
+        return torch.atan2(torch.ones_like(z), z) / math.pi
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -109,14 +111,14 @@ class Cauchy(Symmetric):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        total, gap = p["scale"] + q["scale"], p["loc"] - q["loc"]
-        return ((total.square() + gap.square()) / (4 * p["scale"] * q["scale"])).log()
+        gaps = p["scale"] - q["scale"], p["loc"] - q["loc"]
+        return torch.log1p(sum([0.25 * (g / p["scale"]) * (g / q["scale"]) for g in gaps], torch.zeros_like(gaps[0])))
 
     mean_of = staticmethod(Family.mean_of)  # there is none
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        return (4 * math.pi * params["scale"]).log()
+        return math.log(4 * math.pi) + params["scale"].log()
 
 
 class Logistic(Symmetric):
@@ -196,8 +198,8 @@ class Gumbel(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        ratio, gap = p["scale"] / q["scale"], (p["loc"] - q["loc"]) / q["scale"]
-        return gap - ratio.log() + EULER * (ratio - 1) - 1 + (torch.lgamma(1 + ratio) - gap).exp()
+        ratio, change = p["scale"] / q["scale"], (p["scale"] - q["scale"]) / q["scale"]
+        return gumbel_divergence(ratio, change, (p["loc"] - q["loc"]) / q["scale"])
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -214,6 +216,16 @@ class Gumbel(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         return params["scale"].log() + (EULER + 1)
+
+
+def gumbel_divergence(ratio: Tensor, change: Tensor, shift: Tensor) -> Tensor:
+    r"""KL of Gumbel distributions with scales of the ratio ρ = 1 + `change`, and locations `shift` apart in units of the right one's scale:
+
+    $$e^L - 1 - L + \log\Gamma(\rho) + \gamma\,(\rho-1), \qquad L = \log\Gamma(1+\rho) - \text{shift}$$
+    """
+    one = torch.ones_like(change)
+    rise = (1 - EULER) * change + log_gamma_above_tangent(2 * one, 1 + ratio, change) - shift
+    return exp_excess(rise) + log_gamma_above_tangent(one, ratio, change)
 
 
 class StudentT(TorchFamily):
@@ -239,10 +251,35 @@ class StudentT(TorchFamily):
     def log_density(params: Params, x: Tensor) -> Tensor:
         df, scale = params["df"], params["scale"]
         z = (x - params["loc"]) / scale
-        return log_gamma_ratio(0.5 * df, 0.5) - 0.5 * (math.pi * df).log() - scale.log() - 0.5 * (df + 1) * torch.log1p(z.square() / df)
+        share = z / df.sqrt()
+        near = share.abs() < 0.5
+        # (ν+1)/2 log(1 + z²/ν), in which z²/2 does not depend on ν.
+        middle, small = torch.where(near, z, 0.0).square(), torch.where(near, share, 0.0).square()
+        by_series = 0.5 * (middle - df * excess(small, 1 + small) + torch.log1p(small))
+        far = (df + 1) * torch.hypot(torch.ones_like(share), share).log()
+        return _log_norm(df) - HALF_LOG_TWO_PI - scale.log() - torch.where(near, by_series, far)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return torch.where(params["df"] > 1, params["loc"], torch.nan)
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        df = params["df"]
+        variance = params["scale"].square() * (df / (df - 2))
+        return torch.where(df > 2, variance, torch.where(df > 1, torch.inf, torch.nan))
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         half = 0.5 * params["df"]
-        log_beta = 0.5 * math.log(math.pi) - log_gamma_ratio(half, 0.5)
-        return (half + 0.5) * half_digamma_gap(half) + 0.5 * params["df"].log() + log_beta + params["scale"].log()
+        return (half + 0.5) * digamma_gap(half, 0.5) - _log_norm(params["df"]) + HALF_LOG_TWO_PI + params["scale"].log()
+
+
+def _log_norm(df: Tensor) -> Tensor:
+    """log of √(2/ν) Γ((ν+1)/2) / Γ(ν/2), which falls to 0 as 1/4ν."""
+    half = 0.5 * df
+    return stirling_error(half + 0.5) - stirling_error(half) - half * excess(1 / df, 1 + 1 / df)

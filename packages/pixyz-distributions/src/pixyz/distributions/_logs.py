@@ -34,6 +34,19 @@ def finite_log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return params["probs"].clamp_min(limits.tiny).log(), torch.log1p(-params["probs"].clamp_max(1 - limits.eps / 2))
 
 
+def both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """π and 1-π, from `probs` or `logits`."""
+    if "logits" in params:
+        return params["logits"].sigmoid(), (-params["logits"]).sigmoid()
+    return params["probs"], 1 - params["probs"]
+
+
+def sum_of_others(x: Tensor) -> Tensor:
+    """For each element over the last dim the sum of all others; not of all less that one, which loses the digits of the smaller."""
+    before, after = x.cumsum(-1), x.flip(-1).cumsum(-1).flip(-1)
+    return F.pad(before[..., :-1], (1, 0)) + F.pad(after[..., 1:], (0, 1))
+
+
 def log_weights(params: Mapping[str, Tensor]) -> Tensor:
     """log π over the last dim, from `probs` or `logits`."""
     return params["logits"].log_softmax(-1) if "logits" in params else safe_log(params["probs"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ._deviance import excess
 from ._family import Params
 from ._supports import positive, real
 from ._symmetric import Symmetric
@@ -49,10 +50,9 @@ class Normal(Symmetric):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        ratio = p["scale"] / q["scale"]
+        change = (p["scale"] - q["scale"]) / q["scale"]
         shift = (p["loc"] - q["loc"]) / q["scale"]
-        # (ratio² + shift² - 1) / 2 - log ratio, in two kernels less.
-        return torch.addcmul(torch.addcmul(-0.5 - ratio.log(), ratio, ratio, value=0.5), shift, shift, value=0.5)
+        return excess(change, p["scale"] / q["scale"]) + 0.5 * (change.square() + shift.square())
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:

@@ -5,10 +5,12 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._deviance import deviance
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
-from ._logs import logits_of
+from ._logs import logits_of, sum_of_others
 from ._rounding import between_zero_and_one
+from ._special import gamma_entropy, log_gamma_divergence, log_multinomial
 from ._supports import open_interval, positive, positive_simplex, positive_vectors, real, real_vectors, simplex, unit_interval
 
 
@@ -31,7 +33,13 @@ class Dirichlet(TorchFamily):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         alpha = params["concentration"]
-        return torch.xlogy(alpha - 1, x).sum(-1) + torch.lgamma(alpha.sum(-1)) - torch.lgamma(alpha).sum(-1)
+        total = alpha.sum(-1)
+        # On the rim an element of α that is 1 leaves no trace; others make the density 0 or infinite.
+        inside = x.clamp_min(torch.finfo(x.dtype).tiny)
+        rim = torch.where((x == 0) & (alpha != 1), torch.copysign(alpha.new_tensor(torch.inf), 1 - alpha), 0.0).sum(-1)
+        log_x = inside.log()
+        smooth = log_multinomial(alpha, total, inside, alpha - total.unsqueeze(-1) * inside, log_x)
+        return smooth + (alpha.log() - log_x).sum(-1) - total.log() + rim
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -44,9 +52,23 @@ class Dirichlet(TorchFamily):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = p["concentration"], q["concentration"]
-        total, other = a.sum(-1), b.sum(-1)
-        gammas = torch.lgamma(total) - torch.lgamma(other) + (torch.lgamma(b) - torch.lgamma(a)).sum(-1)
-        return gammas + ((a - b) * (torch.digamma(a) - torch.digamma(total).unsqueeze(-1))).sum(-1)
+        gap, total = b - a, a.sum(-1)
+        share, change = a / total.unsqueeze(-1), gap.sum(-1)
+        apart = deviance(b, b.sum(-1, keepdim=True) * share, gap - change.unsqueeze(-1) * share)
+        return (apart + log_gamma_divergence(a, b, gap)).sum(-1) - log_gamma_divergence(total, total + change, change)
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        alpha = params["concentration"]
+        total = alpha.sum(-1, keepdim=True)
+        return (alpha / total) * (sum_of_others(alpha) / total) / (total + 1)
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        alpha = params["concentration"]
+        total = alpha.sum(-1)
+        gaps = torch.digamma(alpha) - torch.digamma(total).unsqueeze(-1)
+        return (gamma_entropy(alpha) + gaps).sum(-1) - gamma_entropy(total)
 
 
 class RelaxedBernoulli(Family):

@@ -122,7 +122,9 @@ class VectorQuantizer(Deterministic):
     def _nearest(self, rows: Tensor) -> Tensor:
         """The numbers of the nearest codes, `(N,)`, for vectors `(N, D)`."""
         codes = self.codebook.detach()
-        return (codes.square().sum(-1) - 2 * rows.detach() @ codes.T).argmin(-1)
+        middle = codes.mean(0)  # far from 0 the product of both would lose the digits of their distance
+        codes = codes - middle
+        return (codes.square().sum(-1) - 2 * (rows.detach() - middle) @ codes.T).argmin(-1)
 
     @torch.no_grad()
     def _follow(self, rows: Tensor, chosen: Tensor, decay: float) -> None:

@@ -7,8 +7,10 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from ._deviance import excess
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
+from ._special import digamma_gap, log_gamma_ratio
 from ._supports import lower_cholesky, positive, positive_definite, positive_vectors, real_matrices, real_vectors, sphere
 
 
@@ -49,9 +51,11 @@ class MultivariateNormal(Family):
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = _tril(p), _tril(q)
-        trace = torch.linalg.solve_triangular(b, a, upper=False).square().sum((-2, -1))
-        shift = _whitened(b, q["loc"] - p["loc"]).square().sum(-1)
-        return _log_diagonal(b) - _log_diagonal(a) + 0.5 * (trace + shift - a.shape[-1])
+        change = torch.linalg.solve_triangular(b, a - b, upper=False)  # B⁻¹A - 1
+        shift = _whitened(b, q["loc"] - p["loc"])
+        ratio = a.diagonal(dim1=-2, dim2=-1) / b.diagonal(dim1=-2, dim2=-1)
+        logs = excess(change.diagonal(dim1=-2, dim2=-1), ratio).sum(-1)
+        return logs + 0.5 * (change.square().sum((-2, -1)) + shift.square().sum(-1))
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:
@@ -155,7 +159,11 @@ class PowerSpherical(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         loc, kappa = params["loc"], params["concentration"]
-        return kappa * torch.log1p((loc * x).sum(-1)) - _log_surface(kappa, loc.shape[-1])
+        # (1 + μᵀx)/2, by the nearer of μ and -μ.
+        apart, across = ((x - sign * loc).square().sum(-1) / 4 for sign in (1, -1))
+        near = apart < across
+        log_height = torch.where(near, torch.log1p(-torch.where(near, apart, 0.0)), torch.where(near, 1.0, across).log())
+        return kappa * log_height - _log_surface(kappa, loc.shape[-1])
 
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
@@ -185,8 +193,8 @@ class PowerSpherical(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         kappa, d = params["concentration"], params["loc"].shape[-1]
-        alpha, beta = kappa + 0.5 * (d - 1), 0.5 * (d - 1)
-        return _log_surface(kappa, d) - kappa * (math.log(2) + torch.digamma(alpha) - torch.digamma(alpha + beta))
+        beta = 0.5 * (d - 1)
+        return _log_surface(kappa, d) + kappa * digamma_gap(beta + kappa, beta)
 
 
 def _tril(params: Params) -> Tensor:
@@ -225,7 +233,6 @@ def _dense(params: Params) -> dict[str, Tensor]:
 
 
 def _log_surface(kappa: Tensor, d: int) -> Tensor:
-    """The logarithm of the integral of (1 + μᵀx)^κ over the sphere."""
+    """The logarithm of the integral of ((1 + μᵀx)/2)^κ over the sphere."""
     beta = 0.5 * (d - 1)
-    alpha = beta + kappa
-    return (alpha + beta) * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
+    return beta * math.log(4 * math.pi) - log_gamma_ratio(beta + kappa, beta)

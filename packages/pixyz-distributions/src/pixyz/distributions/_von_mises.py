@@ -6,6 +6,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from ._bessel import log_i0_divergence, log_i0e, lost_length
 from ._family import Family, Params, Shape
 from ._supports import positive, real
 
@@ -29,14 +30,13 @@ class VonMises(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         kappa = params["concentration"]
-        return -2 * kappa * torch.sin((x - params["loc"]) / 2).square() - math.log(2 * math.pi) - torch.special.i0e(kappa).log()
+        return -2 * kappa * torch.sin((x - params["loc"]) / 2).square() - math.log(2 * math.pi) - log_i0e(kappa)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         kappa, other = p["concentration"], q["concentration"]
-        logs = torch.special.i0e(other).log() - torch.special.i0e(kappa).log()
         turned = 2 * torch.sin((p["loc"] - q["loc"]) / 2).square()
-        return logs + (other - kappa) * _lost_length(kappa) + other * turned * (1 - _lost_length(kappa))
+        return log_i0_divergence(kappa, other) + other * turned * (1 - lost_length(kappa))
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
@@ -49,12 +49,4 @@ class VonMises(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         kappa = params["concentration"]
-        return math.log(2 * math.pi) + torch.special.i0e(kappa).log() + kappa * _lost_length(kappa)
-
-
-def _lost_length(kappa: Tensor) -> Tensor:
-    """1 - I₁(κ)/I₀(κ), by its series where the ratio is near 1."""
-    inverse = 1 / kappa.clamp_min(100)
-    far = inverse / 2 + inverse.square() / 8 + inverse**3 / 8 + 25 * inverse**4 / 128 + 13 * inverse**5 / 32
-    near = kappa.clamp_max(100)
-    return torch.where(kappa > 100, far, 1 - torch.special.i1e(near) / torch.special.i0e(near))
+        return math.log(2 * math.pi) + log_i0e(kappa) + kappa * lost_length(kappa)

@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from pixyz.core import ParameterError, is_whole
 
-from ._points import need_points
-
-EXACT = "donot_use_mm_for_euclid_dist"  # a product of matrices rounds too much to say what lies on the rim of a ball
+from ._points import distances, need_points
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def sample_quality(real: Tensor, fake: Tensor, k: int = 5) -> SampleQuality:
         raise ParameterError(
             f"sample_quality: k is which neighbour, at least 1 and below the {len(real)} real and the {len(fake)} fake points; got {k!r}."
         )
-    across = torch.cdist(real, fake, compute_mode=EXACT)
+    across = distances(real, fake)
     of_real, of_fake = _radii(real, k), _radii(fake, k)
     in_real, in_fake = across <= of_real[:, None], across <= of_fake
     return SampleQuality(
@@ -87,7 +84,7 @@ def sample_quality(real: Tensor, fake: Tensor, k: int = 5) -> SampleQuality:
 
 def _radii(points: Tensor, k: int) -> Tensor:
     """How far the k-th nearest other point is, `(N,)`."""
-    return torch.cdist(points, points, compute_mode=EXACT).kthvalue(k + 1).values
+    return distances(points, points).kthvalue(k + 1).values
 
 
 def _share(held: Tensor) -> float:

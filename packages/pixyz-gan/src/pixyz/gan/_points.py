@@ -1,5 +1,6 @@
 """Sets of points that are compared."""
 
+import torch
 from torch import Tensor
 
 from pixyz.core import KindError, ShapeError, SupportError
@@ -30,3 +31,8 @@ def need_points(who: str, **sets: Tensor) -> list[Tensor]:
     if x.device != y.device or x.dtype != y.dtype:
         raise KindError(f"{who}: {one} is {x.dtype} on {x.device}, but {other} is {y.dtype} on {y.device}. Convert one with .to().")
     return [x.detach(), y.detach()]
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """‖x-y‖ of all pairs, `(N, M)`; not by a product of matrices, which loses the digits of points that are far from 0."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")

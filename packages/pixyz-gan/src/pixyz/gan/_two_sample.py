@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pixyz.core import ParameterError, is_whole
 
-from ._points import need_points
+from ._points import distances, need_points
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def classifier_two_sample_test(x: Tensor, y: Tensor, *, k: int | None = None, fo
 
 def _neighbours(points: Tensor, fold: Tensor, k: int) -> Tensor:
     """The k nearest of the points in other folds, `(N, k)`."""
-    distances = torch.cdist(points, points)
-    return distances.masked_fill(fold[:, None] == fold, torch.inf).topk(k, largest=False).indices
+    return distances(points, points).masked_fill(fold[:, None] == fold, torch.inf).topk(k, largest=False).indices
 
 
 def _accuracy(labels: Tensor, neighbours: Tensor) -> float:

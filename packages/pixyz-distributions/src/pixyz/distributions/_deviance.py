@@ -1,0 +1,115 @@
+"""What is left of a logarithm when its leading terms cancel: differences that keep all their digits where both sides are nearly equal."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ._logs import safe_log
+
+_NEAR = 0.25
+# The positive ones of Gauss and Legendre's points on [-1, 1], with their weights: four points for single precision, and eight.
+_FOUR = ((0.33998104358485626, 0.65214515486254614), (0.86113631159405258, 0.34785484513745386))
+_EIGHT = (
+    (0.1834346424956498, 0.36268378337836198),
+    (0.52553240991632899, 0.31370664587788729),
+    (0.79666647741362674, 0.22238103445337447),
+    (0.96028985649753623, 0.10122853629037626),
+)
+
+
+def excess(change: Tensor, ratio: Tensor) -> Tensor:
+    r"""r - 1 - log r ≥ 0 for a ratio r > 0, (r-1)²/2 near 1.
+
+    With v = (r-1)/(r+1), log r is 2 artanh v, so that it is v (r - 1 - 2 (artanh(v)/v - 1)), and the series of artanh has all digits.
+
+    Args:
+        change: r - 1, to as many digits as are known.
+        ratio: r, likewise.
+    """
+    v = change / (1 + ratio)
+    near = v * (change - 2 * _artanh_excess(v))
+    return torch.where(v.abs() < _NEAR, near, change - ratio.log())
+
+
+def exp_excess(r: Tensor) -> Tensor:
+    """e^r - 1 - r ≥ 0, r²/2 near 0: `excess` of the ratio e^r."""
+    v, t = torch.tanh(r / 2), torch.expm1(r)
+    near = v * (t - 2 * _artanh_excess(v))
+    return torch.where(v.abs() < _NEAR, near, t - r)
+
+
+def log_ratio(a: Tensor, b: Tensor, gap: Tensor | None = None) -> Tensor:
+    """log a/b for positive a and b, precise where they are nearly equal.
+
+    Args:
+        a: the numerator.
+        b: the denominator.
+        gap: a - b, if it is known to more digits than the difference of both has.
+    """
+    gap = a - b if gap is None else gap
+    return torch.where(gap > 0, torch.log1p(gap.clamp_min(0) / b), -torch.log1p((-gap).clamp_min(0) / a))
+
+
+def deviance(x: Tensor, m: Tensor, gap: Tensor, log_m: Tensor | None = None) -> Tensor:
+    r"""x log(x/m) - x + m ≥ 0, half the unit deviance of a Poisson distribution, for x ≥ 0 and m ≥ 0:
+
+    $$v\,(x-m) + 2x\,(\operatorname{artanh} v - v), \qquad v = \frac{x-m}{x+m}$$
+
+    Where x is 0 it is m; where m alone is 0 it is infinite.
+
+    Args:
+        x: what came.
+        m: what was expected.
+        gap: x - m, to as many digits as are known.
+        log_m: log m, where m may be 0 or have lost its digits by underflow.
+
+    Source:
+        Loader (2000), Fast and accurate computation of binomial probabilities, section 3
+    """
+    eps = torch.finfo(gap.dtype).eps
+    none = x == 0
+    some = torch.where(none, 1.0, x)  # where x is 0, the rest is finite, and not used
+    v = gap / (some + m)
+    near = v * torch.addcmul(gap, x, _artanh_excess(v), value=2)
+    log = (some / m.clamp_min(eps**2)).log()  # by less, the gradient of a division overflows
+    if log_m is not None:
+        log = log + (2 * math.log(eps) - log_m).clamp_min(0).masked_fill(none & (log_m == -torch.inf), 0.0)
+    return torch.where((v.abs() < _NEAR) & ~none, near, x * log - gap)
+
+
+def poisson_deviance(x: Tensor, rate: Tensor) -> Tensor:
+    """The `deviance` of a count, or a rate, from a rate that may be 0."""
+    return deviance(x, rate, x - rate, safe_log(rate))
+
+
+def bregman(curvature: Callable[[Tensor], Tensor], a: Tensor, gap: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    r"""What a convex function A lies above its tangent at a, a gap away: where that is near, by its second derivative,
+
+    $$(b-a)^2\int_0^1 (1-s)\,A''(a + s\,(b-a))\,ds, \qquad b = a + \text{gap}$$
+
+    Args:
+        curvature: A''.
+        a: where the tangent is.
+        gap: b - a.
+        near: where the gap is so small that a few points have all digits: a third of the distance of the nearest singularity.
+        far: the divergence elsewhere.
+    """
+    step = torch.where(near, gap, 0.0)
+    points = _EIGHT if torch.finfo(step.dtype).eps < 1e-9 else _FOUR
+    nodes = [(0.5 + 0.5 * sign * t, 0.5 * weight) for t, weight in points for sign in (-1, 1)]
+    bends = curvature(torch.stack([a + s * step for s, _ in nodes])).unbind()
+    mean = sum([weight * (1 - s) * bend for (s, weight), bend in zip(nodes, bends)], torch.zeros_like(step))
+    return torch.where(near, mean * step.square(), far)
+
+
+def _artanh_excess(v: Tensor) -> Tensor:
+    """artanh(v)/v - 1 = v²/3 + v⁴/5 + ..., for |v| < 1/4, to all digits."""
+    square, last = v.square(), 1
+    while _NEAR ** (2 * last + 1) / (2 * last + 3) > torch.finfo(v.dtype).eps / 4:
+        last += 1
+    total: Tensor | float = 1 / (2 * last + 1)
+    for n in range(last - 1, 0, -1):
+        total = total * square + 1 / (2 * n + 1)
+    return total * square
