@@ -101,3 +101,42 @@ def test_two_graphs_serve_ten_batch_sizes(kind):
         compiled, eager = (values_and_gradients(loss, data, evaluate) for evaluate in (loss.estimate, loss.forward))
         torch.testing.assert_close(compiled, eager)
     assert graphs.frame_count <= 2
+
+
+@pytest.mark.parametrize("kind", ["a divergence", "a sequence", "a flow", "a game"])
+def test_it_is_exported_with_an_open_batch(kind):
+    make, values = CASES[kind]
+    loss, given = make(), values(4)
+    batch = {"values": {name: {0: torch.export.Dim.DYNAMIC} for name in given}}
+    program = torch.export.export(loss, (given,), dynamic_shapes=batch).module()
+    for n in (2, 9):
+        data = values(n)
+        with seeded(1):
+            found = program(data)
+        with seeded(1):
+            torch.testing.assert_close(found, loss.estimate(data))
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic": True}], ids=["left open", "dynamic"])
+def test_the_graphs_of_a_batch_size_are_torchs_choice(options):
+    loss, graphs = divergence(), CompileCounterWithBackend("eager")
+    run = torch.compile(loss, fullgraph=True, backend=graphs, **options)
+    for n in (3, 5, 7):
+        data = images(n)
+        torch.testing.assert_close(values_and_gradients(loss, data, run), values_and_gradients(loss, data, loss.forward))
+    assert graphs.frame_count == (1 if options else 2)
+
+
+def test_two_batches_in_one_formula_are_not_shared():
+    """What draws of nothing given are for: as many as there are data in each of the two."""
+    q = Normal("q(z)", loc=0.0, scale=1.0)
+    each = [Normal(f"p({v}|z)", loc="z", scale=1.0).log_prob().expectation(q).mean() for v in "xy"]
+    loss, graphs = each[0] + each[1], CompileCounterWithBackend("eager")
+    loss.compile(fullgraph=True, backend=graphs)
+    for n, m in ((2, 3), (4, 6), (5, 9)):
+        data = {"x": torch.zeros(n), "y": torch.ones(m)}
+        with seeded(1):
+            found = loss.estimate(data)
+        with seeded(1):
+            torch.testing.assert_close(found, loss.forward(data))
+    assert graphs.frame_count <= 2
