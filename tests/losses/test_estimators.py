@@ -568,13 +568,17 @@ def test_a_baseline_of_a_wrong_shape_is_an_error():
 # --- what is chosen, said and refused -------------------------------------------------------------------------------------------------
 
 
+def trained(number, count):
+    return nn.Parameter(torch.full((count,), number))
+
+
 def how(loss, values=None):
     return loss.explain(values).how
 
 
 @pytest.mark.filterwarnings("ignore:.*one draw")
 def test_explain_says_what_was_chosen_and_why():
-    wide, y = Bernoulli("q(b)", probs=0.3, dim=784), Categorical("q(y)", probs=torch.ones(10) / 10)
+    wide, y = Bernoulli("q(b)", probs=trained(0.3, 784)), Categorical("q(y)", probs=trained(0.1, 10))
     z = Normal("q(z)", loc=0.0, scale=1.0)
     f = Loss.from_function(lambda y, z, b: y.sum(-1) + z.sum(-1) + b.sum(-1), "f", var=["y", "z", "b"])
     loss = f.expectation(wide * z * y, num_samples=8)
@@ -596,13 +600,13 @@ def test_explain_says_what_was_chosen_and_why():
 
 
 def test_how_many_points_may_be_enumerated():
-    q = Bernoulli("q(b)", probs=0.3, dim=9)
+    q = Bernoulli("q(b)", probs=trained(0.3, 9))
     g = Loss.from_function(lambda b: b.sum(-1), "g", var=["b"])
     with pytest.raises(IntractableError, match="512 points, more than 256. Use estimator='score', or raise the limit: max_enumerate=512"):
         g.expectation(q, estimator="enumerate").estimate()
     for options in ({"max_enumerate": 512}, {"estimator": Enumerate(max_enumerate=512)}):
         assert g.expectation(q, **options).estimate().item() == pytest.approx(2.7)
-    assert "score" in how(g.expectation(Bernoulli("q(b)", probs=0.3, dim=3), num_samples=2, max_enumerate=7))
+    assert "score" in how(g.expectation(Bernoulli("q(b)", probs=trained(0.3, 3)), num_samples=2, max_enumerate=7))
     with pytest.raises(IntractableError, match=r"takes 2\^784 points, more than 256. Use estimator='score'\.$"):
         g.expectation(Bernoulli("q(b)", probs=0.3, dim=784), estimator="enumerate").estimate()
 

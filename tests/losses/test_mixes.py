@@ -143,12 +143,12 @@ def test_one_mixed_model_against_brute_force():
         def forward(self, x, y):
             return {"loc": x + y, "scale": torch.full_like(x, 1e-9)}  # all but certain, so that no noise is left
 
-    y = Categorical(var=["y"], probs=torch.tensor([0.3, 0.7]), name="q")
+    y = Categorical(var=["y"], probs=torch.nn.Parameter(torch.tensor([0.3, 0.7])), name="q")
     q = (Z(var=["z"], cond_var=["x", "y"], name="q") * y).replace_var(x="v")
     h = H(var=["h"], cond_var=["z", "y"], name="f")
     p = W(var=["u"], cond_var=["h"]) * h * Table(var=["w"], cond_var=["y"])
     values = {"v": torch.randn(3, 2), "u": torch.randn(3, 2), "w": torch.randn(3, 2)}
-    value = Expectation(q, LogProb(p), num_samples=4).estimate(values)
+    value = Expectation(q, LogProb(p), num_samples=4).estimate(values).detach()
     total = torch.zeros(3)
     for k, weight in enumerate((0.3, 0.7)):
         one_hot = torch.eye(2)[k].expand(3, 2)

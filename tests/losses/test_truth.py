@@ -287,7 +287,7 @@ def test_an_impossible_value_adds_nothing():
 
 
 def test_score_from_one_draw_warns():
-    q = Bernoulli(var=["b"], probs=0.5, dim=20, name="q")
+    q = Bernoulli(var=["b"], probs=torch.nn.Parameter(torch.full((20,), 0.5)), name="q")
     with pytest.warns(UserWarning, match=r"the gradient through q\(b\) is estimated by the score function from one draw"):
         LogProb(q).expectation(q).estimate()
 
@@ -311,7 +311,7 @@ def test_estimators_that_cannot_serve():
 def test_enumerating_what_mixes_the_batch_is_refused():
     from pixyz.core import ShapeError
 
-    y = Categorical(var=["y"], probs=torch.tensor([0.5, 0.5]), name="q")
+    y = Categorical(var=["y"], probs=torch.nn.Parameter(torch.tensor([0.5, 0.5])), name="q")
     with pytest.raises(ShapeError, match="mixes the data of a batch"):
         Expectation(y, LogProb(y).mean()).estimate(batch_size=3)
 

@@ -55,7 +55,7 @@ from ._leaves import leaves_of, register_leaves
 from ._log_prob import LogProb
 from ._loss import Loss, need_scalar
 from ._measures import KnownSupport, known_supports, need_one_measure
-from ._methods import Enumerate, Estimator, Pathwise, Score
+from ._methods import Enumerate, Estimator, Pathwise, Sample, Score
 from ._network import Outputs, common_sizes
 from ._operators import Constant, Mean, Parameter, as_loss
 from ._parser import parse_density
@@ -123,6 +123,7 @@ __all__ = [
     "Recorder",
     "RelaxableConditional",
     "Relaxed",
+    "Sample",
     "Scope",
     "Score",
     "Scored",

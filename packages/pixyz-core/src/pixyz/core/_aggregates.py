@@ -53,7 +53,7 @@ def advantages(t: Tensor, axis: int, order: float) -> Tensor:
     if count == 1:
         return t
     if order == 1:
-        return (t - t.mean(axis, keepdim=True)) * (count / (count - 1))
+        return t - (t.sum(axis, keepdim=True) - t) / (count - 1)
     scale = 1 - order
     scaled = scale * t
     scaled = scaled - scaled.amax(axis, keepdim=True).clamp_min(torch.finfo(t.dtype).min)  # the greatest is 0

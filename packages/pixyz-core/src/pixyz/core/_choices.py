@@ -1,16 +1,16 @@
 """Which estimator each factor of an expectation gets: what was asked for, or what is best, and why."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
 from ._bindings import Factor
 from ._conditionals import ScoredConditional
 from ._errors import FormulaError, IntractableError, KindError
-from ._methods import Enumerate, Estimator, Pathwise, Score
+from ._methods import Enumerate, Estimator, Pathwise, Sample, Score
 from ._relaxations import Rebar, Relaxed, StraightThrough
 
-NAMED: Mapping[str, Estimator] = {e.name: e for e in (Enumerate(), Pathwise(), Score(), Relaxed(), StraightThrough(), Rebar())}
+NAMED: Mapping[str, Estimator] = {e.name: e for e in (Enumerate(), Pathwise(), Score(), Relaxed(), StraightThrough(), Rebar(), Sample())}
 AnyEstimator: TypeAlias = str | Estimator | Mapping[str, str | Estimator]
 
 
@@ -70,7 +70,7 @@ def _resolved(estimator: AnyEstimator, factor: Factor, who: str) -> Estimator | 
     # With a temperature, the gradient is that of the relaxed draw.
     need = NAMED["relaxed"] if isinstance(found, StraightThrough) and found.temperature is not None else found
     if not need.serves(factor.dist):
-        others = [repr(name) for name, e in NAMED.items() if e.serves(factor.dist)]
+        others = [repr(name) for name, e in NAMED.items() if e.serves(factor.dist) and not isinstance(e, Sample)]
         is_smooth = isinstance(found, (Relaxed, StraightThrough, Rebar))
         twin = f" its one-hot twin, {factor.dist.relaxes_as}, can;" if factor.dist.relaxes_as and is_smooth else ""
         use = " or ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
@@ -102,7 +102,17 @@ def _check_variables(estimator: Mapping[str, object], known: Collection[str], wh
             raise FormulaError(f"{who} has no variable {v} to choose an estimator for; it draws {', '.join(sorted(known))}.")
 
 
-def choose(asked: Estimator | None, factor: Factor, conditional: ScoredConditional, points: int, limit: int, who: object) -> Choice:
+def choose(
+    asked: Estimator | None,
+    factor: Factor,
+    conditional: ScoredConditional,
+    points: int,
+    limit: int,
+    who: object,
+    is_trained: Callable[[], bool] = lambda: True,
+    *,
+    exact: bool = False,
+) -> Choice:
     """What a factor gets: what was asked, or what is best.
 
     Args:
@@ -112,6 +122,8 @@ def choose(asked: Estimator | None, factor: Factor, conditional: ScoredCondition
         points: how many combinations of values are enumerated already.
         limit: how many may be.
         who: the expectation.
+        is_trained: whether anything to be trained stands in or above the factor; called where that matters.
+        exact: whether what has nothing to be trained is summed over as well.
 
     Raises:
         IntractableError: if enumeration was asked for and takes too many points.
@@ -121,6 +133,9 @@ def choose(asked: Estimator | None, factor: Factor, conditional: ScoredCondition
         return Choice(None, False, None, limit)
     if asked is not None and not isinstance(asked, Enumerate):
         return Choice(asked, False, None, limit)
+    is_plain = asked is None and not dist.has_rsample and not is_trained()
+    if is_plain and not exact:
+        return Choice(NAMED["sample"], True, None, limit)
     if asked is not None and asked.max_enumerate is not None:
         limit = asked.max_enumerate
     size = conditional.support_size() if dist.has_enumerate else None
@@ -133,7 +148,8 @@ def choose(asked: Estimator | None, factor: Factor, conditional: ScoredCondition
         raise IntractableError(
             f"{who}: enumerating {', '.join(factor.var)} takes {need} points, more than {limit}. Use estimator='score'{more}."
         )
-    return Choice(NAMED["pathwise" if dist.has_rsample else "score"], True, size if size is not None and size > limit else total, limit)
+    name = "sample" if is_plain else "pathwise" if dist.has_rsample else "score"
+    return Choice(NAMED[name], True, size if size is not None and size > limit else total, limit)
 
 
 def parameter_names(estimators: tuple[Estimator | None, ...]) -> list[str]:

@@ -1,17 +1,22 @@
 """How the variables of an expectation are drawn or enumerated, factor by factor."""
 
+import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import torch
 
 from ._baselines import Baseline, BaselineNetwork, constant_baseline
 from ._bindings import Binding, Factor
 from ._choices import Choice, choose
+from ._conditionals import ScoredConditional
 from ._dims import Dims, Term, stack_terms
-from ._methods import Enumerate, Estimator
+from ._methods import Enumerate, Estimator, Sample
 from ._relaxations import Rebar, relax
 from ._scope import Scope
+from ._single import Single
 
 
 class Scored(NamedTuple):
@@ -85,6 +90,8 @@ class Drawing:
         who: the expectation.
         sample_dim: one of the scope's Monte Carlo dims, if one of them is to be this draw's.
         together: which variables stand in one table; all of them, if that is not said.
+        exact: whether what has nothing to be trained is summed over as well.
+        mates: the factors that are summed over together, all of them if one is to be trained.
 
     Attributes:
         is_control: whether it is that of a control variate, by a relaxed value.
@@ -99,13 +106,18 @@ class Drawing:
         who: object,
         sample_dim: int | None = None,
         together: tuple[frozenset[str], ...] | None = None,
+        exact: bool = False,
+        mates: tuple[Factor, ...] = (),
     ) -> None:
         self.inner = scope.inside({}, batch, scope.samples, scope.shared.number())
         self.num_samples = num_samples
         self.limit = limit
         self.who = who
         self.together = together
+        self.exact = exact
+        self.mates = mates
         self.sizes: dict[str, int] = {}
+        self.owners: dict[str, Factor] = {}
         self.is_control = False
         self.draw = Draw({}, sample_dim, (), (), (), self.inner.group, {})
 
@@ -113,7 +125,8 @@ class Drawing:
         """Draws, enumerates or computes the variables of a factor, whose parents are there."""
         inner, shared = self.inner, self.inner.shared
         conditional = inner.conditional(factor)
-        choice = choose(asked, factor, conditional, self._points(factor), self.limit, self.who)
+        points, trained = self._points(factor), lambda: self._is_trained(factor, conditional)
+        choice = choose(asked, factor, conditional, points, self.limit, self.who, trained, exact=self.exact)
         method = choice.estimator
         if method is None:
             terms = conditional.draw(conditional.dims, [], pathwise=True)
@@ -152,12 +165,29 @@ class Drawing:
         return [self, *others]
 
     def _copy(self) -> "Drawing":
-        new = Drawing(self.inner, self.num_samples, self.limit, self.inner.batch, self.who)
+        new = Drawing(self.inner, self.num_samples, self.limit, self.inner.batch, self.who, exact=self.exact, mates=self.mates)
         new.is_control = True
-        new.sizes = dict(self.sizes)
+        new.sizes, new.owners = dict(self.sizes), dict(self.owners)
         # What is drawn already is scored in the hard version, with the whole of the cost.
         new.draw = self.draw._replace(bindings=dict(self.draw.bindings), scored=(), number=new.draw.number, methods={})
         return new
+
+    def _is_trained(self, factor: Factor, conditional: ScoredConditional) -> bool:
+        """Whether anything to be trained stands in or above a factor, so that a draw needs an estimator of the gradient."""
+        inner = self.inner
+        factors, names = _above(factor, self.owners)
+        if any([has_trained(x.dist) for x in self.mates]):
+            return True
+        if any([has_trained(x.dist) for x in factors]) or any([inner.bindings[v].tensor.requires_grad for v in names]):
+            return True
+        if not names or not any([getattr(x.dist, "has_network", True) for x in factors]):
+            return False
+        if not torch.is_grad_enabled():  # nothing shows then what the functions have that is not registered
+            return True
+        dims, sizes = inner.draw_dims(factor, conditional, inner.samples)
+        drawn = conditional.draw(dims, sizes, pathwise=False)
+        values = tuple([Binding(*term, inner.shared.number()) for term in drawn])
+        return conditional.log_prob(values, factor, False).tensor.requires_grad
 
     def _points(self, factor: Factor) -> int:
         """How many combinations of values those have that stand in one table with the factor."""
@@ -179,8 +209,24 @@ class Drawing:
             self.draw.methods[name] = choice
             if choice.estimator is not None and choice.estimator.relaxed:
                 self.inner.shared.relaxed.add(binding.number)
+            self.owners[name] = factor
             if self.is_control:
                 self.inner.shared.controls.add(binding.number)
+
+
+def has_trained(dist: Single) -> bool:
+    """Whether a distribution has parameters that are to be trained, or constants with a gradient."""
+    return any(t.requires_grad for t in itertools.chain(dist.parameters(), dist.buffers()))
+
+
+def _above(factor: Factor, owners: Mapping[str, Factor]) -> tuple[list[Factor], list[str]]:
+    """A factor and those above it; and the variables above it, of which those that nobody here owns are given."""
+    names, factors = list(factor.cond_var), [factor]
+    for name in names:
+        if name in owners:
+            factors.append(owners[name])
+            names += [v for v in owners[name].cond_var if v not in names]
+    return factors, names
 
 
 class Plan(NamedTuple):
@@ -204,9 +250,16 @@ def plan(
     return (*first, *[p for p in plans if p not in first])
 
 
+def summed_together(plans: Sequence[Plan]) -> tuple[Factor, ...]:
+    """The factors that are drawn, if sums over all of them are possible and wanted; else none."""
+    drawn = [p for p in plans if not p.factor.dist.is_deterministic]
+    finite = all(p.factor.dist.has_enumerate and (p.asked is None or isinstance(p.asked, Enumerate)) for p in drawn)
+    return tuple(p.factor for p in drawn) if finite else ()
+
+
 def draw(scope: Scope, plans: tuple[Plan, ...], num_samples: int, limit: int, batch: int, who: object, **options: Any) -> Draw:
     """Draws or enumerates every factor, in the order of the plan; the arguments are those of `Drawing`."""
-    drawings = [Drawing(scope, num_samples, limit, batch, who, **options)]
+    drawings = [Drawing(scope, num_samples, limit, batch, who, mates=summed_together(plans), **options)]
     for p in plans:
         if isinstance(p.asked, Rebar):
             drawings = drawings[0].fork(p.factor, p.asked)
@@ -215,3 +268,14 @@ def draw(scope: Scope, plans: tuple[Plan, ...], num_samples: int, limit: int, ba
                 drawing.add(*p)
     hard, *others = [drawing.draw for drawing in drawings]
     return hard._replace(relaxed=tuple(others)) if others else hard
+
+
+def loses_gradient(plans: tuple[Plan, ...]) -> bool:
+    """Whether a factor is drawn without a gradient, by request, that may have something to be trained in or above it."""
+    owners = {v: p.factor for p in plans for v in p.factor.var}
+    for p in plans:
+        if isinstance(p.asked, Sample):
+            factors, names = _above(p.factor, owners)
+            if any(v not in owners for v in names) or any(has_trained(x.dist) or any(True for _ in x.dist.parameters()) for x in factors):
+                return True
+    return False

@@ -10,7 +10,7 @@ from ._copies import MAX_ENUMERATE
 from ._differences import check_differences
 from ._dims import Term
 from ._distribution import Distribution
-from ._drawing import Draw, draw, plan
+from ._drawing import Draw, draw, has_trained, loses_gradient, plan
 from ._errors import FormulaError, KindError, ShapeError
 from ._estimators import reduce
 from ._formula import Expected, Formula, PowerMean
@@ -36,10 +36,12 @@ class Expectation(Loss):
         num_samples: K, how many draws are averaged; the networks of q and f run once for all of them.
         estimator: where the gradient of q comes from: a name, or an object with options, or a dict from variables to these.
             `"auto"`, for each factor: enumerate if the support has at most `max_enumerate` points, else pathwise where the family allows
-            it, else score. [Estimators](../estimators.md) compares them.
+            it, else score; and a plain draw where nothing to be trained stands in or above the factor. [Estimators](../estimators.md)
+            compares them.
 
             - `"enumerate"`, [`Enumerate`][pixyz.core.Enumerate]: the sum over a finite support.
             - `"pathwise"`, [`Pathwise`][pixyz.core.Pathwise]: through the draw.
+            - `"sample"`, [`Sample`][pixyz.core.Sample]: a draw without a gradient for q.
             - `"score"`, [`Score`][pixyz.core.Score]: ∇q = q∇log q, with a baseline: the other draws' mean, or a module.
             - `"relaxed"`, [`Relaxed`][pixyz.core.Relaxed]: the concrete, or Gumbel-softmax, draw; biased.
             - `"straight_through"`, [`StraightThrough`][pixyz.core.StraightThrough]: a draw with another's gradient; biased.
@@ -49,6 +51,7 @@ class Expectation(Loss):
         aggregate: `"mean"`; or `"log_mean_exp"`, log 1/K Σ exp f, as in importance-weighted bounds; or a number α, the order of a Rényi
             bound, 1/(1-α) log 1/K Σ exp (1-α)f. These are functions of all K draws, and so biased for the same function of the mean.
         share: whether to share draws with other expectations at all.
+        exact: whether `"auto"` sums over finitely many values where nothing is to be trained as well, as in a divergence.
 
     Raises:
         FormulaError: for an estimator that q cannot serve, or that the aggregate cannot.
@@ -73,6 +76,7 @@ class Expectation(Loss):
         max_enumerate: int = MAX_ENUMERATE,
         aggregate: str | float = "mean",
         share: bool = True,
+        exact: bool = False,
     ) -> None:
         if not isinstance(q, Distribution) or not isinstance(f, Loss):
             raise KindError(
@@ -88,6 +92,7 @@ class Expectation(Loss):
                 f"E_{q.prob_text}: the estimator 'rebar' is for the aggregate 'mean'; use 'score', whose baseline is VIMCO's."
             )
         networks = baseline_networks(asked, q.ancestral)
+        plans = plan(q.ancestral, asked, networks)
         temperatures = parameter_names(asked)
         if not {*f.input_var, *f.optional_var}.intersection(q.var):
             warnings.warn(f"E_{q.prob_text}[{f}]: {f} does not use {', '.join(q.var)}, so the expectation is {f} itself.", stacklevel=2)
@@ -104,15 +109,16 @@ class Expectation(Loss):
             optional_var=f.optional_var.difference(q.var),
             stochastic=not _random(q).isdisjoint((*f.input_var, *f.optional_var)),
             # The mean of order α of an estimate, as log mean exp, is a nonlinear function of it.
-            biased=(order != 1 and f.stochastic) or any([e.biased for e in asked if e is not None]),
+            biased=(order != 1 and f.stochastic) or any([e.biased for e in asked if e is not None]) or loses_gradient(plans),
         )
         self.num_samples = num_samples
         self.estimator = estimator
         self.max_enumerate = max_enumerate
         self.order = order
         self.share = share
+        self.exact = exact
         self.parts = (q, f)
-        self.plans = plan(q.ancestral, asked, networks)
+        self.plans = plans
         self._summands = summands(f, self.plans) if order == 1 and type(self).body is Expectation.body else None
         # Where its draw stands in the memo: what is drawn and how, and later the numbers of their inputs.
         self._inputs = (*q.cond_var, *temperatures)
@@ -175,17 +181,25 @@ class Expectation(Loss):
         return scope.evaluate(self.parts[1])
 
     def _draw(self, scope: Scope, batch: int, together: tuple[frozenset[str], ...] | None = None) -> Draw:
+        def anew() -> Draw:
+            return draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together, exact=self.exact)
+
         if not self.share:
-            return draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)
+            return anew()
         inputs = tuple([scope.bindings[name].number for name in self._inputs])
-        key = (*self._key, together, inputs, scope.samples, scope.group)
+        # A sum over what others draw, where nothing is to be trained, is no draw to share with them.
+        alone = self.exact and any([x.factor.dist.has_enumerate for x in self.plans]) and not self._is_trained()
+        key = (*self._key, together, alone, inputs, scope.samples, scope.group)
         # Draws for other batches stand beside it: a size is compared, for one that a graph leaves open cannot stand in a key.
         drawn: list[tuple[int, Draw]] = scope.shared.memo.setdefault(key, [])
         for size, found in drawn:
             if size == batch:
                 return found
-        drawn.append((batch, draw(scope, self.plans, self.num_samples, self.max_enumerate, batch, self, together=together)))
+        drawn.append((batch, anew()))
         return drawn[-1][1]
+
+    def _is_trained(self) -> bool:
+        return any([has_trained(x.factor.dist) for x in self.plans])
 
 
 def _random(q: Distribution) -> set[str]:

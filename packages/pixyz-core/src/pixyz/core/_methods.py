@@ -84,6 +84,21 @@ class Pathwise(Estimator):
 
 
 @dataclass(frozen=True)
+class Sample(Estimator):
+    """Draws, and gives no gradient to what is drawn from: for variables with nothing to be trained in or above them, as a time t ~ p(t).
+
+    `"auto"` chooses it there, for a draw is unbiased then, and a sum would cost one evaluation of f for each value. Asked for elsewhere, as
+    in the sleep phase of wake–sleep, it leaves the gradient of the drawn distribution out. `is_biased` is False only if no parameters and
+    no given variables stand in or above the factor.
+    """
+
+    name = "sample"
+
+    def words(self, num_samples: int) -> str:
+        return f"drawn {num_samples} time{'s' * (num_samples > 1)}"
+
+
+@dataclass(frozen=True)
 class Score(Estimator):
     r"""The score function, or REINFORCE: unbiased, for every density, and noisy without a good baseline b.
 

@@ -10,11 +10,10 @@ from typing import NamedTuple
 from ._bindings import Factor
 from ._depth import nested
 from ._dims import Term
-from ._drawing import Draw, Plan
+from ._drawing import Draw, Plan, summed_together
 from ._estimators import reduce
 from ._formula import Formula
 from ._loss import Loss
-from ._methods import Enumerate
 from ._scope import Scope
 
 Names = frozenset[str]
@@ -61,9 +60,8 @@ def draw_in(scope: Scope) -> Draw:
 @nested("taken apart")
 def summands(f: Loss, plans: Sequence[Plan]) -> Summands | None:
     """f term by term; None where a draw is asked for, or where one table has all variables anyway."""
-    drawn = [p for p in plans if not p.factor.dist.is_deterministic]
-    finite = all(p.factor.dist.has_enumerate and (p.asked is None or isinstance(p.asked, Enumerate)) for p in drawn)
-    if len(drawn) < 2 or not finite or f.mixes_batch:
+    drawn = summed_together(plans)
+    if len(drawn) < 2 or f.mixes_batch:
         return None
     factors = [p.factor for p in plans]
     together: list[Names] = []
@@ -73,7 +71,7 @@ def summands(f: Loss, plans: Sequence[Plan]) -> Summands | None:
         return Summand(term)
 
     loss = f.each_term(summand)
-    every = {v for p in drawn for v in p.factor.var}
+    every = {v for x in drawn for v in x.var}
     return None if any(every.issubset(names) for names in together) else Summands(loss, tuple(dict.fromkeys(together)))
 
 

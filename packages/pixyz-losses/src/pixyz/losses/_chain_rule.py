@@ -89,7 +89,7 @@ def by_chain_rule(q: Distribution, p: Distribution, *, num_samples: int, estimat
         free = all(x.dist.has_rsample or x.dist.is_deterministic for x in outer.factors)
         under = outer if free or not is_analytic else Joint(computed)
         chosen = estimator_for(estimator, under.defined, outer.defined, f"E_{q.prob_text}")
-        outright = [*outright, Expectation(under, _total(terms), num_samples=num_samples, estimator=chosen)]
+        outright = [*outright, Expectation(under, _total(terms), num_samples=num_samples, estimator=chosen, exact=True)]
     return Chain(_total(outright), is_analytic)
 
 

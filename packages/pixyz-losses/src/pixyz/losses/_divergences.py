@@ -56,7 +56,7 @@ class KullbackLeibler(Loss):
     ) -> None:
         need_comparable(q, p, "KL")
         chain = by_chain_rule(q, p, num_samples=num_samples, estimator=estimator) if analytic else None
-        inner = chain.loss if chain else Expectation(q, LogRatio(q, p), num_samples=num_samples, estimator=estimator)
+        inner = chain.loss if chain else Expectation(q, LogRatio(q, p), num_samples=num_samples, estimator=estimator, exact=True)
         super().__init__(
             [q, p, inner], input_var=inner.input_var, bound_var=q.var, optional_var=inner.optional_var - q.hidden_var - p.hidden_var
         )

@@ -229,7 +229,7 @@ def _bare(e: Expectation, carried: Carried) -> Loss:
     count = 1 if carried.is_random else e.num_samples
     chosen = {v: x for v, x in e.estimator.items() if v in names} if isinstance(e.estimator, Mapping) else e.estimator
     drawn = Joint(carried.local, q.hidden_var & names)
-    return Expectation(drawn, loss, num_samples=count, estimator=chosen, max_enumerate=e.max_enumerate, share=e.share)
+    return Expectation(drawn, loss, num_samples=count, estimator=chosen, max_enumerate=e.max_enumerate, share=e.share, exact=e.exact)
 
 
 def _check(

@@ -89,7 +89,7 @@ class Entropy(Loss):
         alone = len(single) == 1 and all(factor.dist.is_deterministic for factor in hidden)
         known = analytic and alone and single[0].dist.has_entropy
         # Built in either case, for its checks.
-        inner = -Expectation(p, LogProb(p), num_samples=num_samples, estimator=estimator)
+        inner = -Expectation(p, LogProb(p), num_samples=num_samples, estimator=estimator, exact=True)
         super().__init__([p] if known else [p, inner], input_var=p.cond_var, bound_var=p.var, optional_var=())
         self.is_analytic = known
         self._p = p
@@ -137,7 +137,7 @@ def CrossEntropy(q: Distribution, p: Distribution, *, num_samples: int = 1, esti
     who = f"CrossEntropy({q.prob_text}, {p.prob_text})"
     _need_density(p, who)
     need_one_measure((q.factors, p.factors), p.var, who)
-    return -Expectation(q, LogProb(p), num_samples=num_samples, estimator=estimator)
+    return -Expectation(q, LogProb(p), num_samples=num_samples, estimator=estimator, exact=True)
 
 
 def _need_density(p: Distribution, who: str) -> None:

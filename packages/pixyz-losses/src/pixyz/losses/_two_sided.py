@@ -58,7 +58,7 @@ class TwoSided(Loss):
         # Built in either case, for their checks.
         known, who = p.defined | q.defined, f"{self.symbol}[{p.prob_text}||{q.prob_text}]"
         left, right = (
-            Expectation(side, body, num_samples=num_samples, estimator=estimator_for(estimator, side.defined, known, who))
+            Expectation(side, body, num_samples=num_samples, estimator=estimator_for(estimator, side.defined, known, who), exact=True)
             for side in (p, q)
         )
         super().__init__((p, q) if rule else (left, right), bound_var=p.var, biased=nonlinear and not rule)
