@@ -125,6 +125,24 @@ def test_a_dirichlet_density(x, alpha, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
+    ("x", "alpha"),
+    [
+        ((0.0, 0.4, 0.6), (1.0, 1.0, 1.0)),
+        ((0.0, 0.4, 0.6), (1.0, 2.0, 3.0)),
+        ((0.2, 0.3, 0.5), (1.5, 2.5, 3.0)),
+        ((0.2, 0.3, 0.5), (1e6, 2e6, 3e6)),
+    ],
+)
+def test_slopes_of_a_dirichlet_density(x, alpha, dtype):
+    """(α - 1) / x, and 0 on the rim where α is 1: also across the rim, where the slopes of the other elements alone would be off by Σα."""
+    x, alpha = torch.tensor(x, dtype=dtype, requires_grad=True), torch.tensor(alpha, dtype=dtype)
+    (found,) = torch.autograd.grad(d.Dirichlet.log_density({"concentration": alpha}, x), x)
+    right = [(a - 1) / t if t else 0.0 for a, t in zip(alpha.tolist(), x.tolist())]
+    assert (found - torch.tensor(right, dtype=dtype)).abs().max() <= 10 * torch.finfo(dtype).eps * alpha.sum() / x[x > 0].min()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
     ("x", "probs"),
     [((3.0, 0.0, 4.0), (0.25, 0.25, 0.5)), ((2.5e6, 2.5e6, 5e6), (0.25, 0.25, 0.5)), ((1e6, 2e6, 5e6), (0.125, 0.25, 0.625))],
 )

@@ -39,7 +39,9 @@ class Dirichlet(TorchFamily):
         rim = torch.where((x == 0) & (alpha != 1), torch.copysign(alpha.new_tensor(torch.inf), 1 - alpha), 0.0).sum(-1)
         log_x = inside.log()
         smooth = log_multinomial(alpha, total, inside, alpha - total.unsqueeze(-1) * inside, log_x)
-        return smooth + (alpha.log() - log_x).sum(-1) - total.log() + rim
+        # There Σx counts as 1, whatever it has rounded to; the slope along it, Σα, is no rounding.
+        whole = total.detach() * (inside - inside.detach()).sum(-1)
+        return smooth + (alpha.log() - log_x).sum(-1) - total.log() + whole + rim
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
