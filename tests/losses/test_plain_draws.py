@@ -157,3 +157,40 @@ def test_a_function_without_a_slope_is_no_control_variate():
     said = r"f\(t\): the estimator 'rebar' needs the slope of f along t, but the function returns a value without a gradient"
     with pytest.raises(FormulaError, match=said):
         rounded.expectation(q, estimator="rebar").estimate(batch_size=2)
+
+
+class Unregistered(Categorical):
+    """A distribution without conditioning variables whose `forward` uses a tensor that is no parameter."""
+
+    def __init__(self):
+        super().__init__(var=["t"], name="q")
+        self.kept = [torch.zeros(3, requires_grad=True)]
+
+    def forward(self):
+        return {"logits": self.kept[0]}
+
+
+def test_a_tensor_that_forward_uses_gets_its_gradient():
+    q = Unregistered()
+    loss = Loss.from_function(lambda t: t @ torch.tensor([1.0, 2.0, 6.0]), "f", var=["t"]).expectation(q)
+    loss.estimate(batch_size=1).sum().backward()
+    torch.testing.assert_close(q.kept[0].grad, torch.tensor([-2.0, -1.0, 3.0]) / 3)
+
+
+@pytest.mark.parametrize("of", ["a constant", "a given value"])
+def test_a_derivative_that_is_carried_forward_has_the_part_of_the_probabilities(of):
+    """In `torch.func.jvp` no tensor says that it requires a gradient."""
+    if of == "a constant":
+        loss = F_T.expectation(Bernoulli("q(t)", probs=torch.tensor([0.3])))
+        (name,) = [name for name, _ in loss.named_buffers()]
+
+        def value(probs):
+            return torch.func.functional_call(loss, {name: probs}, ({},), {"batch_size": 1}).sum()
+    else:
+        loss = F_T.expectation(Bernoulli("q(t|theta)", probs="theta"))
+
+        def value(probs):
+            return loss.estimate({"theta": probs[:, None]}).sum()
+
+    _, slope = torch.func.jvp(value, (torch.tensor([0.3]),), (torch.ones(1),))
+    torch.testing.assert_close(slope, torch.tensor(1.0))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.autograd import forward_ad
 
 from ._baselines import Baseline, BaselineNetwork, constant_baseline
 from ._bindings import Binding, Factor
@@ -176,11 +177,11 @@ class Drawing:
         """Whether anything to be trained stands in or above a factor, so that a draw needs an estimator of the gradient."""
         inner = self.inner
         factors, names = _above(factor, self.owners)
-        if any([has_trained(x.dist) for x in self.mates]):
+        if in_forward_mode() or any([has_trained(x.dist) for x in self.mates]):
             return True
         if any([has_trained(x.dist) for x in factors]) or any([inner.bindings[v].tensor.requires_grad for v in names]):
             return True
-        if not names or not any([getattr(x.dist, "has_network", True) for x in factors]):
+        if not any([getattr(x.dist, "has_network", bool(names)) for x in factors]):
             return False
         if not torch.is_grad_enabled():  # nothing shows then what the functions have that is not registered
             return True
@@ -212,6 +213,11 @@ class Drawing:
             self.owners[name] = factor
             if self.is_control:
                 self.inner.shared.controls.add(binding.number)
+
+
+def in_forward_mode() -> bool:
+    """Whether derivatives are carried forward, as by `torch.func.jvp`: no tensor tells then that it requires a gradient."""
+    return forward_ad._current_level >= 0
 
 
 def has_trained(dist: Single) -> bool:

@@ -10,7 +10,7 @@ from ._copies import MAX_ENUMERATE
 from ._differences import check_differences
 from ._dims import Term
 from ._distribution import Distribution
-from ._drawing import Draw, draw, has_trained, loses_gradient, plan
+from ._drawing import Draw, draw, has_trained, in_forward_mode, loses_gradient, plan
 from ._errors import FormulaError, KindError, ShapeError
 from ._estimators import reduce
 from ._formula import Expected, Formula, PowerMean
@@ -199,7 +199,7 @@ class Expectation(Loss):
         return drawn[-1][1]
 
     def _is_trained(self) -> bool:
-        return any([has_trained(x.factor.dist) for x in self.plans])
+        return in_forward_mode() or any([has_trained(x.factor.dist) for x in self.plans])
 
 
 def _random(q: Distribution) -> set[str]:
