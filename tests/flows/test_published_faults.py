@@ -97,6 +97,21 @@ def test_preprocess_is_inverted(alpha):
     torch.testing.assert_close(log_det, ((1 - 2 * alpha) / (256 * p * (1 - p))).log().sum(1))
 
 
+@pytest.mark.parametrize("convert", [lambda f: f, lambda f: f.double()], ids=["as built", "double"])
+def test_numbers_of_a_scale_have_all_their_digits_in_float64(convert):
+    """In float32, 0.1 and 0.3 are off by 1.5e-9 and 1.2e-8."""
+    f, x = convert(Scale(0.1, 0.3)), torch.tensor([[0.7, -2.3]], dtype=torch.float64)
+    y, log_det = f.forward_and_log_det(x)
+    torch.testing.assert_close(y, torch.tensor([[0.37, 0.07]], dtype=torch.float64), rtol=0, atol=1e-15)
+    torch.testing.assert_close(log_det.item(), 2 * math.log(0.1), rtol=1e-15, atol=0)
+    torch.testing.assert_close(f.inverse_and_log_det(y)[0], x, rtol=1e-15, atol=0)
+
+
+def test_a_scale_is_built_on_the_meta_device():
+    with torch.device("meta"):
+        assert Scale(2.0, 1.0).shift.is_meta
+
+
 @pytest.mark.parametrize("levels", [2, 3, 17, 256])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int64])
 def test_dequantised_values_are_found_again(levels, kind):

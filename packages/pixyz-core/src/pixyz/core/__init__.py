@@ -8,6 +8,7 @@ from ._choices import AnyEstimator, Choice, estimator_for
 from ._closures import warn_of_networks
 from ._conditionals import Conditional, GaussianConditional, MaskableConditional, RelaxableConditional, ScoredConditional
 from ._constant_var import ConstantVar
+from ._constants import WithConstants
 from ._dims import (
     BATCH,
     Dims,
@@ -135,6 +136,7 @@ __all__ = [
     "Term",
     "Together",
     "Watcher",
+    "WithConstants",
     "add",
     "add_quantities",
     "align",

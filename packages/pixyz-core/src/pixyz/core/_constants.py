@@ -16,6 +16,15 @@ class WithConstants(nn.Module):
 
     A Python number has no dtype. A buffer holds it in the default one; converted to another dtype, it has all its digits again: float64
     gets 0.1, and not what float32 made of it.
+
+    Examples:
+        >>> class Shift(WithConstants):
+        ...     def __init__(self, by):
+        ...         super().__init__()
+        ...         self.give_constants({"by": by})
+        >>> shift = Shift(0.1)
+        >>> shift.by.dtype, shift.constant_in("by", torch.float64).item(), shift.double().by.item()
+        (torch.float32, 0.1, 0.1)
     """
 
     def give_constants(self, given: Mapping[str, Any]) -> None:

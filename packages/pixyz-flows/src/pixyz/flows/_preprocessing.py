@@ -7,19 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixyz.core import KindError, ShapeError, SupportError, is_whole
+from pixyz.core import KindError, ShapeError, SupportError, WithConstants, is_whole
 from pixyz.distributions import Interval, outside
 
 from ._bijection import Bijection, Inverse, Mapped, sum_features
 
 
-class Scale(Bijection):
+class Scale(WithConstants, Bijection):
     r"""A fixed affine map: y = a x + b, with log-determinant $\sum_i \log|a_i|$.
 
     Data of mean m and deviation s are standardised by a = 1 / s, b = -m / s. The constants are saved with the weights.
 
     Args:
-        scale: a, not 0: a number, or a tensor that broadcasts to the features.
+        scale: a, not 0: a number, which has all its digits in every dtype, or a tensor that broadcasts to the features.
         shift: b, likewise.
         shape: the features; any, if not given.
         bounds: the least and the greatest number that x may have, if there are such; needed before a `Logit`. For these, a and b are
@@ -52,11 +52,12 @@ class Scale(Bijection):
         bounds: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(shape)
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()))
-        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.get_default_dtype()))
+        given = {"scale": scale, "shift": shift}
+        kind = torch.get_default_dtype()
+        self.give_constants({k: v if isinstance(v, (int, float)) else torch.as_tensor(v, dtype=kind) for k, v in given.items()})
         if not self.scale.is_meta and not (self.scale.isfinite() & (self.scale != 0)).all():
             raise SupportError(f"Scale: by 0, or by what is no finite number, there is no inverse; scale is {scale!r}.")
-        if not self.shift.isfinite().all():
+        if not self.shift.is_meta and not self.shift.isfinite().all():
             raise SupportError(f"Scale: shift must be finite; got {shift!r}.")
         if bounds is not None:
             low, high = bounds
@@ -68,13 +69,13 @@ class Scale(Bijection):
             self.domain, self.codomain = _between(low, high), _between(*ends)
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
-        return torch.addcmul(self.shift, x, self.scale), self._log_det(x)
+        return torch.addcmul(self.constant_in("shift", x.dtype), x, self.constant_in("scale", x.dtype)), self._log_det(x)
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
-        return (y - self.shift) / self.scale, -self._log_det(y)
+        return (y - self.constant_in("shift", y.dtype)) / self.constant_in("scale", y.dtype), -self._log_det(y)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return self.scale.to(x.dtype).abs().log().expand(x.shape[1:]).sum()  # with all digits that x has
+        return self.constant_in("scale", x.dtype).abs().log().expand(x.shape[1:]).sum()
 
 
 class Logit(Bijection):
