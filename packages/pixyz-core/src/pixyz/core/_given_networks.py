@@ -31,9 +31,9 @@ class GivenNetworks(nn.Module):
         self._functions = {name: f for name, f in networks.items() if not isinstance(f, nn.Module)}
         for name, network in networks.items():
             if isinstance(network, nn.Module):
-                if hasattr(nn.Module, name):
+                if name in dir(self):
                     raise FormulaError(
-                        f"{who}: {name} is a word of every nn.Module, so no network can be kept under it; call it otherwise."
+                        f"{who}: {name} is a word of the module that keeps networks, so no network can be kept under it; call it otherwise."
                     )
                 self.add_module(name, network)
         self._by_keyword = {name: _keywords(f, cond_var) if name != WHOLE else None for name, f in networks.items()}
@@ -59,7 +59,7 @@ class GivenNetworks(nn.Module):
 
     def linear_in(self, name: str) -> frozenset[str]:
         """The variables in which the network of this name is declared affine: an `nn.Linear`, or the keys of its own `linear_maps`."""
-        network, taken = self.network(name), self.takes(name)
+        network, taken = self.network_of(name), self.takes(name)
         # A subclass with a forward of its own may compute anything.
         if isinstance(network, nn.Linear) and type(network).forward is nn.Linear.forward and len(taken) == 1:
             return frozenset(taken)
@@ -68,10 +68,10 @@ class GivenNetworks(nn.Module):
 
     def linear_map(self, name: str, variable: str) -> Tensor:
         """The matrix `(D, D_in)` by which the network of this name depends on a variable of `linear_in`."""
-        network: Any = self.network(name)
+        network: Any = self.network_of(name)
         return network.weight if isinstance(network, nn.Linear) else network.linear_maps[variable]
 
-    def network(self, name: str) -> Callable[..., Any]:
+    def network_of(self, name: str) -> Callable[..., Any]:
         """The network of this name."""
         return self._functions[name] if name in self._functions else getattr(self, name)
 
@@ -79,7 +79,7 @@ class GivenNetworks(nn.Module):
         """What the networks give: by keyword where a signature has the variables' names, else by position."""
         outputs: dict[str, Any] = {}
         for name, keywords in self._by_keyword.items():
-            network = self.network(name)
+            network = self.network_of(name)
             if keywords is None:
                 returned = network(*[inputs[v] for v in self._order])
             else:

@@ -34,7 +34,7 @@ def squashing_layer(d: Distribution) -> str | None:
         support = None if dist.is_deterministic else dist.supports.get(name)
         # A parameter that has bounds itself, as probs, may come from such a layer.
         if support is None or support.open_sides == 2:
-            last = _last(networks.network(name)) if networks is not None else None
+            last = _last(networks.network_of(name)) if networks is not None else None
             if isinstance(last, PROBABILITIES):
                 return type(last).__name__
     return None
