@@ -107,6 +107,13 @@ def test_numbers_of_a_scale_have_all_their_digits_in_float64(convert):
     torch.testing.assert_close(f.inverse_and_log_det(y)[0], x, rtol=1e-15, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_whole_numbers_are_scaled(dtype):
+    y, log_det = Scale(0.5, 0.25).forward_and_log_det(torch.tensor([[3, 5]], dtype=dtype))
+    assert y.tolist() == [[1.75, 2.75]]
+    assert log_det.tolist() == pytest.approx([2 * math.log(0.5)])
+
+
 def test_a_scale_is_built_on_the_meta_device():
     with torch.device("meta"):
         assert Scale(2.0, 1.0).shift.is_meta

@@ -69,13 +69,17 @@ class Scale(WithConstants, Bijection):
             self.domain, self.codomain = _between(low, high), _between(*ends)
 
     def push(self, x: Tensor, context: Tensor | None) -> Mapped:
-        return torch.addcmul(self.constant_in("shift", x.dtype), x, self.constant_in("scale", x.dtype)), self._log_det(x)
+        return torch.addcmul(self._beside("shift", x), x, self._beside("scale", x)), self._log_det(x)
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
-        return (y - self.constant_in("shift", y.dtype)) / self.constant_in("scale", y.dtype), -self._log_det(y)
+        return (y - self._beside("shift", y)) / self._beside("scale", y), -self._log_det(y)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return self.constant_in("scale", x.dtype).abs().log().expand(x.shape[1:]).sum()
+        return self._beside("scale", x).abs().log().expand(x.shape[1:]).sum()
+
+    def _beside(self, name: str, x: Tensor) -> Tensor:
+        """The constant in the dtype of x; whole numbers, as bytes, have none for it."""
+        return self.constant_in(name, x.dtype) if x.is_floating_point() else getattr(self, name)
 
 
 class Logit(Bijection):
