@@ -51,6 +51,14 @@ class Kept(Doubled):
         self.inner = loss
 
 
+class KeptAndNothingSaid(Doubled):
+    """It calls the constructor as those of other modules are called."""
+
+    def __init__(self, loss):
+        Loss.__init__(self)
+        self.inner = loss
+
+
 class KeptInATuple(Doubled):
     def __init__(self, loss):
         Loss.__init__(self, input_var=loss.input_var)
@@ -119,13 +127,15 @@ def test_a_fact_of_a_part_is_one_of_the_whole(fact, written):
         assert getattr(loss, fact), loss
 
 
-def test_the_names_of_a_whole_are_those_of_its_parts():
+@pytest.mark.parametrize("written", [Doubled, KeptAndNothingSaid])
+def test_the_names_of_a_whole_are_those_of_its_parts(written):
     q = Normal("q(z|x)", loc="x", scale=1.0)
     part = Expectation(q, Normal("p(y|z)", loc="z", scale=1.0).log_prob() + Parameter("b"))
-    whole = Doubled(part)
+    whole = written(part)
     assert (whole.input_var, whole.bound_var, whole.optional_var) == (part.input_var, part.bound_var, part.optional_var)
     assert whole.per_datum
-    assert not Doubled(part.mean()).per_datum
+    assert whole.depth == part.depth + 1
+    assert not written(part.mean()).per_datum
 
 
 def test_what_a_loss_has_itself_is_registered_wherever_it_stands():

@@ -29,7 +29,8 @@ class Loss(nn.Module):
 
     A subclass hands its parts to the constructor and writes `evaluate` and `formula`. What follows from the parts is derived from them;
     the arguments add to it. A loss or a distribution that a subclass keeps as an attribute, itself or in a tuple, a list or a dict, is a
-    part too. Parameters, buffers and networks of its own are attributes, as in every `nn.Module`.
+    part too; if nothing is said to the constructor, its variables are those of the losses that it keeps. Parameters, buffers and
+    networks of its own are attributes, as in every `nn.Module`.
 
     Args:
         parts: the distributions and losses it is made of; their leaves become the module tree.
@@ -81,6 +82,7 @@ class Loss(nn.Module):
     is_game: bool = False
     depth: int
     _leaf_count: int
+    _is_of_attributes: bool = False
     slope_var: frozenset[str] = frozenset()
 
     def __init__(
@@ -100,6 +102,8 @@ class Loss(nn.Module):
         super().__init__()
         parts = (*parts, *kept)
         losses = [part for part in parts if isinstance(part, Loss)]
+        if not parts and input_var is None and per_datum is None:
+            self.__dict__["_is_of_attributes"] = True
         if input_var is None:
             input_var = [v for part in parts for v in (part.input_var if isinstance(part, Loss) else getattr(part, "cond_var", ()))]
         # Straight into the dict: nn.Module's checks of what is set, on every node of a long formula, would cost more than the node.
@@ -111,8 +115,8 @@ class Loss(nn.Module):
         )
         added = {"stochastic": stochastic, "mixes_batch": mixes_batch, "is_biased": biased, "compares_sets": compares_sets}
         self.__dict__.update({fact: True for fact, said in added.items() if said})
+        self.__dict__["depth"] = 1
         self._derive(losses)
-        self.__dict__["depth"] = 1 + max([x.depth for x in losses], default=0)
         register_leaves(self, parts)
         self.__dict__["_leaf_count"] = len(self._modules)
 
@@ -125,6 +129,7 @@ class Loss(nn.Module):
         if any([x.is_game for x in losses]) and type(self).each_term is Loss.each_term:
             raise function_of_game(f"{self._operation}({', '.join(map(str, losses))})")
         self.__dict__.update({fact: True for fact in FACTS if any([getattr(x, fact) for x in losses])})
+        self.__dict__["depth"] = max([self.depth, *[1 + x.depth for x in losses]])
         slopes = [x.slope_var for x in losses if x.slope_var]
         if slopes:
             self.__dict__["slope_var"] = self.slope_var.union(*slopes).intersection(self.input_var)
@@ -134,7 +139,11 @@ class Loss(nn.Module):
         if isinstance(value, (nn.Module, tuple, list, dict)) and "_modules" in self.__dict__:
             kept = parts_in(value)
             if kept:
-                self._derive([part for part in kept if isinstance(part, Loss)])
+                losses = [part for part in kept if isinstance(part, Loss)]
+                if self._is_of_attributes and losses:
+                    every = [part for part in parts_in({**self.__dict__, name: value}) if isinstance(part, Loss)]
+                    self.__dict__.update(_names_of(every), per_datum=any([x.per_datum for x in every]))
+                self._derive(losses)
                 add_leaves(self, kept)
             if any([part is value for part in kept]):
                 self.__dict__[name] = value
@@ -389,6 +398,15 @@ class Loss(nn.Module):
                 f"{self} draws {v} itself, so a value for {v} has no place in it. Leave {v} out of the values; "
                 f"to score a {v} that you have, use the formula without the expectation over it."
             )
+
+
+def _names_of(losses: list[Loss]) -> dict[str, Any]:
+    """The variables of a loss that is made of these."""
+    return {
+        "input_var": tuple(dict.fromkeys([v for x in losses for v in x.input_var])),
+        "bound_var": frozenset().union(*[x.bound_var for x in losses]),
+        "optional_var": frozenset().union(*[x.optional_var for x in losses]),
+    }
 
 
 def need_scalar(loss: Loss, what: str) -> None:
