@@ -145,7 +145,8 @@ class Drawing:
             terms = method.draw(conditional, dims, sizes, inner)
         self._bind(factor, terms, choice)
         if isinstance(method, Enumerate):
-            self.draw = self.draw._replace(weights=(*self.draw.weights, inner.log_prob(factor)))
+            weight = shared.weights[self.draw.enumerated[0]] = inner.log_prob(factor)
+            self.draw = self.draw._replace(weights=(*self.draw.weights, weight))
         elif method is not None and method.scored:
             baseline = constant_baseline(method) if network is None else network.predict(inner)
             self.draw = self.draw._replace(scored=(*self.draw.scored, Scored(inner.log_prob(factor), baseline)))

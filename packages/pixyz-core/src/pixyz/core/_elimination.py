@@ -84,7 +84,8 @@ class Elimination:
         for factor in self.computed:
             scope = compute(scope, factor)
         points: dict[Any, Tensor] = {}
-        stacks = [self._stack(copies, scope, points) for copies in self.copies]
+        priors: dict[Any, Term] = {}
+        stacks = [self._stack(copies, scope, points, priors) for copies in self.copies]
         self._check_batches(stacks)
         counts = [len(copies.members) for copies in self.copies]
         total: Term | None = None
@@ -128,8 +129,16 @@ class Elimination:
             said = " and ".join([f"{factor} has batch {n}" for factor, n in (found[0], other)])
             raise ShapeError(f"{self.who}: {said}; one density needs one batch.")
 
-    def _stack(self, copies: Copies, scope: Scope, points: dict[Any, Tensor]) -> Stack:
-        """The potentials of all copies, from one call of their leaf."""
+    def _stack(self, copies: Copies, scope: Scope, points: dict[Any, Tensor], priors: dict[Any, Term]) -> Stack:
+        """The potentials of all copies, from one call of their leaf.
+
+        Args:
+            copies: the factors with one leaf.
+            scope: of what is not hidden.
+            points: for each leaf the values of its hidden variable; that of this leaf is added.
+            priors: for each leaf of a finite variable that no other stands above, the log-density of its values, their dim the first;
+                that of this leaf is added.
+        """
         inner = scope.inside({}, scope.batch, scope.samples, scope.group)
         factor, first = copies.factor, copies.members[0]
         copy_dim = _bind_observed(copies, inner)
@@ -139,6 +148,8 @@ class Elimination:
             if i >= own and kind == FINITE:
                 role_dims[i] = inner.shared.open_dim(points[owner].shape[0])
                 inner.bind(first[i], points[owner], (role_dims[i],))
+                if owner in priors:
+                    inner.shared.weights[role_dims[i]] = Term(priors[owner].tensor, (role_dims[i], *priors[owner].dims[1:]))
             elif i >= own and kind == GAUSSIAN:
                 inner.bind(first[i], points[owner], ())
         self._check_table([first[i] for i in role_dims], points)
@@ -150,7 +161,10 @@ class Elimination:
             inner.bind(first[0], points[factor.dist], (role_dims[0],))
         roles = [role_dims[i] for i in copies.places if copies.kinds[i] == FINITE]
         if GAUSSIAN not in copies.kinds:
-            constant, dims = _lay_out(inner.log_prob(factor), copy_dim, roles, 0)
+            score = inner.log_prob(factor)
+            if roles == [role_dims.get(0)] and score.dims[0] == roles[0] and copy_dim not in score.dims:
+                priors[factor.dist] = score
+            constant, dims = _lay_out(score, copy_dim, roles, 0)
             return Stack(dims, constant)
         return self._quadratic(copies, inner, points, copy_dim, roles)
 

@@ -59,6 +59,8 @@ class Evaluation:
         self.relaxed: set[int] = set()
         # Those of control variates, which need the whole slope of what is drawn from them, also that in a `stop`.
         self.controls: set[int] = set()
+        # For the dim of each enumerated variable the log-density of its values: parameters need not be valid where it is -inf.
+        self.weights: dict[int, Term] = {}
         # Under tracing, data-dependent checks would break the graph.
         self.validate: bool = not torch.compiler.is_compiling()
 

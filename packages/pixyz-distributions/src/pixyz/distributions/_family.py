@@ -307,10 +307,10 @@ class Family(Leaf):
         validate = scope.shared.validate
         terms = self.given_terms(inputs)
         if not self.has_network:
-            return Given(self, factor, terms, validate, self.constant_features)
+            return Given(self, factor, terms, validate, self.constant_features, scope.shared.weights)
         terms.update(self.run(factor, inputs, validate).parameters(self._event_ranks))
         self._check_complete(terms)
-        return Given(self, factor, terms, validate)
+        return Given(self, factor, terms, validate, weights=scope.shared.weights)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

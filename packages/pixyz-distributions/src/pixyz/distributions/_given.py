@@ -1,5 +1,6 @@
 """A family with its parameters, in one evaluation: shapes and supports checked, dims aligned, features summed."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, align, stack_terms, union
+from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, add, align, stack_terms, union
 
 from ._eventwise import Eventwise, sum_features
 from ._half import check_counts, computing_dtype, narrowed
@@ -32,9 +33,18 @@ class Given(Eventwise):
         terms: its parameters.
         validate: whether to check them against their supports.
         features: the shape of one datum, if it is known already.
+        weights: for the dims of enumerated variables the log-densities of their values; where one is -inf, parameters need not be valid.
     """
 
-    def __init__(self, family: Any, factor: Factor, terms: Mapping[str, Term], validate: bool, features: Shape | None = None) -> None:
+    def __init__(
+        self,
+        family: Any,
+        factor: Factor,
+        terms: Mapping[str, Term],
+        validate: bool,
+        features: Shape | None = None,
+        weights: Mapping[int, Term] | None = None,
+    ) -> None:
         self.family = family
         self.factor = factor
         self.terms = terms if all([t.tensor.is_floating_point() for t in terms.values()]) else _as_numbers(terms, family.supports)
@@ -57,7 +67,7 @@ class Given(Eventwise):
             for name, (tensor, _) in self.terms.items():
                 self._check_kind(name, tensor)
                 if name not in family.checked_names and not family.supports[name].holds(constant(tensor)):
-                    raise outside(tensor, family.supports[name], f"{factor}: {name}")
+                    self.terms = {**self.terms, name: self._where_possible(name, weights or {})}
                 if family.supports[name].whole:
                     check_counts(tensor, tensor.dtype, factor, name)
             for words, holds in family.relations:
@@ -69,6 +79,23 @@ class Given(Eventwise):
     @property
     def plain(self) -> "Given":
         return self
+
+    def _where_possible(self, name: str, weights: Mapping[int, Term]) -> Term:
+        """A parameter that is outside of its support, with elements of it where an enumerated variable has a value of probability 0.
+
+        Raises:
+            SupportError: if it is outside elsewhere as well.
+        """
+        term, support = self.terms[name], self.family.supports[name]
+        found = [weights[d] for d in term.dims if d in weights]
+        if found:
+            weight = functools.reduce(add, found)
+            dims = union(term.dims, weight.dims)
+            t, impossible = align(*term, dims), align(weight.tensor.isneginf(), weight.dims, dims)
+            t = torch.where(impossible.reshape(*impossible.shape, *[1] * (term.tensor.ndim - len(term.dims))), support.member(t), t)
+            if support.holds(constant(t)):
+                return Term(t, dims)
+        raise outside(term.tensor, support, f"{self.factor}: {name}")
 
     def along(self, steps: Sequence["Given"], dim: int) -> "Given":
         """These conditionals of one factor as one, along a new dim; a parameter that is the same in all of them stays as it is."""
