@@ -58,6 +58,6 @@ def test_it_is_refused_by_name(kind, place):
 def test_sparse_weights_of_a_network_are_its_own_matter():
     """An embedding's gradient may be sparse: what is refused are values and parameters."""
     table = nn.Embedding(4, 3, sparse=True)
-    p = Bernoulli("p(x|k)", logits=lambda k: table(k))
+    p = Bernoulli("p(x|k)", logits=table)
     p.log_prob().mean().estimate({"x": DENSE, "k": torch.tensor([0, 1, 1])}).backward()
     assert table.weight.grad.is_sparse

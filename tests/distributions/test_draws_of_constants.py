@@ -47,9 +47,7 @@ def test_a_shared_table_is_not_copied_for_each_datum(name):
 def test_draws_from_tables_of_which_some_are_shared():
     """Each row's frequencies are its probabilities, whatever stands before and behind the axes that tables have."""
     torch.manual_seed(0)
-    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, -torch.inf]])[
-        :, None
-    ]  # one table for each of two, shared by four
+    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, -torch.inf]])[:, None]  # one table for each of two, shared by four
     p = d.CategoricalIndex("p(x)", logits=logits.expand(2, 4, 3))
     q = d.CategoricalIndex("q(x|z)", logits="z", features_shape=[2, 4])
     for x in (p.sample(batch_size=5_000)["x"], q.sample({"z": logits.expand(2, 4, 3).expand(5_000, 2, 4, 3)})["x"]):

@@ -107,7 +107,7 @@ def test_an_enumerated_choice(case):
     x = values_of(parts[0])
     probs = torch.linspace(1, 2, len(parts), dtype=torch.float64)
     probs = probs / probs.sum()
-    loss = p.log_prob().expectation(Categorical("w(k)", probs=probs))
+    loss = p.log_prob().expectation(Categorical("w(k)", probs=probs), estimator="enumerate")
     torch.testing.assert_close(loss.estimate({"x": x, **GIVEN}), each_score(parts, {"x": x, **GIVEN}) @ probs)
 
 
@@ -167,7 +167,7 @@ def test_values_can_be_enumerated_where_all_components_have_the_same():
     assert p.has_enumerate
     f = Normal("f(y|x)", loc="x", scale=1.0)
     y = f64([[0.3, 0.9]])
-    loss = f.log_prob().expectation(p)
+    loss = f.log_prob().expectation(p, estimator="enumerate")
     table = torch.cartesian_prod(f64([0.0, 1.0]), f64([0.0, 1.0]))
     weights = p.log_likelihood({"x": table, "k": one_hot([1] * 4, 2)}).exp()
     expected = (weights * f.log_likelihood({"x": table, "y": y.expand(4, 2)})).sum()
@@ -434,7 +434,7 @@ def test_compiled_components(case):
     parts, p = case
     x = values_of(parts[0])
     probs = torch.full((len(parts),), 1 / len(parts), dtype=torch.float64)
-    loss = Expectation(Categorical("w(k)", probs=probs), p.log_prob()).mean()
+    loss = Expectation(Categorical("w(k)", probs=probs), p.log_prob(), estimator="enumerate").mean()
     expected = loss.estimate({"x": x, **GIVEN})
     loss.compile(fullgraph=True, backend="eager")
     torch.testing.assert_close(loss.estimate({"x": x, **GIVEN}), expected)

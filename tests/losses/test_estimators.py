@@ -486,14 +486,14 @@ def test_a_baseline_below_a_sum_learns_the_cost_itself():
     learned, average = Learned(0.0), MovingAverage()
     f = Loss.from_function(lambda b, y: 3 + 0 * (b + y).sum(-1), "f", var=["b", "y"])
     q = Bernoulli("q(b|y)", logits="y") * Bernoulli("q(y)", probs=0.2, dim=1)
-    loss = f.expectation(q, estimator={"b": Score(baseline=learned)}).mean()
+    loss = f.expectation(q, estimator={"b": Score(baseline=learned), "y": "enumerate"}).mean()
     optimiser = torch.optim.SGD(loss.parameters(), lr=0.3)
     for _ in range(50):
         optimiser.zero_grad()
         loss.estimate().backward()
         optimiser.step()
     assert learned.value.item() == pytest.approx(3)
-    f.expectation(q, estimator={"b": Score(baseline=average)}).estimate()
+    f.expectation(q, estimator={"b": Score(baseline=average), "y": "enumerate"}).estimate()
     assert average().item() == pytest.approx(3)
 
 

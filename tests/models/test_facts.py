@@ -150,7 +150,7 @@ PAIRS = {
     "a kernel's name": (
         lambda: sets(MMD),
         lambda: sets(MMD, kernel="inverse_multiquadric"),
-        "kernel.0.shape gaussian in the file, inverse_multiquadric in this model",
+        "kernel.shape gaussian in the file, inverse_multiquadric in this model",
     ),
     "an order": (
         lambda: sets(Wasserstein, order=1.00000001),
