@@ -55,6 +55,7 @@ def sample_quality(real: Tensor, fake: Tensor, k: int = 5) -> SampleQuality:
         ParameterError: unless k is at least 1 and below N and M.
 
     Examples:
+        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> real = torch.randn(1000, 2)
         >>> print(sample_quality(real, torch.randn(1000, 2)))
