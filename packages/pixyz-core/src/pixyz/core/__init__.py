@@ -67,7 +67,7 @@ from ._scope import Scope, Watcher
 from ._seeded import seeded
 from ._single import Single
 from ._together import Together
-from ._variables import is_whole, need_finite, suggest
+from ._variables import is_number, is_whole, need_finite, suggest
 
 _installation.check_namespace()
 _algebra.bind()
@@ -148,6 +148,7 @@ __all__ = [
     "estimator_for",
     "fold",
     "formula",
+    "is_number",
     "is_whole",
     "known_supports",
     "leaves_of",

@@ -70,8 +70,7 @@ class Constant(Loss):
         """1 or -1; 0 where it is neither, or may change."""
         if self.number is not None:
             return (self.number > 0) - (self.number < 0)
-        fixed = not isinstance(self.value, nn.Parameter) and not self.value.is_meta
-        return (bool((self.value > 0).all()) - bool((self.value < 0).all())) if fixed else 0
+        return (bool((self.value > 0).all()) - bool((self.value < 0).all())) if _is_known(self.value) else 0
 
     def evaluate(self, scope: Scope) -> Term:
         if self.number is not None:

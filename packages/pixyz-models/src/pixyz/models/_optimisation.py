@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pixyz.core import Distribution, KindError, Loss, ParameterError
 
-from ._options import need_finite
+from ._options import need_finite_options
 
 MakesOptimizer: TypeAlias = Callable[..., optim.Optimizer]
 MakesScheduler: TypeAlias = Callable[..., LRScheduler]
@@ -64,14 +64,14 @@ class Optimizer:
         """
         if not callable(self.optimizer):
             raise _made_already(who, "optimizer", "torch.optim.Adam", self.optimizer)
-        need_finite(self.optimizer_params, who, name)
+        need_finite_options(self.optimizer_params, who, name)
         if self.scheduler is None:
             if self.scheduler_params:
                 raise ParameterError(f"{who}: scheduler_params are given, but no scheduler.")
             return
         if not callable(self.scheduler):
             raise _made_already(who, "scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR", self.scheduler)
-        need_finite(self.scheduler_params, who, f"the scheduler of {name}")
+        need_finite_options(self.scheduler_params, who, f"the scheduler of {name}")
         if self.scheduler is ReduceLROnPlateau:
             raise KindError(
                 f"{who}: ReduceLROnPlateau waits for a measure that no step has. Make it from model.optimizers[0], "

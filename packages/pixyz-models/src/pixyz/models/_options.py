@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import ParameterError
+from pixyz.core import ParameterError, is_number
 
 
 def need_positive(value: object, who: str, what: str) -> None:
     """An error unless it is a positive, finite number."""
-    if not _is_number(value) or not 0 < value < math.inf:  # type: ignore[operator]
+    if not is_number(value) or not 0 < value < math.inf:  # type: ignore[operator]
         raise ParameterError(f"{who}: {what} must be a positive, finite number; got {value!r}.")
 
 
-def need_finite(options: Mapping[str, Any], who: str, what: str) -> None:
+def need_finite_options(options: Mapping[str, Any], who: str, what: str) -> None:
     """An error for a number among the options, also in a list or a mapping of them, that is nan or infinite."""
     for name, value in options.items():
         bad = _nonfinite(value)
@@ -25,13 +25,9 @@ def need_finite(options: Mapping[str, Any], who: str, what: str) -> None:
 
 
 def _nonfinite(value: Any) -> Any:
-    if _is_number(value):
+    if is_number(value):
         return None if math.isfinite(value) else value
     if isinstance(value, Tensor):
         return None if bool(torch.isfinite(value.detach()).all()) else value
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
     return next((bad for bad in map(_nonfinite, parts) if bad is not None), None)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
