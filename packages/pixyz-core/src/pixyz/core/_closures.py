@@ -66,7 +66,7 @@ def networks_in(value: object) -> list[nn.Module]:
 
 
 def _contents(function: FunctionType) -> list[object]:
-    """What its closure holds, where something has been assigned yet."""
+    """The values in the closure of a function, without names that are not assigned yet."""
     contents: list[object] = []
     for cell in function.__closure__ or ():
         try:
@@ -81,14 +81,14 @@ def _attributes(x: object) -> list[object]:
 
 
 def _is_held(network: nn.Module) -> bool:
-    """Whether another module has this one as a child, or, of a joint or a loss, has its leaves."""
+    """Whether another module registers this one; of a joint or a loss, whether other modules register all its leaves."""
     if hasattr(type(network), "formula") and "leaf_text" not in network.__dict__:
         return all([_is_child(leaf, besides=network) for leaf in network.children()])
     return _is_child(network)
 
 
 def _is_child(module: nn.Module, besides: nn.Module | None = None) -> bool:
-    """Whether a module has this one as a child. No list of modules is kept for this, so the garbage collector is asked who refers to it."""
+    """Whether a module has this one as a child. The garbage collector finds the parents, for a module does not know them."""
     for children in gc.get_referrers(module):
         if type(children) is dict and all([isinstance(x, (nn.Module, type(None))) for x in children.values()]):
             for owner in gc.get_referrers(children):

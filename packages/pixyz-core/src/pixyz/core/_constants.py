@@ -1,4 +1,4 @@
-"""What a leaf is given as a constant: a number, a tensor or a parameter; and a number in the dtype of what it meets."""
+"""Constants of a leaf: numbers, tensors and parameters. A number keeps its digits when the leaf is converted to another dtype."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
