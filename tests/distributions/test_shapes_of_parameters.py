@@ -6,7 +6,6 @@ from torch import nn
 
 from pixyz.core import ShapeError
 from pixyz.distributions import Categorical, Deterministic, MixtureModel, Normal
-from pixyz.flows import RealNVP
 
 SCALES = torch.tensor([0.1, 1.0, 10.0, 2.0])
 
@@ -91,10 +90,3 @@ def test_a_number_a_datum_beside_features_is_named():
     p = Deterministic("p(x_t|x_0,t)", x_t=lambda x_0, t: (1 - t) * x_0)
     with pytest.raises(ShapeError, match=r"t is one number a datum, \(batch,\): beside features write t\[:, None\]\."):
         p.sample({"x_0": torch.ones(4, 3), "t": torch.rand(4)})
-
-
-def test_a_number_a_datum_is_a_context_of_a_flow():
-    flow, x, t = RealNVP("p(x|t)", features=3, context=1, transforms=2, hidden=[4]), torch.randn(4, 3), torch.rand(4)
-    for w in flow.parameters():
-        nn.init.normal_(w, std=0.3)
-    torch.testing.assert_close(flow.log_likelihood({"x": x, "t": t}), flow.log_likelihood({"x": x, "t": t[:, None]}))

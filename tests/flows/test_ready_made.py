@@ -229,3 +229,10 @@ def test_what_is_no_model(case):
     make, error, words = BAD[case]
     with pytest.raises(error, match=words):
         make()
+
+
+def test_a_number_a_datum_is_a_context_of_a_flow():
+    flow, x, t = RealNVP("p(x|t)", features=3, context=1, transforms=2, hidden=[4]), torch.randn(4, 3), torch.rand(4)
+    for w in flow.parameters():
+        nn.init.normal_(w, std=0.3)
+    torch.testing.assert_close(flow.log_likelihood({"x": x, "t": t}), flow.log_likelihood({"x": x, "t": t[:, None]}))

@@ -123,9 +123,9 @@ class Sinkhorn(SetLoss):
     symbol = "Sinkhorn"
 
     def __init__(self, p: Distribution, q: Distribution, *, epsilon: float = 0.1, order: float = 2) -> None:
-        need_transport(self.symbol)
         if not 0 < epsilon < math.inf or not 1 <= order < math.inf:
             raise FormulaError(f"Sinkhorn: epsilon must be positive, and the order at least 1; got {epsilon!r} and {order!r}.")
+        need_transport(self.symbol)
         super().__init__(p, q, biased=True)
         self.epsilon = float(epsilon)
         self._who = str(self)
