@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn, optim
 
-from pixyz.core import seeded
+from pixyz.core import CheckpointError, seeded
 from pixyz.distributions import Bernoulli, Normal
-from pixyz.flows import IAF, NSF, MaskedAutoregressive, testing
+from pixyz.flows import IAF, NSF, Coupling, MaskedAutoregressive, TransformedDistribution, testing
 from pixyz.losses import ELBO, IWAE
-from pixyz.models import VI
+from pixyz.models import ML, VI
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +103,17 @@ def test_a_learnt_prior_is_better_than_the_best_normal_one():
     normal = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov())
     found = model.log_likelihood({"x": x}, num_samples=64)
     assert found.mean - 4 * found.error > normal.log_prob(x).mean().item() + 0.3
+
+
+def test_a_checkpoint_holds_the_options_of_a_flow(tmp_path):
+    """Training leaves them as they are; a flow with another option does not load the file."""
+
+    def model(swap):
+        return ML(TransformedDistribution(Normal("p(u)", loc=torch.zeros(2), scale=1.0), Coupling(2, swap=swap), var=["x"]))
+
+    trained = model(swap=False)
+    trained.train({"x": torch.ones(5, 2)})
+    path = trained.save(tmp_path / "a")
+    assert model(swap=False).load(path).left == ()
+    with pytest.raises(CheckpointError, match=r"p\(x\)\.flow: swap False in the file, True in this model"):
+        model(swap=True).load(path)
