@@ -5,7 +5,8 @@
     nox -s dev                               the environment for daily work, .nox/dev, with every package editable
     nox -l                                   the list
 
-`PIXYZ_TORCH="torch==2.11.0"` has the tests run with another build than that of constraints.txt.
+As many sessions run at once as there are cores, each in one process, so that no core waits; `nox -j 1` runs one after the other.
+`PIXYZ_TORCH="torch==2.11.0"` puts another build of torch than that of constraints.txt into .nox/dev.
 """
 
 import configparser
@@ -13,13 +14,16 @@ import os
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.5"
+nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "virtualenv"  # not uv, which takes a CUDA build of torch
 nox.options.reuse_venv = "yes"
+nox.options.allow_parallel = True
+nox.options.parallel = "auto"
 
 ROOT = Path(__file__).parent
 DEV = ROOT / ".nox" / "dev" / ("Scripts" if os.name == "nt" else "bin")
@@ -28,8 +32,14 @@ FOLDERS = {path.parent.name.removeprefix("pixyz-"): path.parent for path in sort
 PROJECTS = {part: nox.project.load_toml(folder / "pyproject.toml")["project"] for part, folder in FOLDERS.items()}
 WITH_CODE = [part for part, folder in FOLDERS.items() if (folder / "src").is_dir()]
 
-# Torch takes as many threads as it sees cores, in each of several processes, however few of the cores are its own.
-ONE_THREAD = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+ENVIRONMENT = {
+    # Torch takes as many threads as it sees cores, in each of several processes, however few of the cores are its own.
+    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+    # Without bytecode, an import of torch takes twice as long, in each process anew.
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONPYCACHEPREFIX": str(ROOT / ".nox" / "bytecode"),
+    "NO_MKDOCS_2_WARNING": "1",
+}
 
 MEASURED = (
     "model_step",
@@ -47,7 +57,18 @@ MEASURED = (
     "digits_gan",
 )
 
-nox.options.sessions = ["lint", "types", "arrows", "alone", *[f"tests({part}, cpu)" for part in PROJECTS], "doctests", "docs"]
+LONG = ["models", "flows", "core", "distributions"]
+"""The packages whose tests take longest: they begin first, so that no core waits at the end."""
+
+nox.options.sessions = [
+    "alone",
+    "docs",
+    *[f"tests({part}, cpu)" for part in [*LONG, *(part for part in PROJECTS if part not in LONG)]],
+    "doctests",
+    "types",
+    "arrows",
+    "lint",
+]
 
 
 def pip(session: nox.Session, *what: str) -> None:
@@ -66,7 +87,7 @@ def group(name: str) -> tuple[str, ...]:
 
 def in_dev(session: nox.Session, command: str, *arguments: str) -> None:
     """Runs a command of the environment `dev`."""
-    env = {"PATH": f"{DEV}{os.pathsep}{os.environ['PATH']}", "NO_MKDOCS_2_WARNING": "1", **ONE_THREAD}
+    env = {**ENVIRONMENT, "PATH": f"{DEV}{os.pathsep}{os.environ['PATH']}"}
     session.run(str(DEV / command), *arguments, external=True, env=env)
 
 
@@ -131,12 +152,17 @@ def arrows(session: nox.Session) -> None:
 
 @nox.session
 def wheels(session: nox.Session) -> None:
-    """The wheel of every package, into dist/."""
+    """The wheel of every package, into dist/, with every file of its source."""
     session.install("hatchling>=1.27")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     for folder in FOLDERS.values():
         with session.chdir(folder):
             session.run("python", "-m", "hatchling", "build", "--target", "wheel", "--directory", str(ROOT / "dist"), silent=True)
+        (wheel,) = (ROOT / "dist").glob(f"{folder.name.replace('-', '_')}-*.whl")
+        source = folder / "src"
+        wanted = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+        if missing := wanted - set(zipfile.ZipFile(wheel).namelist()):
+            session.error(f"{wheel.name} lacks {', '.join(sorted(missing))}.")
 
 
 @nox.session(requires=["wheels"], reuse_venv=False)
@@ -150,22 +176,19 @@ def alone(session: nox.Session) -> None:
     before = freeze()
     for project in PROJECTS.values():
         pip(session, "--find-links", "dist", project["name"])
-        session.run("python", "tests/alone.py", project["name"])
+        session.run("python", "tests/alone.py", project["name"], env=ENVIRONMENT)
         brought = [re.split(r"[ =]", line)[0] for line in freeze() - before]
         session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *brought, silent=True)
 
 
-@nox.session(requires=["wheels"])
+@nox.session(venv_backend="none", requires=["dev"])
 @nox.parametrize("device", [nox.param(device, id=device) for device in ("cpu", "cuda")])
 @nox.parametrize("package", [nox.param(part, id=part) for part in PROJECTS])
 def tests(session: nox.Session, package: str, device: str) -> None:
-    """The tests of one package, from its wheel and with what its extra [test] declares. Arguments go to pytest."""
+    """The tests of one package, with only what its extra [test] declares. Arguments go to pytest: nox -s "tests(gan, cpu)" -- -n 2"""
     if device == "cuda" and not has_cuda():
         session.skip("there is no CUDA device here: nvidia-smi lists none")
-    # The versions stay while the code changes, so pip would keep what an earlier run installed.
-    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *[p["name"] for p in PROJECTS.values()], silent=True)
-    pip(session, "--find-links", "dist", f"{PROJECTS[package]['name']}[test]")
-    session.run("pytest", f"tests/{package}", "--device", device, *(session.posargs or ["-n", "2"]), env=ONE_THREAD)
+    in_dev(session, "pytest", f"tests/{package}", "--part", package, "--device", device, "--cpu-seconds", "5", *session.posargs)
 
 
 def has_cuda() -> bool:
@@ -193,7 +216,7 @@ def demo(session: nox.Session) -> None:
     in_dev(session, "python", "docs/gallery/vae.py", *session.posargs)
 
 
-@nox.session(venv_backend="none", requires=["dev"])
+@nox.session(venv_backend="none", requires=["dev"], allow_parallel=False)
 @nox.parametrize("what", [nox.param(what, id=what) for what in MEASURED])
 def benchmarks(session: nox.Session, what: str) -> None:
     """What we cost beside hand-written PyTorch. Arguments go to the benchmark."""

@@ -6,14 +6,21 @@ from collections import Counter
 
 import pytest
 import torch
+from declared import hide_all_but
 
 STARTED = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="cpu or cuda: where tests that take the fixture `device` run")
+    parser.addoption("--part", metavar="PART", help="a package, such as losses: import only what pixyz-PART[test] declares")
     parser.addoption("--kills", default=3, type=int, help="how often the training of test_killed.py is killed")
     parser.addoption("--cpu-seconds", default=0, type=int, metavar="N", help="list the N tests and files that take most CPU time")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if part := config.getoption("--part"):
+        hide_all_but(f"pixyz-{part}[test]")
 
 
 def _cpu_seconds() -> float:

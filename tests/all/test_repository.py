@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from declared import OnlyDeclared, closure
 
 import pixyz
 
@@ -82,3 +83,14 @@ def test_the_api_page_shows_what_is_public(name):
     from_siblings = {n for n, where in home.items() if where.startswith("pixyz.") and not where.startswith(name)}
     modules = {m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")}
     assert sorted(shown) == sorted(set(module.__all__) - from_siblings | modules)
+
+
+def test_tests_of_a_package_find_only_what_it_declares():
+    finder = OnlyDeclared(closure("pixyz-gan[test]"))
+    found = {name: finder.find_spec(name, pixyz.__path__) is not None for name in MODULES}
+    assert found == {name: name in {"pixyz.core", "pixyz.distributions", "pixyz.gan", "pixyz.losses", "pixyz.models"} for name in MODULES}
+    assert finder.find_spec("scipy") is not None
+    assert finder.find_spec("mkdocs") is None
+    names = {d.name for d in finder.find_distributions()}
+    assert {"pixyz-gan", "scipy"} <= names
+    assert not {"pixyz-flows", "mkdocs"} & names
