@@ -1,15 +1,17 @@
-"""What one training step of a VAE costs: Pixyz against the same model written by hand with torch.distributions.
+"""What one training step of a VAE costs: Pixyz against the same model by hand, with torch.distributions and lean.
 
     python tests/benchmarks/model_step.py                         # some minutes; needs torch and this repository's packages
     python tests/benchmarks/model_step.py --no-compile            # without the rows of torch.compile
     python tests/benchmarks/model_step.py --make-peers ~/peers    # once: environments with the published pixyz and with Pyro
     python tests/benchmarks/model_step.py --peers ~/peers         # their rows as well
 
-A step is the loss, zero_grad, backward and the step of Adam, torch's default one, on one thread; `Model` takes the fused one.
-All rows have the same layers, start from the same weights and are checked to give the same loss. Every round takes a few steps of each row,
-in a new order; a run is the median over its rounds, its ratio the quotient of two medians, and the table shows the median of the runs'
-ratios, with the least and the largest. The rows "again" are the hand-written model against itself: the noise. A peer is compared with a
-hand-written model of its own process. The bounds are printed, and never asserted: a clock is no test. Run it where nothing else runs.
+A step is the loss, zero_grad, backward and a step of torch's fused Adam, on one thread. All rows have the same layers and the same
+optimiser, start from the same weights and are checked to give the same loss. The two references are written by hand: one with
+torch.distributions and its validation, on probabilities, one lean: on logits, without distribution objects or checks. Every round takes a
+few steps of each row, in a new order; a run is the median over its rounds, its ratio the quotient of two medians, and the table shows the
+median of the runs' ratios, with the least and the largest. The rows "again" are a reference once more: a ratio that is no further from 1
+than theirs is called noise. A peer is compared with a hand-written model of its own process. The bounds are printed, and never asserted: a
+clock is no test. Run it where nothing else runs.
 """
 
 import argparse
@@ -20,14 +22,16 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from handwritten import HandVAE
-from interleaved import HAND, REPEATS, SIZES, WARM_UP, Size, Step, batch_of, interleave, measure, seeded, training_step
-from pixyz_networks import Decoder, Encoder, networks
+from handwritten import HandVAE, LeanVAE
+from interleaved import ADAM, HAND, LEAN, REPEATS, SIZES, WARM_UP, Size, Step, batch_of, interleave, measure, seeded, training_step
+from pixyz_networks import Decoder, DecoderOfLogits, Encoder, networks
+from table import Medians, again, print_table, ratios, show_ratio
 from torch import Tensor, nn
 
 from pixyz.core import Loss
@@ -40,40 +44,35 @@ CONSTRAINTS = HERE.parents[1] / "constraints.txt"
 PEERS = {"pixyz": "pixyz==0.3.3", "pyro": "pyro-ppl==1.9.2"}
 OLDER_PIP = {"pixyz": "pip<24.1"}  # a later pip refuses the metadata of pixyz 0.3.3
 
-OURS, HAND_COMPILED, OURS_COMPILED = "pixyz, eager", "hand-written, compiled", "pixyz, compiled"
-TRAINED, TRAINED_COMPILED = "pixyz, Model.train", "pixyz, Model(compile=True).train"
+OURS, TRAINED, TRAINED_LOGITS = "pixyz, loss", "pixyz, Model.train", "pixyz, Model.train, logits"
+LEAN_COMPILED, OURS_COMPILED = "lean, compiled", "pixyz, loss, compiled"
+TRAINED_COMPILED = "pixyz, Model(compile=True).train, logits"
 REQUIRED = {
-    "small": {OURS: (HAND, 1.10), TRAINED: (HAND, 1.10), OURS_COMPILED: (HAND_COMPILED, 1.05), TRAINED_COMPILED: (HAND, 0.60)},
-    "large": {OURS: (HAND, 1.05), TRAINED: (HAND, 1.05), OURS_COMPILED: (HAND_COMPILED, 1.05), TRAINED_COMPILED: (HAND, 0.85)},
+    "small": {OURS: (HAND, 1.10), TRAINED: (HAND, 1.10), TRAINED_COMPILED: (LEAN_COMPILED, 1.05)},
+    "large": {OURS: (HAND, 1.05), TRAINED: (HAND, 1.05), TRAINED_COMPILED: (LEAN_COMPILED, 1.05)},
 }
 
-ADAM: dict[str, Any] = {"optimizer": torch.optim.Adam, "optimizer_params": {"lr": 1e-3}}
+OPTIMIZER: dict[str, Any] = {"optimizer": torch.optim.Adam, "optimizer_params": ADAM}
 
 IMPORT_REQUIRED = 0.15
 IMPORT_RUNS = 5
 IMPORT_PROGRAM = "import time, torch; t = time.perf_counter(); import pixyz.distributions; print(time.perf_counter() - t)"
 
-Medians = dict[str, list[float]]
 
-
-class Row(NamedTuple):
-    """The figures of one row, one for each run."""
-
-    microseconds: list[float]
-    vs_eager: list[float]
-    vs_compiled: list[float] | None
-    required: str
-
-
-def distributions(size: Size) -> tuple[Encoder, Decoder, Normal]:
+def distributions(size: Size, decoder: type[Decoder] = Decoder) -> tuple[Encoder, Decoder, Normal]:
     """q(z|x), p(x|z) and p(z), with the weights of the hand-written model."""
-    q, p = seeded(networks, size)
+    q, p = seeded(partial(networks, decoder=decoder), size)
     return q, p, Normal(var=["z"], loc=0.0, scale=1.0, dim=size.latent, name="p_prior")
 
 
-def our_loss(size: Size) -> Loss:
-    q, p, prior = distributions(size)
+def our_loss(size: Size, decoder: type[Decoder] = Decoder) -> Loss:
+    q, p, prior = distributions(size, decoder)
     return -(p.log_prob().expectation(q) - KullbackLeibler(q, prior)).mean()
+
+
+def by_hand(make: Callable[[Size], nn.Module], size: Size, x: Tensor, compiles: bool = False) -> Step:
+    vae = seeded(make, size)
+    return training_step(vae, compiled(vae) if compiles else vae, x)
 
 
 def trained_by(model: Model, x: Tensor) -> Step:
@@ -81,25 +80,28 @@ def trained_by(model: Model, x: Tensor) -> Step:
 
 
 def build_eager(size: Size, x: Tensor) -> dict[str, Step]:
-    hand, again, ours = seeded(HandVAE, size), seeded(HandVAE, size), our_loss(size)
+    ours = our_loss(size)
     return {
-        HAND: training_step(hand, hand, x),
-        f"{HAND}, again": training_step(again, again, x),
+        HAND: by_hand(HandVAE, size, x),
+        again(HAND): by_hand(HandVAE, size, x),
+        LEAN: by_hand(LeanVAE, size, x),
+        again(LEAN): by_hand(LeanVAE, size, x),
         OURS: training_step(ours, ours.estimate, x),
-        TRAINED: trained_by(Model(our_loss(size), **ADAM), x),
-        "pixyz, VAE.train": trained_by(VAE(*distributions(size), **ADAM), x),
+        TRAINED: trained_by(Model(our_loss(size), **OPTIMIZER), x),
+        "pixyz, VAE.train": trained_by(VAE(*distributions(size), **OPTIMIZER), x),
+        TRAINED_LOGITS: trained_by(Model(our_loss(size, DecoderOfLogits), **OPTIMIZER), x),
     }
 
 
 def build_all(size: Size, x: Tensor) -> dict[str, Step]:
     torch.compiler.reset()
-    hand, again, ours = compiled(seeded(HandVAE, size)), compiled(seeded(HandVAE, size)), compiled(our_loss(size))
+    ours = compiled(our_loss(size))
     return {
         **build_eager(size, x),
-        HAND_COMPILED: training_step(hand, hand, x),
-        f"{HAND_COMPILED}, again": training_step(again, again, x),
+        LEAN_COMPILED: by_hand(LeanVAE, size, x, compiles=True),
+        again(LEAN_COMPILED): by_hand(LeanVAE, size, x, compiles=True),
         OURS_COMPILED: training_step(ours, ours.estimate, x),
-        TRAINED_COMPILED: trained_by(Model(our_loss(size), **ADAM, compile=True), x),
+        TRAINED_COMPILED: trained_by(Model(our_loss(size, DecoderOfLogits), **OPTIMIZER, compile=True), x),
     }
 
 
@@ -124,11 +126,11 @@ def print_fit(size_name: str, size: Size, runs: int, repeats: int) -> None:
     x = (torch.rand(size.batch, size.data) > 0.5).float()
     alone, with_lightning = [], []
     for _ in range(runs):
-        step = trained_by(Model(our_loss(size), **ADAM), x)
+        step = trained_by(Model(our_loss(size), **OPTIMIZER), x)
         for _ in range(WARM_UP):
             step()
         alone.append(interleave({TRAINED: step}, repeats=repeats, shuffler=random.Random(0))[TRAINED])
-        with_lightning.append(step_of_fit(Model(our_loss(size), **ADAM), x, repeats))
+        with_lightning.append(step_of_fit(Model(our_loss(size), **OPTIMIZER), x, repeats))
     more = [b - a for a, b in zip(alone, with_lightning, strict=True)]
     ratio = show_ratio(ratios(with_lightning, alone))
     fitted, added = statistics.median(with_lightning), statistics.median(more)
@@ -171,40 +173,10 @@ def import_seconds(python: str | Path, environment: dict[str, str] | None = None
     return [float(run().stdout) for _ in range(1 + IMPORT_RUNS)][1:]
 
 
-def ratios(above: list[float], below: list[float]) -> list[float]:
-    return [a / b for a, b in zip(above, below, strict=True)]
-
-
-def make_rows(size_name: str, medians: Medians) -> dict[str, Row]:
-    rows = {}
-    for name, times in medians.items():
-        is_compiled = name.startswith((HAND_COMPILED, OURS_COMPILED, TRAINED_COMPILED))
-        vs_compiled = ratios(times, medians[HAND_COMPILED]) if is_compiled else None
-        reference, bound = REQUIRED[size_name].get(name, ("", 0.0))
-        required = f"≤ {bound:.2f} × {reference}" if reference else ""
-        rows[name] = Row(times, ratios(times, medians[HAND]), vs_compiled, required)
-    return rows
-
-
-def make_peer_rows(medians: Medians) -> dict[str, Row]:
-    return {name: Row(times, ratios(times, medians[HAND]), None, "") for name, times in medians.items() if name != HAND}
-
-
-def show_ratio(values: list[float] | None) -> str:
-    return "" if values is None else f"{statistics.median(values):.3f} ({min(values):.3f}–{max(values):.3f})"
-
-
-def print_table(title: str, rows: dict[str, Row]) -> None:
-    cells = [["", "µs per step", "/ hand-written eager", "/ hand-written compiled", "required"]]
-    for name, row in rows.items():
-        cells.append(
-            [name, f"{statistics.median(row.microseconds):.0f}", show_ratio(row.vs_eager), show_ratio(row.vs_compiled), row.required]
-        )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    print(f"\n{title}")
-    for first, *rest in cells:
-        middle = "  ".join(cell.rjust(width) for cell, width in zip(rest[:-1], widths[1:-1], strict=True))
-        print(f"  {first.ljust(widths[0])}  {middle}  {rest[-1]}".rstrip())
+def of_peers(medians: Medians, peer: Medians) -> Medians:
+    """A peer's rows, in units of its own process's hand-written model times ours: its ratios to that one are those of its process."""
+    scale = ratios(medians[HAND], peer[HAND])
+    return {row: [time * s for time, s in zip(times, scale, strict=True)] for row, times in peer.items() if row != HAND}
 
 
 def print_imports(imports: dict[str, list[float]]) -> None:
@@ -235,17 +207,17 @@ def main() -> None:
     if args.peers:
         imports[peers["pixyz"]["package"]] = import_seconds(peer_python(args.peers, "pixyz"), clean_environment())
 
-    print(f"torch {torch.__version__}, 1 thread, {args.runs} runs")
+    print(f"torch {torch.__version__}, 1 thread, {args.runs} runs, fused Adam in all rows")
     tables = {}
     for name, size in SIZES.items():
         repeats = args.repeats or REPEATS[name]
         medians = measure(build_eager if args.no_compile else build_all, size, runs=args.runs, repeats=repeats)
-        rows = make_rows(name, medians)
         for peer in peers.values():
-            rows |= make_peer_rows(peer["sizes"][name])
+            medians |= of_peers(medians, peer["sizes"][name])
         shape = ", ".join(f"{key} {value}" for key, value in size._asdict().items())
-        print_table(f"{name}: {shape}; {repeats} rounds in a run", rows)
-        tables[name] = {"size": size._asdict(), "repeats": repeats, "rows": {key: row._asdict() for key, row in rows.items()}}
+        references = [HAND, LEAN, *([] if args.no_compile else [LEAN_COMPILED])]
+        print_table(f"{name}: {shape}; {repeats} rounds in a run", medians, references, required=REQUIRED[name])
+        tables[name] = {"size": size._asdict(), "repeats": repeats, "medians": medians}
     print("\nwhat Lightning's loop adds, with its data loading")
     for name, size in SIZES.items():
         print_fit(name, size, args.runs, args.repeats or REPEATS[name])

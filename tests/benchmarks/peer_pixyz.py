@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from handwritten import HandVAE
-from interleaved import HAND, Size, Step, batch_of, run_peer, seeded, training_step
+from interleaved import ADAM, HAND, Size, Step, batch_of, run_peer, seeded, training_step
 from pixyz_networks import Decoder, Encoder, networks
 from torch import Tensor
 
@@ -25,7 +25,7 @@ def build(size: Size, x: Tensor) -> dict[str, Step]:
     hand = seeded(HandVAE, size)
     stepped = seeded(networks, size)
     trained = seeded(networks, size)
-    model = Model(make_loss(*trained, size), distributions=[*trained], optimizer=torch.optim.Adam, optimizer_params={"lr": 1e-3})
+    model = Model(make_loss(*trained, size), distributions=[*trained], optimizer=torch.optim.Adam, optimizer_params=ADAM)
     return {
         HAND: training_step(hand, hand, x),
         f"{PACKAGE}, loss.eval": training_step(stepped, make_loss(*stepped, size).eval, x),

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pyro
 from handwritten import Decoder, Encoder, HandVAE
-from interleaved import HAND, Size, Step, batch_of, run_peer, seeded, training_step
+from interleaved import ADAM, HAND, Size, Step, batch_of, run_peer, seeded, training_step
 from pyro import distributions as dist
 from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def build(size: Size, x: Tensor) -> dict[str, Step]:
     pyro.clear_param_store()
     hand = seeded(HandVAE, size)
     vae = seeded(PyroVAE, size)
-    svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=TraceMeanField_ELBO())
+    svi = SVI(vae.model, vae.guide, pyro.optim.Adam(ADAM), loss=TraceMeanField_ELBO())
     return {
         HAND: training_step(hand, hand, x),
         f"{PACKAGE}, SVI.step": lambda: svi.step(**batch_of(x)) / size.batch,

@@ -1,6 +1,6 @@
 """q(z|x) and p(x|z) for Pixyz. The same source runs with this repository and with the published pixyz 0.3.3."""
 
-from handwritten import add_decoder_layers, add_encoder_layers, decode, encode
+from handwritten import add_decoder_layers, add_encoder_layers, decode, decode_logits, encode
 from interleaved import Size
 from torch import Tensor, nn
 
@@ -26,5 +26,10 @@ class Decoder(Bernoulli):
         return {"probs": decode(self, z)}
 
 
-def networks(size: Size) -> nn.ModuleList:
-    return nn.ModuleList([Encoder(size), Decoder(size)])
+class DecoderOfLogits(Decoder):
+    def forward(self, z: Tensor) -> dict[str, Tensor]:
+        return {"logits": decode_logits(self, z)}
+
+
+def networks(size: Size, decoder: type[Decoder] = Decoder) -> nn.ModuleList:
+    return nn.ModuleList([Encoder(size), decoder(size)])

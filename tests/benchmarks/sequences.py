@@ -1,8 +1,10 @@
 """What a loss over a sequence costs: a deep Markov model beside the same as a plain loop.
 
-    python tests/benchmarks/sequences.py [--rounds 20]
+    python tests/benchmarks/sequences.py [--runs 3] [--rounds 20]
 
-T = 50, batch 64, x 88, hidden 128, z 32; one thread; medians of interleaved rounds, loss and gradient.
+T = 50, batch 64, x 88, hidden 128, z 32; one thread; loss and gradient. By hand twice: a loop over the steps with torch.distributions and
+its validation, and lean: the loop has what the next step needs, all else is computed once for all steps, without distribution objects or
+checks. Medians of interleaved rounds and of the runs.
 """
 
 import argparse
@@ -10,7 +12,9 @@ import random
 
 import torch
 import torch.nn.functional as F
-from interleaved import gradient_step, interleave
+from handwritten import log_bernoulli
+from interleaved import HAND, LEAN, SAME_LOSS, Step, gradient_step, interleave
+from table import again, collect, print_table
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal as TorchNormal
@@ -73,6 +77,27 @@ class DeepMarkovModel(nn.Module):
             total = total - (kl_divergence(q, prior) if analytic else q.log_prob(z) - prior.log_prob(z)).sum(-1)
         return -total.mean()
 
+    def lean(self, x: Tensor, *, analytic: bool) -> Tensor:
+        h = self.backward_rnn(x)["h"]
+        z = x.new_zeros(len(x), LATENT)
+        noise = torch.randn(STEPS, len(x), LATENT)
+        states, locs, scales = [z], [], []
+        for t in range(STEPS):
+            q = self.combiner(z, h[:, t])
+            z = q["loc"] + q["scale"] * noise[t]
+            states.append(z)
+            locs.append(q["loc"])
+            scales.append(q["scale"])
+        z, loc, scale = torch.stack(states), torch.stack(locs), torch.stack(scales)
+        prior = self.transition(z[:-1])
+        if analytic:
+            ratio = (scale / prior["scale"]).square()
+            kl = 0.5 * (ratio + ((loc - prior["loc"]) / prior["scale"]).square() - 1 - ratio.log())
+        else:
+            kl = 0.5 * (((z[1:] - prior["loc"]) / prior["scale"]).square() - noise.square()) + (prior["scale"] / scale).log()
+        log_p = log_bernoulli(x.transpose(0, 1), self.emission(z[1:])["logits"])
+        return (kl.sum(-1) - log_p).sum(0).mean()
+
     def formula(self, *, kl: str) -> Loss:
         p = Bernoulli("p(x|z)", self.emission) * Normal("p(z|z_prev)", self.transition)
         q = Normal("q(z|z_prev,h)", self.combiner)
@@ -80,31 +105,38 @@ class DeepMarkovModel(nn.Module):
         return -step.expectation(Deterministic("rnn(h|x)", self.backward_rnn)).mean()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=20)
-    rounds = parser.parse_args().rounds
-    torch.set_num_threads(1)
+def rows(kl: str) -> dict[str, Step]:
     torch.manual_seed(0)
     model = DeepMarkovModel()
     x = (torch.rand(BATCH, STEPS, DATA) > 0.5).float()
     values = {"x": x, "z_prev": torch.zeros(BATCH, LATENT)}
-    print(f"torch {torch.__version__}, one thread, medians of {rounds} rounds, milliseconds")
-    print(f"{'deep Markov model':32}{'ours':>10}{'by hand':>10}{'ratio':>8}")
+    loss, analytic = model.formula(kl=kl), kl == "analytic"
+    found = {
+        HAND: gradient_step(model, lambda: model.by_hand(x, analytic=analytic)),
+        again(HAND): gradient_step(model, lambda: model.by_hand(x, analytic=analytic)),
+        LEAN: gradient_step(model, lambda: model.lean(x, analytic=analytic)),
+        again(LEAN): gradient_step(model, lambda: model.lean(x, analytic=analytic)),
+        "pixyz": gradient_step(model, lambda: loss.estimate(values)),
+    }
+    first = {}
+    for row, run in found.items():
+        torch.manual_seed(0)
+        first[row] = run()
+    if any(abs(value / first[HAND] - 1) > SAME_LOSS for value in first.values()):
+        raise SystemExit(f"the losses differ: {first}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=20)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread, {args.runs} runs of {args.rounds} rounds")
     for kl in ("analytic", "sample"):
-        loss = model.formula(kl=kl)
-        steps = {
-            "ours": gradient_step(model, lambda loss=loss: loss.estimate(values)),
-            "by hand": gradient_step(model, lambda kl=kl: model.by_hand(x, analytic=kl == "analytic")),
-        }
-        same = []
-        for run in steps.values():
-            torch.manual_seed(0)
-            same.append(run())
-        if abs(same[0] / same[1] - 1) > 1e-4:
-            raise SystemExit(f"not the same loss: {same}")
-        taken = interleave(steps, repeats=rounds, shuffler=random.Random(0))
-        print(f"{'KL ' + kl:32}{taken['ours'] / 1e3:10.1f}{taken['by hand'] / 1e3:10.1f}{taken['ours'] / taken['by hand']:8.2f}")
+        medians = collect(lambda kl=kl: interleave(rows(kl), repeats=args.rounds, shuffler=random.Random(0)), args.runs)
+        print_table(f"deep Markov model, KL {kl}, loss and gradient", medians, [HAND, LEAN], unit="ms")
 
 
 if __name__ == "__main__":
