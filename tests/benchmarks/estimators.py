@@ -11,7 +11,6 @@ import argparse
 import math
 import random
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F

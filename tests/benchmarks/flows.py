@@ -4,9 +4,10 @@
     python tests/benchmarks/flows.py --no-compile
 
 8 features, 256 data, 5 transforms with networks of 64 × 64, one thread. A step is the mean negative log-density, its gradient and a step
-of torch's fused Adam. All rows are measured in one process, interleaved; a run is the median over its rounds, and the table shows the median of the runs'
-ratios to the faster peer. The networks of normflows' splines and masked layers are residual ones of one block, which have the same layers
-and one more; its masked layer is reversed, so that it too scores by one pass and draws by as many as there are features.
+of torch's fused Adam. All rows are measured in one process, interleaved; a run is the median over its rounds, and the table shows the
+median of the runs' ratios to the faster peer. The networks of normflows' splines and masked layers are residual ones of one block, which
+have the same layers and one more; its masked layer is reversed, so that it too scores by one pass and draws by as many as there are
+features.
 """
 
 import argparse
