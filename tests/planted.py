@@ -105,6 +105,11 @@ class Check:
     def __repr__(self):
         return f"{self.package}::{self.name}{self.arguments}{self.options}"
 
+    @property
+    def is_plain(self):
+        """Whether another check of the same text is the same check."""
+        return all(isinstance(v, (str, int, float, bool)) for v in (*self.arguments, *self.options.values()))
+
 
 class FromModule:
     """An argument that is made of the test's module, when the check runs."""
@@ -114,9 +119,6 @@ class FromModule:
 
     def __call__(self, module):
         return self.make(module)
-
-    def __repr__(self):
-        return inspect.getsource(self.make)
 
 
 @functools.cache
@@ -132,8 +134,10 @@ PASSED = set()
 
 def need_found(monkeypatch, plant, check, kinds=AssertionError):
     """A check passes, and fails when a fault is planted."""
-    if repr(check) not in PASSED:
+    known = isinstance(check, Check) and check.is_plain
+    if not known or repr(check) not in PASSED:
         check()
+    if known:
         PASSED.add(repr(check))
     with monkeypatch.context() as patch:
         plant(patch)
