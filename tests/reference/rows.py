@@ -1,0 +1,14 @@
+"""All rows of the table of reference values, by name."""
+
+from collections.abc import Callable
+
+from . import of_composed, of_core, of_distributions, of_estimators, of_flows, of_gan, of_losses, of_sequences
+from .row import Row
+
+PARTS = {
+    module.__name__.rpartition("of_")[2]: module.ROWS
+    for module in (of_composed, of_core, of_distributions, of_estimators, of_flows, of_gan, of_losses, of_sequences)
+}
+ROWS: dict[str, Callable[[], Row]] = {
+    f"{part}: {name}": make for part, rows in sorted(PARTS.items()) for name, make in sorted(rows.items())
+}
