@@ -12,15 +12,18 @@ from pixyz.flows import (
     AffineMap,
     Chain,
     Coupling,
-    Glow,
+    MultiScale,
     Permutation,
     Reverse,
     ShiftMap,
     SplineMap,
-    _coupling,
-    _multiscale,
     testing,
 )
+
+
+def both_ways(monkeypatch, owner, make):
+    for name in ("push", "pull"):
+        planted(monkeypatch, owner, name, make)
 
 
 def lost_constant(monkeypatch):
@@ -33,8 +36,7 @@ def swapped_sign(monkeypatch):
 
 def swapped_sign_both_ways(monkeypatch):
     """The inverse cannot see it."""
-    for name in ("push", "pull"):
-        planted(monkeypatch, Coupling, name, lambda f: lambda self, x, c: (f(self, x, c)[0], -f(self, x, c)[1]))
+    both_ways(monkeypatch, Coupling, lambda f: lambda self, x, c: (f(self, x, c)[0], -f(self, x, c)[1]))
 
 
 def swapped_sign_of_the_inverse(monkeypatch):
@@ -98,7 +100,15 @@ def wrong_inverse(monkeypatch):
 
 def wrong_inverse_of_a_spline(monkeypatch):
     """The bin is looked up among the widths where it should be among the heights."""
-    planted(monkeypatch, SplineMap, "_bin", lambda f: lambda self, u, params, side: f(self, u, params, 0))
+
+    def make(f):
+        def fault(self, y, params):
+            widths, slopes = params[..., : self.bins], params[..., 2 * self.bins :]
+            return f(self, y, torch.cat([widths, widths, slopes], -1))
+
+        return fault
+
+    planted(monkeypatch, SplineMap, "pull", make)
 
 
 def detached_inverse(monkeypatch):
@@ -111,7 +121,7 @@ def detached_parameters(monkeypatch):
 
 def restarts(monkeypatch):
     """Whoever calls initialize again has another map."""
-    planted(monkeypatch, ActNorm, "start", lambda f: lambda self, x, c: self._begin(*(-m for m in self._moments(x))))
+    planted(monkeypatch, ActNorm, "start", lambda f: lambda self, x, c: (self.started.fill_(False), f(self, x, c)))
 
 
 def restarts_after_load(monkeypatch):
@@ -131,9 +141,8 @@ def restarts_after_load(monkeypatch):
 def starts_at_an_evaluation(monkeypatch):
     def make(f):
         def fault(self, x, c):
-            mean, deviation = self._moments(x)
             with torch.no_grad():
-                self.shift.copy_(-mean), self.log_scale.copy_(-deviation.log())
+                self.shift.copy_(-x.mean(0))
             return f(self, x, c)
 
         return fault
@@ -142,7 +151,7 @@ def starts_at_an_evaluation(monkeypatch):
 
 
 def pixels_forgotten(monkeypatch):
-    planted(monkeypatch, ActNorm, "_log_det", lambda f: lambda self: self.log_scale.sum())
+    both_ways(monkeypatch, ActNorm, lambda f: lambda self, x, c: (f(self, x, c)[0], f(self, x, c)[1] / self.pixels))
 
 
 def permutation_not_saved(monkeypatch):
@@ -165,24 +174,25 @@ def permutation_inverted_by_itself(monkeypatch):
 
 
 def mean_for_a_sum(monkeypatch):
-    planted(monkeypatch, _coupling, "sum_features", lambda f: lambda t: t.flatten(1).mean(1))
+    """Of the slopes of the two numbers that are mapped."""
+    both_ways(monkeypatch, Coupling, lambda f: lambda self, x, c: (f(self, x, c)[0], f(self, x, c)[1] / 2))
 
 
 def context_ignored(monkeypatch):
-    def make(f):
-        return lambda self, x, c: f(self, x, None if c is None else torch.zeros_like(c))
-
-    planted(monkeypatch, _coupling.Conditioner, "forward", make)
+    both_ways(monkeypatch, Coupling, lambda f: lambda self, x, c: f(self, x, None if c is None else torch.zeros_like(c)))
 
 
 def mask_forgotten(monkeypatch):
     """What is kept goes into the sum as well."""
-    planted(
-        monkeypatch,
-        torch,
-        "where",
-        lambda f: lambda kept, a, b: b if isinstance(a, int) and isinstance(b, torch.Tensor) else f(kept, a, b),
-    )
+
+    def make(f):
+        def fault(self, x, c):
+            params = self.network(torch.where(self.kept_at, x, 0), c)
+            return f(self, x, c)[0], self.map.push(x, params)[1].sum(1)
+
+        return fault
+
+    planted(monkeypatch, Coupling, "push", make)
 
 
 def layers_in_the_wrong_order(monkeypatch):
@@ -228,7 +238,7 @@ def normalises_by_the_batch(monkeypatch):
 
 
 def a_column_for_a_row(monkeypatch):
-    planted(monkeypatch, _coupling, "sum_features", lambda f: lambda t: f(t).unsqueeze(-1))
+    both_ways(monkeypatch, Coupling, lambda f: lambda self, x, c: (f(self, x, c)[0], f(self, x, c)[1].unsqueeze(-1)))
 
 
 def idle_parameter(monkeypatch):
@@ -243,17 +253,21 @@ def idle_parameter(monkeypatch):
 
 
 def rest_lost(monkeypatch):
-    """A split counts only itself."""
-    planted(monkeypatch, _multiscale._Split, "push", lambda f: lambda self, x, c: (f(self, x, c)[0], x.new_zeros(())))
+    """The first scale alone has a log-determinant."""
+
+    def make(f):
+        def fault(self, scales):
+            f(self, scales)
+            self.first = (scales[0],)  # in a tuple, lest it be registered twice
+
+        return fault
+
+    planted(monkeypatch, MultiScale, "__init__", make)
+    planted(monkeypatch, MultiScale, "push", lambda f: lambda self, x, c: (f(self, x, c)[0], self.first[0].push(x, c)[1]))
 
 
 def halves_swapped(monkeypatch):
-    def pull(self, y, c):
-        z, done = y.tensor_split((y.shape[1] - math.prod(self.first),), 1)
-        other, log_det = self.rest.pull(z, c)
-        return torch.cat([done.reshape(len(y), *self.first), other], 1), log_det
-
-    monkeypatch.setattr(_multiscale._Split, "pull", pull)
+    planted(monkeypatch, MultiScale, "pull", lambda f: lambda self, y, c: f(self, y.roll(y.shape[1] // 2, 1), c))
 
 
 def split_without_its_scale(monkeypatch):
@@ -269,30 +283,43 @@ def split_without_its_scale(monkeypatch):
     planted(monkeypatch, Coupling, "push", make)
 
 
-def coupling(**options):
-    return lambda: Coupling(3, hidden=[6], **options)
+def coupling():
+    return Coupling(3, hidden=[6])
 
 
-def glow():
-    return lambda: Glow("p(x)", features=(1, 4, 4), transforms=1, hidden=[4]).generator.inverse
+def spline():
+    return Coupling(3, hidden=[6], map=SplineMap(4))
+
+
+def shift():
+    return Coupling(3, hidden=[6], map=ShiftMap())
+
+
+def act_norm():
+    return ActNorm(3)
+
+
+def scales():
+    """Four numbers, of which two go on; each is mapped given the others of its scale."""
+    return MultiScale([Coupling(4, hidden=[4]) >> Coupling(4, hidden=[4], swap=True), Coupling(2, hidden=[4])])
 
 
 FAULTS = {
-    "lost constant": (lost_constant, coupling(), "log-determinant"),
-    "swapped sign": (swapped_sign, coupling(), "log-determinant"),
-    "swapped sign, both ways": (swapped_sign_both_ways, coupling(), "the log-determinant is"),
-    "swapped sign of the inverse": (swapped_sign_of_the_inverse, coupling(map=SplineMap(4)), "minus the log-determinant of the inverse"),
-    "Jacobian stored": (jacobian_stored, coupling(), "an evaluation has changed the attribute log_det"),
-    "Jacobian stale": (jacobian_stale, coupling(), "log-determinant"),
-    "Jacobian detached": (jacobian_detached, coupling(), "log-determinant's gradient by"),
-    "Jacobian of the batch": (jacobian_of_the_batch, coupling(), "log-determinant"),
-    "wrong inverse": (wrong_inverse, coupling(), "the inverse of the forward direction"),
-    "wrong inverse of a spline": (wrong_inverse_of_a_spline, coupling(map=SplineMap(4)), "the inverse of the forward direction"),
-    "detached inverse": (detached_inverse, coupling(), "the gradient by x"),
-    "detached parameters": (detached_parameters, coupling(), "the gradient by"),
-    "ActNorm restarts": (restarts, lambda: ActNorm(3), "waits for data|after initialize a second time"),
-    "ActNorm restarts after load": (restarts_after_load, lambda: ActNorm(3), "after load_state_dict it waits for data again"),
-    "ActNorm starts at an evaluation": (starts_at_an_evaluation, lambda: ActNorm(3), "an evaluation has changed"),
+    "lost constant": (lost_constant, coupling, "log-determinant"),
+    "swapped sign": (swapped_sign, coupling, "log-determinant"),
+    "swapped sign, both ways": (swapped_sign_both_ways, coupling, "the log-determinant is"),
+    "swapped sign of the inverse": (swapped_sign_of_the_inverse, spline, "minus the log-determinant of the inverse"),
+    "Jacobian stored": (jacobian_stored, coupling, "an evaluation has changed the attribute log_det"),
+    "Jacobian stale": (jacobian_stale, coupling, "log-determinant"),
+    "Jacobian detached": (jacobian_detached, coupling, "log-determinant's gradient by"),
+    "Jacobian of the batch": (jacobian_of_the_batch, coupling, "log-determinant"),
+    "wrong inverse": (wrong_inverse, coupling, "the inverse of the forward direction"),
+    "wrong inverse of a spline": (wrong_inverse_of_a_spline, spline, "the inverse of the forward direction"),
+    "detached inverse": (detached_inverse, coupling, "the gradient by x"),
+    "detached parameters": (detached_parameters, coupling, "the gradient by"),
+    "ActNorm restarts": (restarts, act_norm, "waits for data|after initialize a second time"),
+    "ActNorm restarts after load": (restarts_after_load, act_norm, "after load_state_dict it waits for data again"),
+    "ActNorm starts at an evaluation": (starts_at_an_evaluation, act_norm, "an evaluation has changed"),
     "pixels forgotten": (pixels_forgotten, lambda: ActNorm((3, 2, 2)), "the log-determinant is"),
     "permutation not saved": (permutation_not_saved, lambda: Permutation(8), "load_state_dict, the value is another"),
     "permutation inverted by itself": (
@@ -300,28 +327,37 @@ FAULTS = {
         lambda: Permutation(3, order=[1, 2, 0]),
         "the inverse of the forward",
     ),
-    "mean for a sum": (mean_for_a_sum, coupling(), "the log-determinant is"),
-    "context ignored": (context_ignored, coupling(context=2), "with another context nothing changes|has no gradient"),
-    "mask forgotten": (mask_forgotten, coupling(mask="checkerboard"), "log-determinant"),
+    "mean for a sum": (mean_for_a_sum, coupling, "the log-determinant is"),
+    "context ignored": (
+        context_ignored,
+        lambda: Coupling(3, hidden=[6], context=2),
+        "with another context nothing changes|has no gradient",
+    ),
+    "mask forgotten": (mask_forgotten, lambda: Coupling(3, hidden=[6], mask="checkerboard"), "log-determinant"),
     "layers in the wrong order": (layers_in_the_wrong_order, lambda: Chain([ActNorm(3), Reverse(3)]), "the inverse of the forward"),
     "last log-determinant lost": (last_log_det_lost, lambda: Chain([ActNorm(3), Coupling(3, hidden=[6])]), "log-determinant"),
-    "rounded in single precision": (rounded_in_single_precision, coupling(), "in float32, 50 of them and back"),
-    "a number in the graph": (a_number_in_the_graph, coupling(map=ShiftMap()), "does not run as one graph"),
-    "normalised by the batch": (normalises_by_the_batch, coupling(map=ShiftMap()), "the inverse of the forward|first datum"),
-    "a column for a row": (a_column_for_a_row, coupling(), "log-determinant.* has shape"),
-    "the rest of a split lost": (rest_lost, glow(), "the log-determinant"),
-    "halves of a split swapped": (halves_swapped, glow(), "the inverse of the forward direction"),
-    "a split without its scale": (split_without_its_scale, glow(), "the log-determinant"),
-    "idle parameter": (idle_parameter, coupling(), "idle has no gradient"),
+    "rounded in single precision": (rounded_in_single_precision, coupling, "in float32, 50 of them and back"),
+    "a number in the graph": (a_number_in_the_graph, shift, "does not run as one graph"),
+    "normalised by the batch": (normalises_by_the_batch, shift, "the inverse of the forward|first datum"),
+    "a column for a row": (a_column_for_a_row, coupling, "log-determinant.* has shape"),
+    "the rest of a split lost": (rest_lost, scales, "the log-determinant"),
+    "halves of a split swapped": (halves_swapped, scales, "the inverse of the forward direction"),
+    "a split without its scale": (split_without_its_scale, scales, "the log-determinant"),
+    "idle parameter": (idle_parameter, coupling, "idle has no gradient"),
 }
+
+
+HELD = set()
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_breaks_a_law(monkeypatch, name):
     plant, make, law = FAULTS[name]
-    features, depth = make().in_shape, 50 if make().in_shape == make().out_shape else None
-    data = torch.randn(5, *features).double(), torch.randn(5, 2).double() if make().context else None
-    testing.check(make, *data, depth=depth, sizes=())
+    data = torch.randn(5, *make().in_shape).double(), torch.randn(5, 2).double() if make().context else None
+    depth = 50 if "50 of them" in law else None
+    if (make, depth) not in HELD:
+        testing.check(make, *data, depth=depth, sizes=())
+        HELD.add((make, depth))
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=law):
         testing.check(make, *data, depth=depth, sizes=())

@@ -157,12 +157,13 @@ def log_determinant_of_the_rounded_point(monkeypatch):
 
 def half_precision(monkeypatch):
     planted(
-        monkeypatch, AffineMap, "_parts", lambda f: lambda self, p, b: f(self, p if p.dtype == torch.float64 else p.bfloat16().float(), b)
+        monkeypatch, AffineMap, "push", lambda f: lambda self, x, p: f(self, x, p if p.dtype == torch.float64 else p.bfloat16().float())
     )
 
 
 def unbounded_scale(monkeypatch):
-    planted(monkeypatch, AffineMap, "_parts", lambda f: lambda self, params, bound: params.mul(bound).unbind(-1))
+    planted(monkeypatch, AffineMap, "push", lambda f: lambda self, x, p: (x * p[..., 1].exp() + p[..., 0], p[..., 1]))
+    planted(monkeypatch, AffineMap, "pull", lambda f: lambda self, y, p: ((y - p[..., 0]) * (-p[..., 1]).exp(), -p[..., 1]))
 
 
 def root_of_nothing(monkeypatch):
@@ -174,17 +175,24 @@ def ends_reached(monkeypatch):
     planted(monkeypatch, Logit, "pull", lambda f: lambda self, y, c: (y.sigmoid(), f(self, y, c)[1]))
 
 
-def difference_for_the_least(monkeypatch):
-    """β is computed, and α + β of it."""
+def digits_of_the_least_lost(monkeypatch):
+    """α + β has the digits of half precision, as where it is computed as a difference."""
 
     def make(f):
-        def fault(self, context):
-            centre, alpha, beta, _ = f(self, context)
-            return centre, alpha, beta, (alpha.to(torch.bfloat16).to(alpha.dtype) if alpha.dtype == torch.float32 else alpha) + beta
+        def fault(self, x, context):
+            if x.dtype != torch.float32:
+                return f(self, x, context)
+            least = self.params.data[-1:]
+            kept = least.clone()
+            least.copy_(kept.bfloat16())
+            mapped = f(self, x, context)
+            least.copy_(kept)
+            return mapped
 
         return fault
 
-    planted(monkeypatch, Radial, "_terms", make)
+    for name in ("push", "pull"):
+        planted(monkeypatch, Radial, name, make)
 
 
 def beyond_the_interval(monkeypatch):
@@ -207,7 +215,7 @@ FAULTS = {
     "unbounded scale": (unbounded_scale, lambda: Coupling(3, hidden=[6]), 1, "values are nan or infinite|can be held"),
     "root of nothing": (root_of_nothing, lambda: Coupling(3, hidden=[6]), 1, "the gradient by x is nan or infinite"),
     "ends reached": (ends_reached, lambda: Sigmoid(), 30, r"values from .* to 1 are not all in \(0, 1\)"),
-    "a difference for the least": (difference_for_the_least, lambda: Radial(3), 1, "data are wrong"),
+    "lost digits of the least": (digits_of_the_least_lost, lambda: Radial(3), 1, "data are wrong"),
     "beyond the interval": (beyond_the_interval, spline_coupling, 1, r"numbers in \[-3, 3\] become \[-?3.0"),
 }
 
