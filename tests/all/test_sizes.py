@@ -1,4 +1,7 @@
-"""One graph serves every batch size: a compiled loss has a first graph, for one size, and a second one for all others."""
+"""One graph serves every batch size: a compiled loss has a first graph, for one size, and a second one for all others.
+
+A trace costs a hundredth of a second for each operation, so the formulas have no more terms than what they are here for needs.
+"""
 
 import pytest
 import torch
@@ -21,7 +24,7 @@ def images(n):
 
 def bound():
     p, q = Decoder() * prior(), Encoder()
-    return (Parameter("beta") * IWAE(p, q, num_samples=3) - ELBO(p, q, num_samples=2)).mean()
+    return (Parameter("beta") * IWAE(p, q, num_samples=3)).mean()
 
 
 def divergence():
@@ -41,15 +44,14 @@ def estimators():
 
 
 def mixture():
-    components = [Normal("p(x|y)", loc=nn.Linear(2, 6), scale=1.0) for _ in range(3)]
-    return -MixtureModel(components, Categorical("p(k)", probs=torch.ones(3) / 3)).log_prob().mean()
+    components = [Normal("p(x|y)", loc=nn.Linear(2, 6), scale=1.0) for _ in range(2)]
+    return -MixtureModel(components, Categorical("p(k)", probs=torch.ones(2) / 2)).log_prob().mean()
 
 
 def chain():
     start, move = Normal("p(z1)", loc=0.0, scale=1.0, dim=2), Normal("p(z2|z1)", loc=nn.Linear(2, 2), scale=0.5)
-    see = Normal("p(x1|z1)", loc=nn.Linear(2, 6), scale=0.5)
-    p = start * move * see * see.replace_var(x1="x2", z1="z2")
-    return -p.marginalize_var(["z1", "z2"]).log_prob().mean()
+    see = Normal("p(x|z2)", loc=nn.Linear(2, 6), scale=0.5)
+    return -(start * move * see).marginalize_var(["z1", "z2"]).log_prob().mean()
 
 
 def sequence():
@@ -77,8 +79,8 @@ CASES = {
     "distances of sets": (set_distance, images),
     "estimators": (estimators, images),
     "a mixture": (mixture, lambda n: {**images(n), "y": torch.randn(n, 2)}),
-    "a chain": (chain, lambda n: {"x1": torch.randn(n, 6), "x2": torch.randn(n, 6)}),
-    "a sequence": (sequence, lambda n: {"x": torch.randn(n, 3, 6), "z_prev": torch.zeros(n, 2)}),
+    "a chain": (chain, images),
+    "a sequence": (sequence, lambda n: {"x": torch.randn(n, 2, 6), "z_prev": torch.zeros(n, 2)}),
     "a flow": (flow, images),
     "a game": (game, images),
 }
@@ -119,7 +121,7 @@ def test_it_is_exported_with_an_open_batch(kind):
 
 @pytest.mark.parametrize("options", [{}, {"dynamic": True}], ids=["left open", "dynamic"])
 def test_the_graphs_of_a_batch_size_are_torchs_choice(options):
-    loss, graphs = divergence(), CompileCounterWithBackend("eager")
+    loss, graphs = KullbackLeibler(Encoder(), prior()).mean(), CompileCounterWithBackend("eager")
     run = torch.compile(loss, fullgraph=True, backend=graphs, **options)
     for n in (3, 5, 7):
         data = images(n)

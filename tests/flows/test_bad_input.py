@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from pixyz.core import FormulaError, KindError, ParameterError, ShapeError, SupportError
-from pixyz.distributions._supports import unit_interval
+from pixyz.distributions import Interval
 from pixyz.flows import ActNorm, AffineMap, Bijection, Chain, Coupling, Permutation, Reverse, SplineMap
 
 
 class Square(Bijection):
     """y = x² on [0, 1], without an inverse."""
 
-    domain = codomain = unit_interval
+    domain = codomain = Interval("in [0, 1]", lower=0.0, upper=1.0)
     pull_passes = None
 
     def push(self, x, context):

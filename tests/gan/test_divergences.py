@@ -1,6 +1,7 @@
 """At the best discriminator adversarial losses are divergences, here by quadrature: both sides are exact sums over its nodes."""
 
 import math
+import re
 from itertools import pairwise, product
 
 import numpy as np
@@ -8,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-import pixyz.gan
-from pixyz.core import Enumerate
+from pixyz.core import Enumerate, FormulaError
 from pixyz.distributions import Categorical, Deterministic, Normal
 from pixyz.gan import AdversarialFDivergence, AdversarialJensenShannon, AdversarialKullbackLeibler
 
@@ -137,7 +137,10 @@ def test_the_bound_of_an_f_divergence(name):
 
 
 def test_every_divergence_is_here():
-    assert set(DIVERGENCES) == set(pixyz.gan._f_divergence.DIVERGENCES)
+    """The error about an unknown one lists them all."""
+    p, d = Normal("p(x)", loc=nn.Parameter(torch.zeros(1)), scale=1.0), Deterministic("d(t|x)", t=nn.Linear(1, 1))
+    with pytest.raises(FormulaError, match=f"there is no divergence 'none'; choose one of {re.escape(', '.join(DIVERGENCES))}\\.$"):
+        AdversarialFDivergence(p, d, divergence="none")
 
 
 def test_the_best_logit_of_draws_has_the_value_of_quadrature():

@@ -114,8 +114,7 @@ def test_the_generator_runs_once_in_a_step():
     calls = []
     g.register_forward_hook(lambda *_: calls.append("g"))
     net.register_forward_hook(lambda *_: calls.append("d"))
-    model = GAN(p, d)
-    model._unwatched = 100
+    model = Model(AdversarialNonSaturating(p, d))
     model.train({"x": torch.randn(5, 3)})
     assert calls == ["d", "g", "d", "d"]  # the data, the fakes; and the fakes again, when it has stepped
 
@@ -158,11 +157,12 @@ def test_a_step_of_one_player_leaves_the_other_as_it_was(compile):
         model.train(values)
     for a, b in zip(before, state(g), strict=True):
         assert torch.equal(a, b)
-    turns = model._turns
-    model._turns = turns[:1]  # the generator alone
-    before = state(net)
-    model.train(values)
-    for a, b in zip(before, state(net), strict=True):
+    (of_d,) = [each for each in model.optimizers if any(w is next(d.parameters()) for w in each.param_groups[0]["params"])]
+    stepped = []
+    of_d.register_step_post_hook(lambda *_: stepped.append(state(net)))
+    model.train(values)  # the discriminator, and the generator after it
+    assert any(not torch.equal(a, b) for a, b in zip(before, state(g), strict=True))
+    for a, b in zip(*stepped, state(net), strict=True):
         assert torch.equal(a, b)
 
 

@@ -2,13 +2,14 @@
 
 import inspect
 import math
+import re
 
 import pytest
 import torch
 from torch import nn
 
 import pixyz.gan
-from pixyz.core import Game, KindError
+from pixyz.core import FormulaError, Game, KindError
 from pixyz.distributions import Bernoulli, Deterministic
 from pixyz.gan import (
     R1,
@@ -16,8 +17,7 @@ from pixyz.gan import (
     AdversarialNonSaturating,
     AdversarialWassersteinDistance,
     GradientPenalty,
-    _f_divergence,
-    _judged,
+    RelativisticPairing,
 )
 
 
@@ -127,7 +127,12 @@ def made(name, p, d, real=None, **options):
 def test_every_game_of_the_package_is_in_a_table():
     games = {name for name in pixyz.gan.__all__ if inspect.isclass(x := getattr(pixyz.gan, name)) and issubclass(x, Game)}
     assert {name.partition(" ")[0] for name in [*TABLE, *PENALTIES]} == games
-    assert set(F_TABLE) == set(pixyz.gan._f_divergence.DIVERGENCES)
+
+
+def test_every_divergence_is_in_the_table():
+    """The error about an unknown one lists them all."""
+    with pytest.raises(FormulaError, match=f"there is no divergence 'none'; choose one of {re.escape(', '.join(F_TABLE))}\\.$"):
+        pixyz.gan.AdversarialFDivergence(generator(), discriminator(), divergence="none")
 
 
 @pytest.mark.parametrize("kind", [Deterministic, Bernoulli])
@@ -209,9 +214,11 @@ class Vectors(Scaled):
 @pytest.mark.parametrize("shape", [(), (3,), (3, 1)], ids=str)
 @pytest.mark.parametrize("net", [Scaled, Vectors])
 def test_a_discriminator_of_numbers(net, shape):
-    """One number has no batch; its judgement is the same for all data."""
-    found = _judged.Judged(discriminator(net=net)).estimate({"x": torch.full(shape, 2.0)})
-    torch.testing.assert_close(found, torch.full((3,) if shape else (1,), 2.0 * net().w.item()))
+    """Each datum is paired with its own fake; one number has no batch, and its judgement is the same for all fakes."""
+    real, fake = torch.tensor([2.0, -1.0, 0.5] if shape else 2.0), torch.tensor([0.5, -3.0, 1.0])
+    game = RelativisticPairing(generator(), discriminator(net=net))
+    found = game.estimate({"x": real.reshape(shape), "z": fake.reshape(shape or (3,))})
+    torch.testing.assert_close(found, nn.functional.softplus(real - fake).mean())
 
 
 def test_whole_numbers_have_no_slope():
@@ -236,17 +243,18 @@ def test_the_gradient_penalty_is_between_a_datum_and_its_fake(one_sided):
 @pytest.mark.parametrize("v", [-40.0, -20.5, 0.0, 20.5, 36.0])
 def test_logarithms_of_a_confident_discriminator_have_all_digits(v):
     """Where torch's softplus is linear already, above 20, float64 still tells the difference."""
-    t = torch.tensor(v, requires_grad=True)
     above, below = (math.log1p(math.exp(-abs(v))) + max(u, 0.0) for u in (v, -v))
     slope, falling = 1 / (1 + math.exp(-v)), 1 / (1 + math.exp(v))
-    row, judge = _f_divergence.DIVERGENCES["jensen_shannon"], Deterministic("d(t|x)", t=nn.Linear(1, 1))
+    p, d, real = generator(), discriminator(), generator("r(x|u)")
+    game, bound = (made(name, p, d, real) for name in ("AdversarialJensenShannon", "AdversarialFDivergence jensen_shannon"))
     cases = [
-        (_judged.log_real(judge)._compute, -below, falling),
-        (_judged.log_fake(judge)._compute, -above, -slope),
-        (row.activation, math.log(2) - below, falling),
-        (row.conjugate, above - math.log(2), slope),
+        (game.for_player(real), "u", -below, falling),  # log d(x)
+        (game.for_player(p), "z", -above, -slope),  # log(1 - d(x))
+        (bound.for_player(real), "u", math.log(2) - below, falling),  # g(d(x))
+        (bound.for_player(p), "z", math.log(2) - above, -slope),  # -f*(g(d(x)))
     ]
-    for compute, *expected in cases:
-        value = compute(t)
+    for loss, variable, *expected in cases:
+        t = torch.tensor([[v]], requires_grad=True)
+        value = loss.estimate({variable: t})
         found = [value.item(), torch.autograd.grad(value, t)[0].item()]
         torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-16)
