@@ -169,7 +169,7 @@ def test_a_step_of_one_player_leaves_the_other_as_it_was(compile):
 def test_a_scheduled_weight_of_a_penalty_needs_no_new_graph():
     p, d = players(*networks())
     game = AdversarialNonSaturating(p, d) - Parameter("gamma") * R1(p, d)
-    backend = CompileCounterWithBackend("aot_eager")
+    backend = CompileCounterWithBackend("eager")
     model = Model(game, schedules={"gamma": lambda step: 1.0 / (1 + step)}, compile={"backend": backend})
     graphs = []
     for _ in range(4):
