@@ -1,25 +1,22 @@
 """Several processes: data parallel and sharded training, against one process with the whole batch."""
 
 import os
-import socket
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
 import torch.nn.functional as F
+from children import result_of, run_group
 from torch import nn
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict, set_model_state_dict
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from pixyz.core import LogProb
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, MixtureModel, Normal
 from pixyz.losses import ELBO, NLL, KullbackLeibler
+from pixyz.models import Model
 
 PROCESSES, STEPS, BATCH = 2, 20, 8
 
@@ -125,7 +122,7 @@ def sharded(rank, folder):
         torch.save(whole, f"{folder}/weights.pt")
 
 
-def in_a_group(rank, work, port, folder):
+def in_a_group(rank, port, work, folder):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(PROCESSES))
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
@@ -135,10 +132,7 @@ def in_a_group(rank, work, port, folder):
 
 
 def on_two_processes(work, folder):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    spawn(in_a_group, (work, port, str(folder)), nprocs=PROCESSES)
+    run_group(in_a_group, PROCESSES, work, str(folder))
     return torch.load(f"{folder}/weights.pt")
 
 
@@ -170,53 +164,58 @@ def test_sharded_training_and_its_checkpoint_in_one_process(tmp_path):
         assert torch.equal(weight, whole[key]), key
 
 
-FITTED = """
-    import sys
-    import torch
-    from torch import nn
-    from pixyz.distributions import Categorical, MixtureModel, Normal
-    from pixyz.models import ML
+def build():
+    loss, _ = mixture()
+    return Model(loss, optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1})
 
-    torch.set_default_dtype(torch.float64)
+
+def fit(model, **options):
+    torch.manual_seed(1)
+    x = torch.randn(32, 2)
+    return model.fit({"x": x}, epochs=3, validate={"x": x[:10]}, progress=False, **options)
+
+
+def fit_and_resume(folder, strategy):
+    """What the main process of a program does, which Lightning runs on two processes."""
     torch.set_num_threads(1)
-
-    def build():
-        torch.manual_seed(0)
-        weights = Categorical("p(k)", logits=nn.Parameter(torch.zeros(3)))
-        parts = [Normal(loc=nn.Parameter(torch.randn(2)), scale=nn.Parameter(torch.ones(2)), name=f"p_{i}") for i in range(3)]
-        return ML(MixtureModel(parts, weights), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1})
-
-    def fit(model, **options):
-        torch.manual_seed(1)
-        x = torch.randn(32, 2)
-        return model.fit({"x": x}, epochs=3, validate={"x": x[:10]}, progress=False, **options)
-
-    if __name__ == "__main__":
-        folder, strategy = sys.argv[1:]
-        model = build()
-        options = {"accelerator": "cpu", "devices": 2, "strategy": strategy, "save": f"{folder}/a_{{step}}", "save_every": 3, "keep": None}
-        history = fit(model, batch_size=4, **options)
-        assert model.step_count == 12, model.step_count
-        resumed = build()
-        fit(resumed, batch_size=4, resume=f"{folder}/a_6", **options)
-        for a, b in zip(model.trained_parameters, resumed.trained_parameters):
-            assert torch.equal(a, b)
-        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-            torch.save((model.loss.state_dict(), history.train, history.validation), f"{folder}/found.pt")
-"""
+    torch.set_default_dtype(torch.float64)
+    model = build()
+    options = {
+        "accelerator": "cpu",
+        "devices": PROCESSES,
+        "strategy": strategy,
+        "save": f"{folder}/a_{{step}}",
+        "save_every": 3,
+        "keep": None,
+    }
+    history = fit(model, batch_size=4, **options)
+    assert model.step_count == 12
+    resumed = build()
+    fit(resumed, batch_size=4, resume=f"{folder}/a_6", **options)
+    for a, b in zip(model.trained_parameters, resumed.trained_parameters, strict=True):
+        assert torch.equal(a, b)
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        torch.save((model.loss.state_dict(), history.train, history.validation), f"{folder}/found.pt")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+def fit_as_a_rank(rank, port, folder):
+    """With the environment that Lightning gives each process that it starts, or a cluster does: then it starts none itself."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), NODE_RANK="0", LOCAL_RANK=str(rank), WORLD_SIZE=str(PROCESSES))
+    fit_and_resume(folder, "ddp")
+
+
+STRATEGIES = {
+    "ddp": lambda folder: run_group(fit_as_a_rank, PROCESSES, folder),
+    "ddp_fork": lambda folder: result_of(fit_and_resume, folder, "ddp_fork"),
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_fit_on_two_processes_is_fit_with_the_whole_batch(strategy, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(FITTED))
-    done = subprocess.run([sys.executable, str(program), str(tmp_path), strategy], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    STRATEGIES[strategy](str(tmp_path))
     weights, train_losses, validation = torch.load(tmp_path / "found.pt")
-    there: dict = {"__name__": "there"}
-    exec(textwrap.dedent(FITTED), there)
-    model = there["build"]()
-    history = there["fit"](model, batch_size=8)
+    model = build()
+    history = fit(model, batch_size=8)
     for name, weight in model.loss.state_dict().items():
         torch.testing.assert_close(weights[name], weight, rtol=1e-10, atol=1e-10)
     assert train_losses == pytest.approx(history.train, abs=1e-10)
