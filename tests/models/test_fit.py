@@ -1,177 +1,92 @@
-"""`fit`: against hand-written loops, resumed anywhere, in any form of data; what it logs, saves and refuses."""
+"""`fit`: against hand-written loops, in the order of an epoch; what it validates, logs and draws."""
 
 import csv
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
+from fitted import assert_same, data, vi, weights
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import nn, optim
-from torch.optim.lr_scheduler import ExponentialLR
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
-from zoo import Decoder, Encoder, Label, binary, prior
+from torch.utils.data import DataLoader, TensorDataset
+from zoo import Decoder, Encoder, Label, prior
 
-from pixyz.core import CheckpointError, KindError, MissingVariableError, NonFiniteLossError, ParameterError, ShapeError
+from pixyz.core import KindError, NonFiniteLossError, ParameterError
 from pixyz.distributions import Normal
-from pixyz.losses import ELBO, NLL, Parameter
+from pixyz.losses import ELBO, Parameter
 from pixyz.models import ML, VI, CyclicalSchedule, History, LinearSchedule, Model, Optimizer, plot_history
-from pixyz.models._order import EpochOrder, Position
 from pixyz.models.lightning import LightningModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 
-def vi(**options):
-    """A bound's model, the same each time it is built."""
-    torch.manual_seed(0)
-    given = {"optimizer": optim.Adam, "optimizer_params": {"lr": 1e-2}, **options}
-    return VI(Decoder() * prior(), Encoder(dropout=0.2), **given)
+class Batches(Callback):
+    """Keeps the batches of each epoch."""
 
+    def __init__(self):
+        self.trained, self.validated = [], []
 
-def weights(model):
-    return {name: w.detach().clone() for name, w in model.loss.named_parameters()}
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.trained.append([])
 
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.trained[-1].append(batch["x"])
 
-def assert_same(a, b):
-    """Bit for bit."""
-    for (name, v), w in zip(weights(a).items(), weights(b).values(), strict=True):
-        assert torch.equal(v, w), name
+    def on_validation_epoch_start(self, trainer, pl_module):
+        self.validated.append([])
 
-
-def data(count=23, x=6):
-    return {"x": binary(count, x)}
-
-
-class Rows(Dataset):
-    """Tuples, one by one."""
-
-    def __init__(self, x):
-        self.x = x
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, i):
-        return (self.x[i],)
-
-
-class Noisy(Rows):
-    """Rows that are another draw each time they are asked for, from torch's generator."""
-
-    def __getitem__(self, i):
-        return (torch.bernoulli(0.8 * self.x[i] + 0.1),)
-
-
-class Streamed(IterableDataset):
-    """Batches in an order that is drawn when they are asked for."""
-
-    def __init__(self, x):
-        self.x = x
-
-    def __iter__(self):
-        yield from [{"x": part} for part in self.x[torch.randperm(len(self.x))].split(5)]
-
-
-FORMS = {
-    "mapping": lambda x: {"x": x},
-    "mapping with more": lambda x: {"x": x, "label": torch.arange(len(x)), "source": "digits"},
-    "TensorDataset": lambda x: TensorDataset(x),
-    "Dataset": Rows,
-    "noisy Dataset": Noisy,
-    "DataLoader": lambda x: DataLoader(TensorDataset(x), batch_size=5, shuffle=True),
-    "DataLoader in order": lambda x: DataLoader(Rows(x), batch_size=5, drop_last=True),
-    "DataLoader of drawn rows": lambda x: DataLoader(
-        TensorDataset(x), batch_size=5, sampler=torch.utils.data.WeightedRandomSampler([1.0 + i for i in range(len(x))], len(x))
-    ),
-    "batches": lambda x: list(x.split(5)),
-    "IterableDataset": Streamed,
-}
-OWN_BATCHES = ("DataLoader", "DataLoader in order", "DataLoader of drawn rows", "batches", "IterableDataset")
-
-
-def batch_size_of(form):
-    return None if form in OWN_BATCHES else 5
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.validated[-1].append(batch["x"])
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["float64", "float32"])
 def test_fit_is_the_loop_that_one_would_write(dtype, atol):
     torch.set_default_dtype(dtype)
     x = data()["x"].to(dtype)
-    ours, theirs = vi(), vi()
+    ours, theirs, batches = vi(), vi(), Batches()
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        history = ours.fit({"x": x}, epochs=3, batch_size=5, seed=3)
+        history = ours.fit({"x": x}, epochs=3, batch_size=5, seed=3, callbacks=[batches])
     torch.manual_seed(7)
     optimizer = optim.Adam(theirs.loss.parameters(), lr=1e-2)
     for epoch in range(3):
-        order = torch.randperm(23, generator=torch.Generator().manual_seed(Position(3, epoch).seed_of_epoch))
         total = 0.0
-        for rows in order.split(5):
+        for rows in batches.trained[epoch]:
             optimizer.zero_grad()
-            loss = theirs.loss.estimate({"x": x[rows]})
+            loss = theirs.loss.estimate({"x": rows})
             loss.backward()
             optimizer.step()
             total += len(rows) * loss.item()
         assert history.train[epoch] == pytest.approx(total / 23, abs=atol)
+        assert sorted(torch.cat(batches.trained[epoch]).tolist()) == sorted(x.tolist())
     for v, w in zip(weights(ours).values(), weights(theirs).values(), strict=True):
         torch.testing.assert_close(v, w, rtol=0, atol=atol)
 
 
-def test_every_datum_comes_once_in_an_epoch_and_each_epoch_has_its_own_order():
-    position = Position(0)
-    order = EpochOrder(23, 5, position, shuffle=True)
-    first = [*order]
-    assert sorted(i for rows in first for i in rows) == [*range(23)]
-    assert [len(rows) for rows in first] == [5, 5, 5, 5, 3]
-    assert first == [*order]
-    position.batch = 2
-    assert [*order] == first[2:]
-    assert len(order) == 3
-    position.epoch, position.batch = 1, 0
-    assert sorted(i for rows in order for i in rows) == [*range(23)]
-    assert [*order] != first
-    assert [*EpochOrder(23, 5, Position(1), shuffle=True)] != first
-    assert [*EpochOrder(23, 5, Position(0), shuffle=False, drop_last=True)] == [[*range(i, i + 5)] for i in (0, 5, 10, 15)]
+def order_of(tmp_path, given=None, **options):
+    """The data of each batch by their numbers, of each epoch of training, and of validation."""
+    p = Normal("p(x)", loc=nn.Parameter(torch.zeros(1)), scale=1.0)
+    x, batches = torch.arange(23.0)[:, None], Batches()
+    validate = {"x": x[:7]}
+    ML(p).fit({"x": x} if given is None else given, validate=validate, callbacks=[batches], progress=False, **options)
+    return tuple([[[int(i) for i in rows] for rows in epoch] for epoch in epochs] for epochs in (batches.trained, batches.validated))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_training_goes_on_from_any_of_its_checkpoints_bit_for_bit(form, tmp_path):
-    make, x = FORMS[form], data()["x"]
-    options = {"scheduler": ExponentialLR, "scheduler_params": {"gamma": 0.9}, "ema": 0.9, "clip_grad_norm": 1.0, "accumulate": 2}
-    given = {"epochs": 3, "batch_size": batch_size_of(form), "names": ["x"], "validate": {"x": x[:7]}, "seed": 4, "patience": 9}
-    whole = vi(**options)
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        told = whole.fit(make(x), save=tmp_path / "a_{step}", save_every=1, keep=None, **given)
-    saved = sorted(tmp_path.iterdir(), key=lambda path: int(path.name[2:]))
-    assert len(saved) >= 6
-    for path in saved:
-        torch.manual_seed(2)  # of another process
-        resumed = vi(**options)
-        torch.rand(3)
-        history = resumed.fit(make(x), resume=path, **given)
-        assert_same(whole, resumed)
-        assert resumed.step_count == whole.step_count
-        assert history.train[:-1] == told.train[:-1] or len(history.train) == 3
-        assert history.validation == told.validation
-        assert history.terms == told.terms
-
-
-def test_a_finished_training_is_finished(tmp_path):
-    model, x = vi(), data()
-    told = model.fit(x, epochs=2, save=tmp_path / "a_{step}.safetensors")
-    again = vi()
-    assert again.fit(x, epochs=2, save=tmp_path / "a_{step}.safetensors", resume=True).train == told.train
-    assert_same(model, again)
-    longer = again.fit(x, epochs=3, save=tmp_path / "a_{step}.safetensors", resume=True)
-    assert len(longer.train) == 3
-
-
-def test_resume_true_begins_where_there_is_nothing_yet(tmp_path):
-    assert len(vi().fit(data(), epochs=2, save=tmp_path / "a_{step}", resume=True).train) == 2
+def test_every_datum_comes_once_in_an_epoch_and_each_epoch_has_its_own_order(tmp_path):
+    options = {"epochs": 2, "batch_size": 5, "seed": 0}
+    whole, validated = order_of(tmp_path, save=tmp_path / "a_{step}", save_every=1, keep=None, **options)
+    for epoch in whole:
+        assert sorted(i for rows in epoch for i in rows) == [*range(23)]
+        assert [len(rows) for rows in epoch] == [5, 5, 5, 5, 3]
+        assert [i for rows in epoch for i in rows] != [*range(23)]
+    assert whole[0] != whole[1]
+    assert validated == [[[0, 1, 2, 3, 4], [5, 6]]] * 2
+    assert order_of(tmp_path, **options)[0] == whole
+    assert order_of(tmp_path, **{**options, "seed": 1})[0][0] not in whole
+    for step, rest in ((2, [whole[0][2:], whole[1]]), (5, [whole[1]]), (7, [whole[1][2:]])):
+        assert order_of(tmp_path, resume=tmp_path / f"a_{step}", **options)[0] == rest
+    loader = DataLoader([{"x": torch.tensor([float(i)])} for i in range(23)], batch_size=5, drop_last=True)
+    assert order_of(tmp_path, loader, epochs=1)[0] == [[[*range(i, i + 5)] for i in (0, 5, 10, 15)]]
 
 
 def test_validation_changes_nothing_of_the_training():
@@ -206,30 +121,6 @@ def test_early_stopping_and_the_best_weights(tmp_path):
     assert history.best_epoch == 1
     assert model.load(best).step_count == 1
     assert len(ML(p, optimizer=optim.SGD).fit(x, epochs=50, validate=x, patience=2, resume=tmp_path / "last").train) == 3
-
-
-def test_schedules_count_steps_and_go_on(tmp_path):
-    seen = []
-
-    def spy(step):
-        seen.append(step)
-        return 0.1 * step
-
-    def build():
-        loss = -ELBO(Decoder() * prior(), Encoder(), kl="analytic", beta=Parameter("beta")).mean()
-        return Model(loss, schedules={"beta": spy})
-
-    model = build()
-    assert "beta: spy" in str(model)
-    model.fit(data(10), epochs=2, batch_size=5, save=tmp_path / "a")
-    assert seen == [0, 1, 2, 3]
-    build().fit(data(10), epochs=3, batch_size=5, resume=tmp_path / "a")
-    assert seen == [0, 1, 2, 3, 4, 5]
-    x = data(4)["x"]
-    with torch.random.fork_rng():
-        given = model.test({"x": x, "beta": 0.4})
-    assert model.test({"x": x}).item() == pytest.approx(given.item())
-    assert model.evaluate({"x": x}).terms["beta"] == pytest.approx(0.4)
 
 
 def test_schedules():
@@ -345,10 +236,14 @@ def test_several_optimisers_clipping_and_accumulation_are_the_models():
 
 
 def test_a_compiled_model():
-    compiled, plain = vi(compile={"backend": "eager"}), vi()
+    def build(**options):
+        torch.manual_seed(0)
+        return ML(Label(), **options)
+
+    compiled, plain = build(compile={"backend": "eager"}), build()
+    values = {**data(20), "y": torch.eye(3)[torch.arange(20) % 3]}
     for model in (compiled, plain):
-        torch.manual_seed(1)
-        model.fit(data(20), epochs=2, batch_size=5)
+        model.fit(values, epochs=2, batch_size=5)
     for v, w in zip(weights(compiled).values(), weights(plain).values(), strict=True):
         torch.testing.assert_close(v, w, rtol=0, atol=1e-6)
 
@@ -398,7 +293,7 @@ def test_modes_are_those_of_training_afterwards_and_of_evaluation_in_validation(
 
 
 def test_a_loss_that_is_not_finite_stops_it_with_the_weights_of_before():
-    """NaN at step 731."""
+    """NaN at step 73."""
     p = Normal(var=["x"], loc=nn.Parameter(torch.zeros(1)), scale=1.0)
     model = ML(p, optimizer=optim.SGD, optimizer_params={"lr": 1e-3})
     kept = {}
@@ -407,13 +302,13 @@ def test_a_loss_that_is_not_finite_stops_it_with_the_weights_of_before():
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             kept[model.step_count] = p.loc.item()
 
-    batches = [torch.ones(2, 1)] * 730 + [torch.full((2, 1), torch.nan)] + [torch.ones(2, 1)] * 9
+    batches = [torch.ones(2, 1)] * 72 + [torch.full((2, 1), torch.nan)] + [torch.ones(2, 1)] * 9
     with pytest.raises(
         NonFiniteLossError, match=r"p\(x\) \(Normal\): x must be a number, but 2 of 2 are not .* The optimiser has not stepped"
     ):
         model.fit(batches, epochs=1, names=["x"], callbacks=[Keep()])
-    assert model.step_count == 730
-    assert p.loc.item() == kept[730]
+    assert model.step_count == 72
+    assert p.loc.item() == kept[72]
 
 
 def test_the_history_prints_and_is_drawn(tmp_path):
@@ -427,103 +322,3 @@ def test_the_history_prints_and_is_drawn(tmp_path):
 def test_a_bar_where_it_is_asked_for(capsys):
     vi().fit(data(), epochs=1, progress=True)
     assert "Epoch 0" in capsys.readouterr().out
-
-
-BAD_DATA = {
-    "no data": ({"x": torch.zeros(0, 6)}, {}, ShapeError, "VI.fit: there are no data"),
-    "an empty loader": ([], {"names": ["x"]}, ShapeError, "VI.fit: there are no data"),
-    "a number": (3, {}, KindError, "the data are a mapping, a Dataset or a loader; got a int"),
-    "another variable": ({"y": torch.zeros(3, 6)}, {}, ShapeError, "the mapping has no tensor of a variable of the loss, x"),
-    "tuples without names": ([(torch.zeros(3, 6),)], {}, KindError, r'Say which variables its tensors are, like names=\["x", "y"\]'),
-    "too many names": ([(torch.zeros(3, 6),)], {"names": ["x", "y"]}, ShapeError, "a batch has 1 tensors, but the names are"),
-    "wrong names": ([(torch.zeros(3, 6),)], {"names": ["y"]}, MissingVariableError, r"needs x; got \{'y'\}"),
-    "wrong shapes": ({"x": torch.zeros(3, 5)}, {}, ShapeError, r"q\(z\|x\): the network failed on x of features \(5,\)"),
-    "a batch size with a loader": ([torch.zeros(3, 6)], {"batch_size": 2}, KindError, "a loader has its batches already"),
-    "a batch size of 0": ({"x": torch.zeros(3, 6)}, {"batch_size": 0}, KindError, "batch_size must be a whole number of at least 1"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_DATA)
-def test_data_that_do_not_fit(case):
-    given, options, error, words = BAD_DATA[case]
-    model = vi()
-    before = weights(model)
-    with pytest.raises(error, match=words):
-        model.fit(given, epochs=1, **options)
-    assert all(torch.equal(before[name], w) for name, w in weights(model).items())
-
-
-def test_variables_of_unequal_length():
-    model = Model(NLL(Label()).mean())
-    with pytest.raises(ShapeError, match="y has 4 data, x has 3 data, so they cannot be split together"):
-        model.fit({"x": torch.zeros(3, 6), "y": torch.eye(4)[:, :3]}, epochs=1)
-
-
-def test_an_iterator_that_was_run_through(tmp_path):
-    with pytest.raises(ShapeError, match="there are no data. .* a loader that was run through once may be at its end"):
-        vi().fit(iter([binary()]), epochs=2, names=["x"])
-
-
-BAD_WORDS = {
-    "no epochs": ({"epochs": 0}, "epochs must be a whole number of at least 1; got 0"),
-    "patience alone": ({"patience": 2}, "patience=2 needs validate=, which is not given"),
-    "best alone": ({"best": "a"}, "best='a' needs validate="),
-    "save_every alone": ({"save_every": 2}, "save_every=2 needs save="),
-    "resume from nothing said": ({"resume": True}, "resume=True goes on from the last file of save=, which is not given"),
-    "Lightning's clipping": (
-        {"gradient_clip_val": 1.0},
-        r"gradient_clip_val is Lightning's; say it here with Model\(..., clip_grad_norm=\)",
-    ),
-    "Lightning's accumulation": ({"accumulate_grad_batches": 2}, r"say it here with Model\(..., accumulate=\)"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_WORDS)
-def test_words_that_do_not_fit(case):
-    options, words = BAD_WORDS[case]
-    with pytest.raises(ParameterError, match=words):
-        vi().fit(data(), **{"epochs": 1, **options})
-
-
-def test_precision_that_is_scaled_is_refused(monkeypatch):
-    module = LightningModel(vi())
-    module._trainer = type("T", (), {"strategy": Trainer(accelerator="cpu", devices=1, logger=False).strategy, "precision": "16-mixed"})()
-    with pytest.raises(KindError, match='Take "bf16-mixed"'):
-        module.on_fit_start()
-
-
-def test_resuming_what_does_not_fit(tmp_path):
-    model, x = vi(), data()
-    model.fit(x, epochs=1, batch_size=5, save=tmp_path / "a_{step}", save_every=2, keep=None)
-    with pytest.raises(
-        CheckpointError, match="is in the middle of an epoch of 23 data in batches of 5; fit is given 23 data in batches of 6"
-    ):
-        vi().fit(x, epochs=1, batch_size=6, resume=tmp_path / "a_2")
-    with pytest.raises(CheckpointError, match="is in the middle of an epoch of 23 .*; fit is given a loader in an order of its own"):
-        vi().fit([x["x"]], epochs=1, names=["x"], resume=tmp_path / "a_2")
-    with pytest.raises(CheckpointError, match="is of a training with seed=0; this one has seed=1"):
-        vi().fit(x, epochs=1, batch_size=5, seed=1, resume=tmp_path / "a_2")
-    model.save(tmp_path / "b")
-    with pytest.raises(CheckpointError, match="does not say where in its data the training was: fit has not saved it"):
-        vi().fit(x, epochs=1, resume=tmp_path / "b")
-    with pytest.raises(FileNotFoundError):
-        vi().fit(x, epochs=1, resume=tmp_path / "none")
-    assert len(vi().fit(x, epochs=2, batch_size=6, resume=tmp_path / "a_5").train) == 2  # at the end of an epoch any batch size will do
-
-
-def test_without_lightning_the_error_says_what_to_install():
-    program = """
-        import sys
-        sys.modules["lightning"] = None
-        import torch
-        from pixyz.distributions import Normal
-        from pixyz.models import ML
-        model = ML(Normal("p(x)", loc=torch.nn.Parameter(torch.zeros(2)), scale=1.0))
-        model.train({"x": torch.zeros(3, 2)})
-        try:
-            model.fit({"x": torch.zeros(3, 2)}, epochs=1)
-        except ModuleNotFoundError as error:
-            print(error)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=200)
-    assert done.stdout == 'Loops of training are run by Lightning, which is not here: pip install "pixyz-models[lightning]".\n', done.stderr

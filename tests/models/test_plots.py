@@ -1,10 +1,10 @@
 """Pictures: what is in them, that they are saved where the program says, and what is said where there can be none."""
 
-import subprocess
 import sys
 
 import pytest
 import torch
+from children import forget, result_of
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import nn
@@ -187,12 +187,15 @@ def test_several_latent_variables():
     assert axes.get_xlabel() == "z, first number"
 
 
+def said_without_matplotlib():
+    forget("pixyz", "matplotlib")
+    sys.modules["matplotlib"] = None
+    from pixyz.models import plot_history
+
+    with pytest.raises(ImportError) as caught:
+        plot_history([1.0])
+    return str(caught.value)
+
+
 def test_without_matplotlib_the_line_that_installs_it():
-    program = (
-        "import sys; sys.modules['matplotlib'] = None; sys.modules['matplotlib.figure'] = None\n"
-        "from pixyz.models import plot_history\n"
-        "try: plot_history([1.0])\n"
-        "except ImportError as error: print(error)\n"
-    )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said == 'Pictures are drawn with matplotlib, which is not here: pip install "pixyz-models[plot]".\n'
+    assert result_of(said_without_matplotlib) == 'Pictures are drawn with matplotlib, which is not here: pip install "pixyz-models[plot]".'
