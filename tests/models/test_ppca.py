@@ -48,10 +48,10 @@ def test_a_linear_vae_comes_within_half_a_nat_of_probabilistic_pca():
 
     x = torch.tensor(data, dtype=torch.float32)
     p, q, prior = Decoder(x.mean(0)), Encoder(x.mean(0)), Normal(var=["z"], loc=0.0, scale=1.0, dim=LATENTS, name="p_prior")
-    model = VAE(q, p, prior, optimizer=optim.Adam, optimizer_params={"lr": 1e-2})
-    schedule = optim.lr_scheduler.CosineAnnealingLR(model.optimizer, 100)
-    for _ in range(100):
-        for batch in x[torch.randperm(len(x))].split(100):
+    model = VAE(q, p, prior, optimizer=optim.Adam, optimizer_params={"lr": 3e-2})
+    schedule = optim.lr_scheduler.CosineAnnealingLR(model.optimizer, 80)
+    for _ in range(80):
+        for batch in x[torch.randperm(len(x))].split(300):
             model.train({"x": batch})
         schedule.step()
     with torch.no_grad():
