@@ -72,7 +72,7 @@ def test_the_gradient_is_that_of_finite_differences(name, player):
         ("p", "eager", {*TABLE}),
         ("d", "eager", {*TABLE, *PENALTIES}),
         # Here the backward pass is traced, too, that of a slope twice, which takes long.
-        ("d", "aot_eager", {"GradientPenalty"}),
+        ("d", "aot_eager", {"AdversarialNonSaturating", "GradientPenalty"}),
     ],
     ids=["p", "d", "d and the backward pass"],
 )
