@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+import platform
 import stat
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +16,7 @@ from matplotlib.image import imread
 from torch import nn
 
 from pixyz.distributions import Normal
-from pixyz.models import ML, _atomic, plot_history
-
-NODE = _atomic.platform.node()
+from pixyz.models import ML, plot_history
 
 
 def model(number=0.0):
@@ -81,49 +81,57 @@ def test_of_several_threads_that_save_one_picture_one_is_left_whole(tmp_path):
     assert names(tmp_path) == ["curve.png"]
 
 
-def test_the_unfinished_file_has_a_name_for_each_call(tmp_path, monkeypatch):
-    made = []
-    original = _atomic._create
-    monkeypatch.setattr(_atomic, "_create", lambda target: made.append(original(target)) or made[-1])
-    for _ in range(2):
-        _atomic.write_atomically(tmp_path / ("ä" * 120), [b"x"])
-    (first, _), (second, _) = made
-    assert first != second
-    assert f"-{os.getpid()}-{threading.get_ident()}-" in first.name
-    assert _atomic._LEFT_OVER.fullmatch(first.name)["pid"] == str(os.getpid())
-    assert names(tmp_path) == ["ä" * 120]
-
-
 def dead():
     """The number of a process that is gone."""
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, timeout=200)
-    return int(done.stdout)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_unfinished_file_has_a_name_for_each_call(tmp_path, monkeypatch):
+    """It names the process and the thread; what a dead process has left under such a name is removed by the next call."""
+    made, original = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: made.append(Path(source).name) or original(source, target))
+    path = tmp_path / ("ä" * 120)
+    for _ in range(2):
+        model().save(path)
+    first, second = made
+    assert first != second
+    mine = f"-{os.getpid()}-{threading.get_ident()}-"
+    assert mine in first
+    left = tmp_path / first.replace(mine, f"-{dead()}-{threading.get_ident()}-")
+    left.write_bytes(b"")
+    (tmp_path / first).write_bytes(b"")  # of a process that lives
+    model().save(path)
+    assert names(tmp_path) == sorted([path.name, first])
 
 
 def test_the_unfinished_file_of_another_container_stays_while_it_is_locked(tmp_path):
     """Its process has a number that says nothing here, and perhaps the same host's name."""
-    path = tmp_path / f".b.partial-{NODE}-{dead()}-140000000000000-0123abcd"
+    path = tmp_path / f".b.partial-{platform.node()}-{dead()}-140000000000000-0123abcd"
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        _atomic.write_atomically(tmp_path / "a", [b"x"])
+        model().save(tmp_path / "a")
         assert names(tmp_path) == sorted(["a", path.name])
-    _atomic.write_atomically(tmp_path / "a", [b"x"])  # the lock is gone, as of a killed process
+    model().save(tmp_path / "a")  # the lock is gone, as of a killed process
     assert names(tmp_path) == ["a"]
 
 
 def test_a_file_that_was_swept_before_it_had_its_lock_is_made_anew(tmp_path, monkeypatch):
-    original, calls = _atomic._lock, []
+    original, calls = fcntl.flock, []
 
-    def swept_first(handle, *, wait):
+    def swept_first(handle, how):
         if not calls:
             next(tmp_path.glob(".a.partial-*")).unlink()
         calls.append(handle)
-        return original(handle, wait=wait)
+        return original(handle, how)
 
-    monkeypatch.setattr(_atomic, "_lock", swept_first)
-    _atomic.write_atomically(tmp_path / "a", [b"x"])
+    monkeypatch.setattr(fcntl, "flock", swept_first)
+    model(2.0).save(tmp_path / "a")
     assert len(calls) == 2
-    assert (tmp_path / "a").read_bytes() == b"x"
+    found = model()
+    found.load(tmp_path / "a")
+    assert found.p.loc[0] == 2
     assert names(tmp_path) == ["a"]
 
 
