@@ -18,16 +18,35 @@ class Row(NamedTuple):
     """A loss at its data.
 
     Attributes:
-        loss: the loss, built in float64.
+        loss: the loss, built in float64; or what is estimated as one is.
         values: its data; those that require a gradient are differentiated as the parameters are.
         batch_size: the batch of a loss without data.
         trained: the part of the loss whose parameters are differentiated; the whole, if not given.
     """
 
-    loss: Loss
+    loss: "Loss | Computed"
     values: Mapping[str, Tensor] = MappingProxyType({})
     batch_size: int | None = None
     trained: nn.Module | None = None
+
+
+class Computed(nn.Module):
+    """Numbers that a function of the data computes, in the place of a loss.
+
+    Args:
+        function: takes the data, and returns the numbers.
+        parts: the modules that it uses.
+    """
+
+    needs_start = False
+
+    def __init__(self, function: Callable[[Mapping[str, Tensor]], Tensor], *parts: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.parts = nn.ModuleList(parts)
+
+    def estimate(self, values: Mapping[str, Tensor], *, batch_size: int | None = None) -> Tensor:
+        return self.function(values)
 
 
 class Evaluated(NamedTuple):

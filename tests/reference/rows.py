@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from . import of_composed, of_core, of_distributions, of_estimators, of_flows, of_gan, of_losses, of_sequences
+from . import of_composed, of_core, of_distributions, of_estimators, of_flows, of_gan, of_losses, of_models, of_moments, of_sequences
 from .row import Row
 
 PARTS = {
     module.__name__.rpartition("of_")[2]: module.ROWS
-    for module in (of_composed, of_core, of_distributions, of_estimators, of_flows, of_gan, of_losses, of_sequences)
+    for module in (of_composed, of_core, of_distributions, of_estimators, of_flows, of_gan, of_losses, of_models, of_moments, of_sequences)
 }
 ROWS: dict[str, Callable[[], Row]] = {
     f"{part}: {name}": make for part, rows in sorted(PARTS.items()) for name, make in sorted(rows.items())
