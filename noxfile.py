@@ -224,6 +224,12 @@ def benchmarks(session: nox.Session, what: str) -> None:
 
 
 @nox.session(venv_backend="none", requires=["dev"])
+def reference(session: nox.Session) -> None:
+    """Values and gradients of several hundred losses beside their table. Arguments: nox -s reference -- --write ELBO"""
+    in_dev(session, "python", "tests/reference/values.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
 def soak(session: nox.Session) -> None:
     """A training that is killed 20 times, and ends as one that was left alone; minutes. Arguments: nox -s soak -- --kills 50"""
     in_dev(session, "pytest", "tests/models/test_killed.py", *(session.posargs or ["--kills", "20"]))
