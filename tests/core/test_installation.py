@@ -1,5 +1,6 @@
 """An old `pixyz` beside these packages is found and named, with the commands that mend it."""
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,14 +10,21 @@ from pathlib import Path
 import pytest
 
 import pixyz.core
-from pixyz.core import _installation
 
 SOURCE = Path(pixyz.core.__file__).parent
+BY_PATH = SOURCE / "_installation.py"  # as the page on installation says it, for where the old package hides ours
 
 
-def run(*arguments: object, path: Path) -> subprocess.CompletedProcess[str]:
+def status_of_the_command():
+    """That of `python -m pixyz.core`."""
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("pixyz.core", run_name="__main__")
+    return end.value.code
+
+
+def run(program: str, path: Path) -> subprocess.CompletedProcess[str]:
     """Python with `path` before everything else."""
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(path)!r}); " + " ".join(map(str, arguments))]
+    command = [sys.executable, "-c", f"import runpy, sys; sys.path.insert(0, {str(path)!r}); {program}"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -27,10 +35,6 @@ def old(tmp_path):
     folder.mkdir()
     (folder / "__init__.py").write_text('name = "pixyz"\n__version__ = "0.3.3"\n')
     return tmp_path
-
-
-def test_all_is_well_here():
-    assert _installation.find_problems() == []
 
 
 def test_our_files_in_the_old_package_refuse_to_import(old):
@@ -44,12 +48,12 @@ def test_our_files_in_the_old_package_refuse_to_import(old):
 
 def test_an_old_package_that_hides_ours_is_found_by_path(old):
     assert "No module named 'pixyz.core'" in run("import pixyz.core", path=old).stderr
-    result = run(f"import runpy; runpy.run_path({str(SOURCE / '_installation.py')!r}, run_name='__main__')", path=old)
+    result = run(f"runpy.run_path({str(BY_PATH)!r}, run_name='__main__')", path=old)
     assert result.returncode == 1
     assert result.stdout.startswith("An old pixyz stands at")
 
 
-def test_files_that_an_uninstall_took_along_are_named(tmp_path, monkeypatch):
+def test_files_that_an_uninstall_took_along_are_named(tmp_path, monkeypatch, capsys):
     record = tmp_path / "pixyz_losses-9.9.dist-info"
     record.mkdir()
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: pixyz-losses\nVersion: 9.9\n")
@@ -61,12 +65,12 @@ def test_files_that_an_uninstall_took_along_are_named(tmp_path, monkeypatch):
         "distributions",
         lambda: metadata.MetadataPathFinder.find_distributions(metadata.DistributionFinder.Context(path=[str(tmp_path)])),
     )
-    assert _installation.find_problems() == [
-        "pixyz-losses has lost pixyz/losses/__init__.py, as when an old pixyz is uninstalled after it."
-    ]
-    assert _installation.remedy().endswith("--no-deps pixyz-losses==9.9")
+    assert status_of_the_command() == 1
+    problem, *remedy = capsys.readouterr().out.splitlines()
+    assert problem == "pixyz-losses has lost pixyz/losses/__init__.py, as when an old pixyz is uninstalled after it."
+    assert remedy[-1].endswith("--no-deps pixyz-losses==9.9")
 
 
-def test_the_command_says_so(capsys):
-    assert _installation.main() == 0
+def test_the_command_says_so_where_all_is_well(capsys):
+    assert status_of_the_command() == 0
     assert capsys.readouterr().out.endswith("All is well.\n")

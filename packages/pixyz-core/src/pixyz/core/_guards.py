@@ -19,11 +19,20 @@ function after eight graphs, and with these, where it can, each has a count of i
 
 _OF_A_CLASS = re.compile(r"(?:dict\()?type\((?P<of>.*)\)\.__mro__\[(?P<number>\d+)\]")
 _OPEN = ("_modules", "_parameters", "_buffers", "training")
+_ARGUMENTS = {"self", "values", "batch_size", "sample_dims", "watch", "starting"}
+"""Those of `Loss.forward`, by which the graph of a whole formula is known."""
 
 
 def what_may_change(guards: Iterable[Any]) -> list[bool]:
-    """For each guard whether it is kept, as `guard_filter_fn` of `torch.compile` says it."""
+    """For each guard whether it is kept, as `guard_filter_fn` of `torch.compile` says it.
+
+    Where the graph of a formula ends early, as in a network that breaks it, other graphs follow: of functions that many formulas, values
+    and batch sizes share. All their guards are kept.
+    """
     guards = list(guards)
+    arguments = {g.name for g in guards if g.name.isidentifier()}
+    if not {"self", "values"} <= arguments <= _ARGUMENTS:
+        return [True] * len(guards)
     values = {g.name: g.value for g in guards if g.has_value}
     return [not ("__import_pixyz_dot_" in g.name or (_knows_isolation and _is_fixed(g.name, values))) for g in guards]
 
