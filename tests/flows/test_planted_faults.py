@@ -4,19 +4,22 @@ import math
 
 import pytest
 import torch
-from planted import planted
+from planted import Check, changed, need_found, planted
 from torch import nn
 
+from pixyz.distributions import Normal
 from pixyz.flows import (
     ActNorm,
     AffineMap,
     Chain,
     Coupling,
+    MaskedAutoregressive,
     MultiScale,
     Permutation,
     Reverse,
     ShiftMap,
     SplineMap,
+    TransformedDistribution,
     testing,
 )
 
@@ -361,3 +364,41 @@ def test_a_fault_breaks_a_law(monkeypatch, name):
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=law):
         testing.check(make, *data, depth=depth, sizes=())
+
+
+def swapped_sign_of_a_transform(check):
+    def make(f):
+        def fault(*arguments):
+            bijection = f(*arguments)
+            push = bijection.push
+            bijection.__dict__["push"] = lambda x, c: (push(x, c)[0], -push(x, c)[1])
+            return bijection
+
+        return fault
+
+    return lambda monkeypatch: planted(monkeypatch, check.module, "from_transform", make)
+
+
+def flow(name, *arguments):
+    return Check("flows", name, *arguments, float64=True)
+
+
+noise_without_gradient = changed(Normal, "log_density", lambda f: lambda *a: f(*a).detach())
+of_draws = flow("test_what_was_drawn_scores_as_what_is_given", TransformedDistribution)
+transforms = flow("test_the_values_are_the_transforms")
+IN_DISTRIBUTIONS = {
+    "noise without a gradient in a bound": (noise_without_gradient, flow("test_the_gradient_of_a_bound_is_that_by_hand")),
+    "a lost constant of a draw": (lost_constant, of_draws),
+    "a lost constant in the mass": (lost_constant, flow("test_the_density_integrates_to_one_and_is_that_of_the_draws", "RealNVP")),
+    "swapped signs of an autoregressive flow": (
+        lambda monkeypatch: both_ways(monkeypatch, MaskedAutoregressive, lambda f: lambda *a: (f(*a)[0], -f(*a)[1])),
+        flow("test_the_density_is_that_of_the_noise_times_the_jacobian", "MAF", ""),
+    ),
+    "a swapped sign in a posterior": (swapped_sign_both_ways, flow("test_the_bound_is_that_of_the_three_densities")),
+    "a swapped sign of a transform": (swapped_sign_of_a_transform(transforms), transforms),
+}
+
+
+@pytest.mark.parametrize("name", IN_DISTRIBUTIONS)
+def test_a_fault_is_found_in_a_distribution(monkeypatch, name):
+    need_found(monkeypatch, *IN_DISTRIBUTIONS[name])

@@ -19,6 +19,7 @@ from pixyz.gan import (
     AdversarialNonSaturating,
     AdversarialWassersteinDistance,
     DiffAugment,
+    ProductOfMarginals,
     RelativisticAverage,
     RelativisticPairing,
 )
@@ -138,6 +139,14 @@ def one_shift_for_all(monkeypatch):
     planted(monkeypatch, DiffAugment, "forward", make)
 
 
+def noisy(f):
+    return lambda self, *arguments, **options: f(self, *arguments, **options) + torch.randn(()).double()
+
+
+def a_neighbour_more(check):
+    return lambda monkeypatch: planted(monkeypatch, check.module, "sample_quality", lambda f: lambda real, fake, k: f(real, fake, k + 1))
+
+
 def by_straight_through(*arguments, estimator=None, **options):
     return arguments, {**options, "estimator": {"x": "straight_through", "z": "pathwise"} if estimator is None else estimator}
 
@@ -163,6 +172,7 @@ squared_slopes = gan("test_the_squared_slopes", R1, Deterministic)
 by_score = gan("test_a_generator_of_discrete_data_learns_by_the_score", Bernoulli, AdversarialNonSaturating)
 by_hand = training("test_a_hundred_steps_equal_a_hand_written_loop")
 alone = training("test_a_step_of_one_player_leaves_the_other_as_it_was", False)
+quality = training("test_sample_quality_is_what_a_loop_finds", 30, 20, 2, 1)
 bound = "test_the_bound_of_an_f_divergence"
 all_evaluated_anew = changed(Together, "keep", lambda f: lambda self, modules: f(self, set()))
 # The generator plays against what the discriminator was.
@@ -225,6 +235,12 @@ FAULTS = {
     "signs unchecked": (signs_unchecked, sums("test_a_game_is_not_subtracted", lambda game, q: -game), pytest.fail.Exception),
     "the discriminator counted once": (given(Model, lambda *a, **options: (a, {**options, "n_critic": 1})), alone),
     "the others' terms": (changed(Loss, "for_player", lambda f: lambda self, player: self), sums("test_each_plays_for_its_terms")),
+    "noise in a penalty": (changed(R1, "estimate", noisy), gan("test_a_public_game_obeys_the_laws", "R1")),
+    "one permutation for all features": (
+        changed(ProductOfMarginals, "sample", lambda f: lambda self, values: {"z": values["x"][torch.randperm(len(values["x"]))]}),
+        training("test_each_feature_is_permuted_by_itself"),
+    ),
+    "a neighbour more": (a_neighbour_more(quality), quality),
     "cut out, everything": (
         changed(DiffAugment, "forward", lambda f: lambda self, x: 0 * f(self, x)),
         gan("test_an_augmentation_is_what_a_plain_loop_does", "cutout"),

@@ -1,13 +1,15 @@
 """The tests of losses and of their algebra are worth something: each of these faults fails the test that is named beside it."""
 
 import math
+import warnings
 
 import pytest
-from planted import Check, changed, given, need_found, planted
+import torch
+from planted import Check, changed, given, need_found, planted, with_gradients_times
 
 from pixyz.core import Expectation, Joint, LogProb, Loss, logsumexp
-from pixyz.distributions import Normal
-from pixyz.losses import MMD, ChiSquared, DReG, JensenShannon, KullbackLeibler, StoppedLogProb, TotalVariation
+from pixyz.distributions import Categorical, Normal
+from pixyz.losses import MMD, ChiSquared, DReG, JensenShannon, KullbackLeibler, Sinkhorn, StoppedLogProb, TotalVariation
 
 
 def law(name, *arguments, float64=True):
@@ -126,6 +128,27 @@ def weights_of_the_variables_alone(monkeypatch):
     given(Expectation, change)(monkeypatch)
 
 
+def slope_lost_where_both_sides_agree(monkeypatch):
+    """Of the first category, whose probability is the same in both."""
+
+    def make(f):
+        def fault(params, x):
+            first, rest = params["probs"][..., :1], params["probs"][..., 1:]
+            return f({"probs": torch.cat([first.detach(), rest], -1)}, x)
+
+        return fault
+
+    planted(monkeypatch, Categorical, "log_density", make)
+
+
+def in_silence(f):
+    def fault(self, *arguments, **options):
+        with warnings.catch_warnings(action="ignore"):
+            return f(self, *arguments, **options)
+
+    return fault
+
+
 def figure(name):
     return law("test_the_figures_of_two_normals", name)
 
@@ -134,6 +157,7 @@ def expression(name, *arguments):
     return law(name, *arguments, float64=False)
 
 
+enumerated_constant = given(Expectation, lambda *parts, **options: (parts, {"estimator": "enumerate", **options}))
 fresh = "test_products_and_whole_powers_draw_anew_and_are_unbiased"
 product_with_one_draw = changed(Loss, "__mul__", as_one(lambda f, g: f * g))
 power_with_one_draw = changed(Loss, "__pow__", as_one(lambda f, n: f**n))
@@ -180,6 +204,19 @@ FAULTS = {
     "an ancestor below": (ancestor_below, law("test_where_the_right_side_runs_the_other_way_it_is_monte_carlo")),
     "a lost number of draws": (lost_number_of_draws, law("test_renyi_bounds", 0.5)),
     "path gradients that are not squared": (path_gradients_not_squared, law("test_doubly_reparametrised_gradients_by_hand")),
+    "a slope lost where both sides agree": (
+        slope_lost_where_both_sides_agree,
+        law("test_the_slope_of_renyi_where_one_probability_is_the_same", 2.0),
+    ),
+    "a constant that is enumerated": (
+        enumerated_constant,
+        law("test_a_time_without_parameters_is_drawn_once", 2, {}, float64=False),
+    ),
+    "a plan of which nobody hears that it is none": (
+        changed(Sinkhorn, "estimate", in_silence),
+        law("test_a_plan_that_has_not_converged_is_reported", 1e-3, float64=False),
+        pytest.fail.Exception,
+    ),
     "weights of the variables alone": (
         weights_of_the_variables_alone,
         law("test_a_chain_of_which_each_term_needs_little", "pairs of neighbours"),
@@ -190,3 +227,19 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found(name, monkeypatch):
     need_found(monkeypatch, *FAULTS[name])
+
+
+mixed = Check("losses", "test_gradients_of_every_mix")
+chain = mixed.module.chain  # the fixture
+explained = Check("losses", "test_terms_add_up_to_the_loss")
+model = explained.module.model
+
+
+def test_a_lost_half_of_the_score_is_found_in_a_mix(chain, monkeypatch):
+    mix = getattr(mixed.module, mixed.name)
+    need_found(monkeypatch, with_gradients_times(lambda k: 0.5), lambda: mix(chain, ("enumerate", "score", "enumerate"), "b"))
+
+
+def test_an_explanation_of_another_draw_is_found(model, monkeypatch):
+    fault = changed(Loss, "explain", lambda f: lambda self, *a, **o: (torch.randn(1), f(self, *a, **o))[1])
+    need_found(monkeypatch, fault, lambda: getattr(explained.module, explained.name)(model))

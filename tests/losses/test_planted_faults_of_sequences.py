@@ -96,6 +96,10 @@ FAULTS = {
     "each step begins anew": (each_step_begins_anew, law("test_a_loop_by_hand", 1, "analytic")),
     "the first marginal for all steps": (each_step_begins_anew, law("test_a_finite_chain_is_summed_exactly", 3, 5)),
     "a step by itself": (each_step_begins_anew, law("test_what_does_not_depend_on_the_recurrence_runs_once")),
+    "each step begins anew, parameters of any shape": (
+        each_step_begins_anew,
+        law("test_a_sequence_is_the_loop_over_its_steps", "one number, batch = time"),
+    ),
     "no mask": (no_mask, lengths),
     "padding in the networks": (padding_in_the_networks, lengths),
     "a recurrent network that runs again": (density_that_runs_the_network_again(once_for_a_step), once_for_a_step),

@@ -1,11 +1,13 @@
-"""The tests of checkpoints are worth something: each of these faults fails the test that is named beside it."""
+"""The tests of training and of checkpoints are worth something: each of these faults fails the test that is named beside it."""
 
+import contextlib
 import copy
 from pathlib import Path
 
 import pytest
 import torch
-from planted import Check, FromModule, changed, need_found
+from planted import Check, FromModule, changed, given, need_found
+from torch import optim
 
 from pixyz.core import CheckpointError
 from pixyz.models import Model
@@ -100,6 +102,19 @@ def check(name, *arguments, **options):
     return Check("models", name, *arguments, **options)
 
 
+def with_options(**options):
+    """The fault that a model is made with these options, whatever is asked for."""
+    return given(Model, lambda *arguments, **asked: (arguments, {**asked, **options}))
+
+
+def nats_for_bits(f):
+    return lambda self, values, *, unit="nats", **options: f(self, values, **options)
+
+
+def one_draw_more(f):
+    return lambda self, values, *, num_samples, **options: f(self, values, num_samples=num_samples + 1, **options)
+
+
 goes_on = "test_training_goes_on_as_if_it_had_never_stopped"
 FAULTS = {
     "a random state left as it is": (loading(random_state_left_as_it_is), check(goes_on, "SGD", "none")),
@@ -115,6 +130,21 @@ FAULTS = {
     ),
     "the last by name": (loading(the_last_by_name), check("test_the_greatest_number_is_the_newest")),
     "rounded numbers": (saving(lambda save, path, extra: save(path, rounded(extra))), check("test_what_the_caller_keeps_comes_back")),
+    "every call a step": (
+        with_options(accumulate=1),
+        check("test_accumulated_gradients_are_those_of_the_big_batch", optim.SGD, float64=True),
+    ),
+    "no clipping": (with_options(clip_grad_norm=None), check("test_several_optimisers_equal_a_hand_written_loop", float64=True)),
+    "no average": (
+        changed(Model, "averaged", lambda f: lambda self: contextlib.nullcontext()),
+        check("test_the_average_is_its_formula", float64=True),
+    ),
+    "a test of the last weights": (
+        changed(Model, "test", lambda f: lambda self, values: self.loss.estimate(values)),
+        check("test_the_test_loss_is_that_of_the_averages", float64=True),
+    ),
+    "nats for bits": (changed(Model, "log_likelihood", nats_for_bits), check("test_bits_by_hand")),
+    "a draw more": (changed(Model, "log_likelihood", one_draw_more), check("test_few_draws_give_a_lower_bound")),
     "written in place": (saving(written_in_place), check("test_a_full_disk_leaves_the_previous_checkpoint", "write")),
 }
 
