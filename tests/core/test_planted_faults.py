@@ -1,13 +1,13 @@
-"""The tests of marginals, posteriors and evaluations are worth something: each of these faults fails the test that is named beside it."""
+"""The tests of joints, posteriors, games and evaluations are worth something: each of these faults fails the test beside it."""
 
 import itertools
 
 import pytest
 import torch
-from planted import Check, changed, need_found
+from planted import Check, changed, need_found, planted
 from zoo import Decoder, Encoder, prior
 
-from pixyz.core import Distribution, Joint, Posterior
+from pixyz.core import Distribution, FormulaError, Joint, Loss, Posterior, Together
 from pixyz.distributions import Normal
 
 
@@ -64,6 +64,42 @@ doubled_noise = changed(Normal, "whitener", lambda f: lambda params, count: f({*
 network_that_runs_again = changed(Encoder, "__call__", lambda f: lambda self, *a, **o: (f(self, *a, **o), f(self, *a, **o))[1])
 
 
+def signs_unchecked(monkeypatch):
+    def make(f):
+        def fault(self, player):
+            try:
+                return f(self, player)
+            except FormulaError:
+                return self
+
+        return fault
+
+    planted(monkeypatch, Loss, "for_player", make)
+
+
+def samples_that_are_one(f):
+    """The same draw over the sample shape."""
+
+    def fault(self, values=None, *, sample_shape=(), **options):
+        found = f(self, values, **options)
+        given = values or {}
+        return {k: t if k in given else t.expand(*sample_shape, *t.shape) for k, t in found.items()}
+
+    return fault
+
+
+def sample_shape_for_every_factor(f):
+    def fault(self, *arguments, sample_shape=(), **options):
+        found = f(self, *arguments, sample_shape=sample_shape, **options)
+        return {k: t.expand(*sample_shape, *t.shape) for k, t in found.items()}
+
+    return fault
+
+
+def own_values_ignored(f):
+    return lambda self, values=None, **options: f(self, {k: v for k, v in (values or {}).items() if k in self.cond_var}, **options)
+
+
 def exact(name, *arguments):
     return Check("core", name, *arguments, float64=True)
 
@@ -81,6 +117,35 @@ FAULTS = {
     "paths of draws that ignore their neighbours": (
         draws_that_ignore_their_neighbours,
         exact("test_paths_of_a_linear_dynamical_system_are_drawn_from_its_posterior"),
+    ),
+    "a renaming that renames nothing": (
+        changed(Distribution, "replace_var", lambda f: lambda self, **names: self),
+        Check("core", "test_replace_var_swaps"),
+    ),
+    "one sample for all": (
+        changed(Distribution, "sample", samples_that_are_one),
+        Check("core", "test_samples_are_independent_over_the_sample_shape"),
+    ),
+    "a sample shape for every factor": (
+        changed(Distribution, "sample", sample_shape_for_every_factor),
+        Check("core", "test_sample_shape_is_applied_once"),
+    ),
+    "a given value that is drawn": (
+        changed(Distribution, "sample", own_values_ignored),
+        Check("core", "test_sampling_given_an_own_variable_conditions_on_it"),
+    ),
+    "a stale evaluation of several losses": (
+        changed(Together, "keep", lambda f: lambda self, modules: None),
+        Check("core", "test_together_a_network_runs_once_and_again_when_it_has_changed"),
+    ),
+    "signs of games unchecked": (
+        signs_unchecked,
+        Check("core", "test_a_game_is_not_subtracted", lambda game, q: -game),
+        pytest.fail.Exception,
+    ),
+    "the other players' terms": (
+        changed(Loss, "for_player", lambda f: lambda self, player: self),
+        Check("core", "test_each_plays_for_its_terms"),
     ),
     "a network that runs again": (
         network_that_runs_again,
