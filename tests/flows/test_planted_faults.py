@@ -357,13 +357,13 @@ HELD = set()
 def test_a_fault_breaks_a_law(monkeypatch, name):
     plant, make, law = FAULTS[name]
     data = torch.randn(5, *make().in_shape).double(), torch.randn(5, 2).double() if make().context else None
-    depth = 50 if "50 of them" in law else None
-    if (make, depth) not in HELD:
-        testing.check(make, *data, depth=depth, sizes=())
-        HELD.add((make, depth))
+    options = {"depth": 50 if "50 of them" in law else None, "traceable": "one graph" in law, "sizes": ()}
+    if (make, *options.values()) not in HELD:
+        testing.check(make, *data, **options)
+        HELD.add((make, *options.values()))
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=law):
-        testing.check(make, *data, depth=depth, sizes=())
+        testing.check(make, *data, **options)
 
 
 def swapped_sign_of_a_transform(check):

@@ -181,7 +181,7 @@ FAULTS = {
         table("AdversarialJensenShannon", Bernoulli),
     ),
     "the generator's hinge saturates": (plays_for(AdversarialHinge, lambda most, _: (most, None)), table("AdversarialHinge")),
-    "saturating": (plays_for(AdversarialNonSaturating, lambda most, _: (most, None)), by_hand),
+    "saturating": (plays_for(AdversarialNonSaturating, lambda most, _: (most, None)), table("AdversarialNonSaturating")),
     "pairs exchanged": (plays_for(RelativisticPairing, lambda most, least: (-least, -most)), table("RelativisticPairing")),
     "the mean of the wrong side": (mean_of_the_wrong_side, table("RelativisticAverage")),
     "the real side forgotten": (
