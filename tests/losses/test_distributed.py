@@ -1,7 +1,6 @@
 """A loss is a module: `DistributedDataParallel(loss)` trains it on several processes."""
 
-import os
-import socket
+from datetime import timedelta
 
 import torch
 from torch import nn
@@ -19,27 +18,30 @@ def model():
     return -ELBO(p, q, kl="analytic").mean(), torch.randn(8, 3)
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def gradients_of_half(rank: int, folder: str) -> dict[str, torch.Tensor]:
+    torch.distributed.init_process_group(
+        "gloo", rank=rank, world_size=2, init_method=f"file://{folder}/meeting", timeout=timedelta(minutes=5)
+    )
     loss, x = model()
     parallel = DistributedDataParallel(loss)
     parallel({"x": x[4 * rank : 4 * rank + 4]}).backward()
-    if rank == 0:
-        torch.save({name: w.grad for name, w in loss.named_parameters()}, f"{folder}/gradients.pt")
     del parallel  # before the processes part: else one may wait for the other at its end
     torch.distributed.destroy_process_group()
+    return {name: w.grad for name, w in loss.named_parameters()}
+
+
+def other_process(_: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    gradients_of_half(1, folder)
 
 
 def test_gradients_of_two_processes_are_those_of_the_whole_batch(tmp_path):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    spawn(worker, (port, str(tmp_path)), nprocs=2)
+    """This process is one of them, which saves the start of another."""
+    other = spawn(other_process, (str(tmp_path),), nprocs=1, join=False)
+    found = gradients_of_half(0, str(tmp_path))
+    assert other.join()
     loss, x = model()
     loss.estimate({"x": x}).backward()
-    found = torch.load(tmp_path / "gradients.pt")
     assert sorted(found) == sorted(name for name, _ in loss.named_parameters())
     for name, w in loss.named_parameters():
         torch.testing.assert_close(found[name], w.grad, rtol=1e-3, atol=1e-4)
