@@ -674,12 +674,8 @@ TRACED = {
 }
 
 
-@pytest.mark.parametrize("name", TRACED)
-def test_every_estimator_is_one_graph(name):
-    estimator, k = TRACED[name]
-    q = Normal("q(z|b)", loc="b", scale=1.0) * Bernoulli("q(b|x)", logits=nn.Linear(2, 1))
-    p = Normal("p(x|z)", loc=nn.Linear(1, 2), scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0, dim=1) * Bernoulli("p(b)", probs=0.5, dim=1)
-    loss = ELBO(p, q, num_samples=k, estimator={"b": made(estimator)}).mean()
+def in_one_graph(loss):
+    """The value and the gradients of a loss and of its compiled copy are the same."""
     values = {"x": torch.randn(4, 2), "tau": torch.tensor(0.8)}
     graph = copy.deepcopy(loss)
     graph.compile(fullgraph=True, backend="eager")
@@ -691,6 +687,21 @@ def test_every_estimator_is_one_graph(name):
         found.append([value.detach(), *[w.grad for w in each.parameters()]])
     for a, b in zip(*found):
         assert torch.allclose(a, b)
+
+
+def test_every_estimator_is_one_graph():
+    """All of them in one sum, each with a weight of its own, so that a single trace serves."""
+    q = Bernoulli("q(b|x)", logits=nn.Linear(2, 1))
+    losses = [NEARLY_EQUAL.expectation(q, num_samples=k, estimator=made(estimator)) for estimator, k in TRACED.values()]
+    in_one_graph(sum((1 + 0.1 * i) * loss for i, loss in enumerate(losses)).mean())
+
+
+@pytest.mark.parametrize("name", ["score", "rebar of several"])
+def test_an_estimator_above_a_pathwise_draw_is_one_graph(name):
+    estimator, k = TRACED[name]
+    q = Normal("q(z|b)", loc="b", scale=1.0) * Bernoulli("q(b|x)", logits=nn.Linear(2, 1))
+    p = Normal("p(x|z)", loc=nn.Linear(1, 2), scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0, dim=1) * Bernoulli("p(b)", probs=0.5, dim=1)
+    in_one_graph(ELBO(p, q, num_samples=k, estimator={"b": made(estimator)}).mean())
 
 
 # --- sequences ------------------------------------------------------------------------------------------------------------------------

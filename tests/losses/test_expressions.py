@@ -5,6 +5,7 @@ import copy
 import math
 import pickle
 import re
+import sys
 
 import pytest
 import torch
@@ -126,12 +127,15 @@ def test_an_expression_is_arithmetic_on_its_parts(name):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_an_expression_is_one_graph_on_the_first_call(name):
-    s, loss, truth = row(name)
+def test_expressions_are_one_graph_on_the_first_call():
+    """All of them in one sum, each with a weight of its own, so that a single trace serves."""
+    s = Parts()
+    rows = [(1 + 0.1 * i, name, make(s), f) for i, (name, (make, f, *_)) in enumerate(ROWS.items())]
+    loss, parts = sum(weight * row for weight, _, row, _ in rows), s.truth(s.values)
     torch._dynamo.reset()
     loss.compile(fullgraph=True, backend="eager")
-    value, expected = loss.estimate(s.values), truth(s.values)
+    value = loss.estimate(s.values)
+    expected = sum(weight * (EXTRA[name](s, *parts) if name in EXTRA else f(*parts)) for weight, name, _, f in rows)
     torch.testing.assert_close(value, expected)
     for a, b in zip(gradients(value, loss), gradients(expected, loss)):
         torch.testing.assert_close(a, b)
@@ -598,10 +602,15 @@ def test_a_formula_without_data_has_the_batch_that_is_asked_for(name):
         total = loss.sum().estimate(batch_size=7)
     with seeded(1):
         torch.testing.assert_close(total, loss.estimate(batch_size=7).sum())
-    scaled = copy.deepcopy(loss)
-    scaled.compile(fullgraph=True, backend="eager")
+
+
+def test_formulas_without_data_are_one_graph():
+    loss = sum((1 + 0.1 * i) * each for i, each in enumerate(WITHOUT_DATA.values()))
     with seeded(1):
-        torch.testing.assert_close(scaled.estimate(batch_size=7).sum(), total)
+        value = loss.estimate(batch_size=7)
+    loss.compile(fullgraph=True, backend="eager")
+    with seeded(1):
+        torch.testing.assert_close(loss.estimate(batch_size=7), value)
 
 
 LONG = {
@@ -613,18 +622,19 @@ LONG = {
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_two_thousand_terms_are_one_flat_node(name):
+def test_more_terms_than_python_recurses_are_one_flat_node(name):
     s = Parts()
-    loss = LONG[name](s.a, 2000)
+    n = sys.getrecursionlimit() + 200
+    loss = LONG[name](s.a, n)
     v = s.a.estimate(s.values)
     truth = {
-        "sum of exps": 2000 * v.exp(),
-        "product of powers": v.abs() ** 2,
-        "logsumexp": v + math.log(2000),
-        "maximum": torch.maximum(0 * v, 1999 * v),
+        "sum of exps": n * v.exp(),
+        "product of powers": v.abs() ** (0.001 * n),
+        "logsumexp": v + math.log(n),
+        "maximum": torch.maximum(0 * v, (n - 1) * v),
     }[name]
     torch.testing.assert_close(loss.estimate(s.values), truth)
-    assert len(str(loss)) > 2000
+    assert len(str(loss)) > n
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         torch.testing.assert_close(other.estimate(s.values), truth)
 

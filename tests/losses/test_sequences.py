@@ -452,17 +452,17 @@ def test_terms_without_a_step():
     torch.testing.assert_close(ours, theirs + 6 * (1 - 2 * weights.estimate({"w": w})))
 
 
-def cases():
+def cases(steps=3):
     q, decoder, transition = state_space()
     _, finite, cost = chain(2)
-    discrete = {"x": torch.randn(4, 3, 1), "z_prev": torch.zeros(4, 2)}
+    discrete = {"x": torch.randn(4, steps, 1), "z_prev": torch.zeros(4, 2)}
     bound = ELBO(decoder * transition, q, num_samples=2)
     return {
-        "pathwise": (IterativeLoss(bound, series_var=["x"], update_value=HAND_ON), series(steps=3)),
-        "masked": (IterativeLoss(bound, series_var=["x"], update_value=HAND_ON, mask="m"), {**series(steps=3), "m": torch.ones(4, 3)}),
+        "pathwise": (IterativeLoss(bound, series_var=["x"], update_value=HAND_ON), series(steps=steps)),
+        "masked": (IterativeLoss(bound, series_var=["x"], update_value=HAND_ON, mask="m"), {**series(steps=steps), "m": torch.ones(4, steps)}),
         "aggregate": (
             IterativeLoss(IWAE(decoder * transition, q, num_samples=2), series_var=["x"], update_value=HAND_ON),
-            series(steps=3),
+            series(steps=steps),
         ),
         "enumerated": (IterativeLoss(cost.expectation(finite), series_var=["x"], update_value=HAND_ON), discrete),
         "scored": (
@@ -477,7 +477,7 @@ CASES = ("pathwise", "masked", "aggregate", "enumerated", "scored")
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_graph(case):
-    loss, values = cases()[case]
+    loss, values = cases(steps=2)[case]
     loss = -loss.mean()
     with seeded(0):
         eager = loss.estimate(values)
