@@ -73,9 +73,6 @@ def test_renyi_bounds_fall_with_their_order():
     assert truth > bounds[0] > bounds[1] > bounds[2] > bounds[3]
 
 
-# --- discrete latent variables: the score goes after the aggregate ------------------------------------------------------------------
-
-
 LOGITS = torch.tensor([0.3, -0.8, 0.6], dtype=torch.float64)
 
 
@@ -162,9 +159,6 @@ def test_enumerated_variables_inside_an_aggregate():
         ours = IWAE(p, q_y * q_z, num_samples=5).estimate(values)
     with seeded(3):
         torch.testing.assert_close(ours, IWAE(p.marginalize_var("y"), q_z, num_samples=5).estimate(values))
-
-
-# --- gradients with less variance ---------------------------------------------------------------------------------------------------
 
 
 def gradients_of(loss, parameters, x, count):
@@ -300,9 +294,6 @@ def test_reweighted_wake_sleep_by_hand():
     (ours,) = torch.autograd.grad(many, [logits])
     (truth,) = torch.autograd.grad((posterior * logits.log_softmax(-1)).sum(), [logits])
     assert (ours - truth).abs().max() < 0.02
-
-
-# --- the two forms of the ELBO --------------------------------------------------------------------------------------------------------
 
 
 def test_the_second_form_has_the_same_mean():

@@ -4,28 +4,15 @@
 import copy
 import math
 import pickle
-import re
 import sys
 
 import pytest
 import torch
 from torch import nn
 
-from pixyz.core import BoundVariableError, FormulaError, KindError, PixyzError, ShapeError, seeded
-from pixyz.distributions import Bernoulli, Categorical, Deterministic, Normal
-from pixyz.losses import (
-    CrossEntropy,
-    Entropy,
-    Expectation,
-    KullbackLeibler,
-    Loss,
-    Parameter,
-    Prob,
-    log_mean_exp,
-    logsumexp,
-    maximum,
-    minimum,
-)
+from pixyz.core import seeded
+from pixyz.distributions import Bernoulli, Categorical, Normal
+from pixyz.losses import CrossEntropy, Expectation, Loss, Parameter, Prob, log_mean_exp, logsumexp, maximum, minimum
 
 BATCH = 5
 
@@ -132,7 +119,7 @@ def test_expressions_are_one_graph_on_the_first_call():
     s = Parts()
     rows = [(1 + 0.1 * i, name, make(s), f) for i, (name, (make, f, *_)) in enumerate(ROWS.items())]
     loss, parts = sum(weight * row for weight, _, row, _ in rows), s.truth(s.values)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     loss.compile(fullgraph=True, backend="eager")
     value = loss.estimate(s.values)
     expected = sum(weight * (EXTRA[name](s, *parts) if name in EXTRA else f(*parts)) for weight, name, _, f in rows)
@@ -203,9 +190,6 @@ def test_numbers_keep_the_precision_and_the_dtype_of_what_they_meet():
             value = loss.to(dtype).estimate({"x": x})
             assert value.dtype == dtype
             assert value[0] == torch.tensor(0.1, dtype=dtype)
-
-
-# --- what is shared, and what is drawn anew
 
 
 def linear(scale=2.0):
@@ -324,9 +308,6 @@ def test_a_loss_knows_whether_it_is_biased(make, biased):
     assert make(e, Normal("p(x)", loc=0.0, scale=1.0).log_prob()).is_biased is biased
 
 
-# --- the score function through nonlinear functions
-
-
 def categories():
     """E_q[f], y of three categories, f = (1, 3, 2) plus a learnt shift: by each estimator, with everything that is learnt."""
     torch.set_default_dtype(torch.float64)
@@ -423,196 +404,6 @@ class Rows(nn.Module):
         return (y @ self.logits).unsqueeze(-1)
 
 
-# --- constant variables
-
-
-def test_a_constant_variable_need_not_be_given():
-    torch.set_default_dtype(torch.float64)
-    x = torch.randn(4, 2)
-    p, q = Normal("p(x|z)", loc="z", scale=1.0), Normal("q(z|x)", loc=nn.Linear(2, 2), scale=0.5)
-    elbo = p.log_prob().expectation(q, num_samples=3) - KullbackLeibler(q, Normal("p(z)", loc=0.0, scale=1.0, dim=2))
-    held = elbo.constant_var({"x": x})
-    assert held.input_var == ()
-    assert str(held) == "[E_q(z|x)[log p(x|z)] - KL[q(z|x)||p(z)]]_{x=tensor[4,2]}"
-    with seeded(0):
-        value = held.estimate()
-    with seeded(0):
-        torch.testing.assert_close(value, elbo.estimate({"x": x}))
-    with seeded(0):
-        torch.testing.assert_close(held.sum().estimate({"x": torch.zeros(9, 2)}), value.sum())
-    assert torch.equal((held - held).estimate(), torch.zeros(4))
-    # what is drawn inside hides nothing outside, and moves with the loss
-    assert [k for k in held.state_dict() if "constant" in k] == ["constant_0.value"]
-    held.compile(fullgraph=True, backend="eager")
-    with seeded(0):
-        torch.testing.assert_close(held.estimate(), value)
-
-
-def test_a_constant_variable_is_copied_and_a_parameter_is_trained():
-    a = Normal("p(x)", loc=0.0, scale=1.0).log_prob()
-    x = torch.zeros(3)
-    held = a.constant_var({"x": x})
-    x += 7
-    torch.testing.assert_close(held.estimate(), a.estimate({"x": torch.zeros(3)}))
-    w = nn.Parameter(torch.ones(3))
-    learnt = a.constant_var({"x": w})
-    (g,) = torch.autograd.grad(learnt.estimate().sum(), w)
-    assert torch.equal(g, -torch.ones(3))
-    assert next(learnt.parameters()) is w
-
-
-def test_constants_one_after_another():
-    p = Normal("p(x|z)", loc="z", scale=1.0)
-    once = p.log_prob().constant_var({"x": torch.ones(2), "z": torch.zeros(2)})
-    twice = p.log_prob().constant_var({"x": torch.ones(2)}).constant_var({"z": torch.zeros(2)})
-    assert str(once) == "[log p(x|z)]_{x=[1,1],z=[0,0]}"
-    assert str(twice) == "[[log p(x|z)]_{x=[1,1]}]_{z=[0,0]}"
-    torch.testing.assert_close(once.estimate(), twice.estimate())
-
-
-# --- losses from functions
-
-
-def test_a_function_sees_one_batch_and_is_run_once_for_each_input():
-    torch.set_default_dtype(torch.float64)
-    seen = []
-
-    class Gap(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(2, 1)
-
-        def forward(self, x, z, t):
-            seen.append((x.shape, z.shape, t.shape))
-            return (self.fc(x) - z.sum(-1, keepdim=True)).squeeze(-1) * t
-
-    net = Gap()
-    gap = Loss.from_function(net, "gap", var=["x", "z", "t"])
-    q = Normal("q(z)", loc=0.0, scale=1.0, dim=3)
-    loss = gap.expectation(q, num_samples=4) + gap.expectation(q, num_samples=4) ** 2
-    values = {"x": torch.randn(5, 2), "t": 0.5}
-    assert str(loss) == "E_q(z)[gap(x,z,t)] + E_q(z)[gap(x,z,t)]^2"
-    assert sorted(loss.state_dict())[:2] == ["gap(x,z,t).function.fc.bias", "gap(x,z,t).function.fc.weight"]
-    with seeded(0):
-        value = loss.estimate(values)
-    assert seen == [((20, 2), (20, 3), (20,))] * 2  # the square's second factor has draws of its own
-    with seeded(0):
-        z = [q.sample(batch_size=5, sample_shape=[4])["z"] for _ in range(2)]
-    each = [((net.fc(values["x"]) - w.sum(-1, keepdim=True)).squeeze(-1) * 0.5).mean(0) for w in z]
-    torch.testing.assert_close(value, each[0] + each[0] * each[1])
-    value.sum().backward()
-    assert all(w.grad is not None for w in net.parameters())
-    loss.compile(fullgraph=True, backend="eager")
-    with seeded(0):
-        torch.testing.assert_close(loss.estimate(values), value)
-
-
-def test_a_function_that_is_no_module_registers_nothing():
-    loss = Loss.from_function(torch.sum, "total", var=["input"])
-    assert [*loss.state_dict()] == [*loss.children()] == []
-    assert isinstance(loss, Loss)
-
-
-# --- likelihoods
-
-
-def test_prob_is_the_density():
-    torch.set_default_dtype(torch.float64)
-    p = Normal("p(x)", loc=0.2, scale=1.5)
-    x = torch.linspace(-15, 15, 4001)
-    assert torch.trapezoid(Prob(p).estimate({"x": x}), x).item() == pytest.approx(1, abs=1e-9)
-
-
-def test_entropies():
-    torch.set_default_dtype(torch.float64)
-    probs = torch.tensor([0.2, 0.7, 0.1])
-    scale = nn.Parameter(torch.tensor([0.5, 2.0]))
-    p = Normal("p(x)", loc=0.0, scale=scale)
-    exact = Entropy(p)
-    assert exact.is_analytic
-    assert (str(exact), exact.latex(), exact.unicode()) == ("H[p(x)]", r"\mathrm{H}\left[p(x)\right]", "H[p(x)]")
-    truth = torch.distributions.Normal(0.0, scale).entropy().sum()
-    torch.testing.assert_close(exact.estimate(), truth.reshape(1))
-    torch.testing.assert_close(torch.autograd.grad(exact.mean().estimate(), scale)[0], 1 / scale.detach())
-    drawn = Entropy(p, analytic=False, num_samples=1000)
-    assert not drawn.is_analytic
-    assert str(drawn) == "-E_p(x)[log p(x)]"
-    seen = drawn.estimate(batch_size=200)
-    assert abs(seen.mean().item() - truth.item()) < 4.5 * seen.std().item() / math.sqrt(200)
-    y = Categorical("p(y)", probs=probs)
-    torch.testing.assert_close(Entropy(y).estimate(), -(probs * probs.log()).sum().reshape(1))
-    torch.testing.assert_close(Entropy(y, analytic=False).estimate(), Entropy(y).estimate())
-
-
-def test_the_entropy_of_a_joint_a_conditional_and_a_marginal():
-    torch.set_default_dtype(torch.float64)
-    y = Categorical("p(y)", probs=torch.tensor([0.3, 0.7]))
-    x = Bernoulli("p(x|y)", logits=Rows(torch.tensor([0.5, -1.0])))
-    rho = torch.tensor([0.5, -1.0]).sigmoid()
-    table = torch.tensor([0.3, 0.7])[:, None] * torch.stack([1 - rho, rho], -1)
-    joint, marginal = Entropy(x * y), Entropy((x * y).marginalize_var("y"))
-    assert str(joint) == "-E_p(x,y)[log p(x,y)]"
-    assert str(marginal) == "-E_p(x)[log p(x)]"
-    torch.testing.assert_close(joint.estimate(), -(table * table.log()).sum().reshape(1))
-    truth = -(table.sum(0) * table.sum(0).log()).sum()
-    draws = Entropy((x * y).marginalize_var("y"), num_samples=500).estimate(batch_size=200)
-    assert abs(draws.mean().item() - truth.item()) <= 4.5 * draws.std().item() / math.sqrt(200) + 1e-12
-    conditional = Entropy(x)
-    assert conditional.is_analytic
-    value = conditional.estimate({"y": torch.eye(2)})
-    torch.testing.assert_close(value, torch.distributions.Bernoulli(rho).entropy())
-    torch.testing.assert_close(Entropy(x.condition(y=torch.tensor([0.0, 1.0]))).estimate(), value[1:])
-
-
-def test_cross_entropies():
-    """-E_q[log p] = H[q] + KL[q||p]."""
-    torch.set_default_dtype(torch.float64)
-    q, p = Categorical("q(y)", probs=torch.tensor([0.2, 0.7, 0.1])), Categorical("p(y)", probs=torch.tensor([0.3, 0.3, 0.4]))
-    torch.testing.assert_close(CrossEntropy(q, p).estimate(), (Entropy(q) + KullbackLeibler(q, p)).estimate())
-    q, p = Normal("q(x)", loc=0.0, scale=1.0), Normal("p(x)", loc=1.0, scale=1.5)
-    loss = CrossEntropy(q, p, num_samples=1000)
-    assert str(loss) == "-E_q(x)[log p(x)]"
-    seen, truth = loss.estimate(batch_size=200), (Entropy(q) + KullbackLeibler(q, p)).estimate().item()
-    assert abs(seen.mean().item() - truth) < 4.5 * seen.std().item() / math.sqrt(200)
-
-
-# --- formulas without data, and long ones
-
-Q = Normal("q(z)", loc=0.5, scale=1.0)
-F = Normal("p(z)", loc=0.0, scale=2.0).log_prob()
-WITHOUT_DATA = {
-    "power": Expectation(Q, F) ** 2,
-    "elementwise": (Expectation(Q, F).exp() + 1).log().abs().clamp(max=3.0),
-    "several": logsumexp(Expectation(Q, F), maximum(KullbackLeibler(Q, Q), 0.1), minimum(Expectation(Q, F.abs()), 1)),
-    "detach": Expectation(Q, F.detach()) - Expectation(Q, F).detach(),
-    "entropy": Entropy(Q) + Entropy(Q, analytic=False) - CrossEntropy(Q, Q),
-    "constant": (F * Parameter("t")).constant_var({"t": 0.3}).expectation(Q) * Entropy(Q),
-    "function": Loss.from_function(torch.sin, "sin", var=["input"]).expectation(Normal("q(input)", loc=0.0, scale=1.0)),
-}
-
-
-@pytest.mark.parametrize("name", WITHOUT_DATA)
-def test_a_formula_without_data_has_the_batch_that_is_asked_for(name):
-    loss = WITHOUT_DATA[name]
-    assert loss.estimate().shape == (1,)
-    assert loss.estimate(batch_size=7).shape == (7,)
-    assert loss.estimate(batch_size=0).shape == (0,)
-    assert loss.mean().estimate(batch_size=7).shape == ()
-    with seeded(1):
-        total = loss.sum().estimate(batch_size=7)
-    with seeded(1):
-        torch.testing.assert_close(total, loss.estimate(batch_size=7).sum())
-
-
-def test_formulas_without_data_are_one_graph():
-    loss = sum((1 + 0.1 * i) * each for i, each in enumerate(WITHOUT_DATA.values()))
-    with seeded(1):
-        value = loss.estimate(batch_size=7)
-    loss.compile(fullgraph=True, backend="eager")
-    with seeded(1):
-        torch.testing.assert_close(loss.estimate(batch_size=7), value)
-
-
 LONG = {
     "sum of exps": lambda a, n: sum(a.exp() for _ in range(n)),
     "product of powers": lambda a, n: math.prod([a.abs() ** 0.001 for _ in range(n)]),
@@ -637,98 +428,6 @@ def test_more_terms_than_python_recurses_are_one_flat_node(name):
     assert len(str(loss)) > n
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         torch.testing.assert_close(other.estimate(s.values), truth)
-
-
-# --- bad input
-
-
-def plain():
-    return Normal("p(x)", loc=0.0, scale=1.0).log_prob()
-
-
-def returning(value):
-    return lambda: Loss.from_function(lambda x: value, "f", var=["x"]).estimate({"x": torch.zeros(3, 2)})
-
-
-X = torch.zeros(3)
-BAD = {
-    "a list": (lambda: maximum([plain(), plain()]), KindError, "A loss combines with losses, numbers and tensors; got a list"),
-    "nothing": (lambda: logsumexp(), KindError, "logsumexp takes losses, like logsumexp(a, b); got none."),
-    "clamp by nothing": (lambda: plain().clamp(), KindError, "(log p(x)).clamp() takes min=, max= or both; got neither."),
-    "clamp by a word": (lambda: plain().clamp(min="0"), KindError, "got a str: '0'"),
-    "power of a word": (lambda: plain() ** "2", KindError, "got a str: '2'"),
-    "features": (lambda: maximum(plain(), torch.zeros(3, 2)), ShapeError, "A tensor in a formula is () or (batch,); this one has shape (3, 2)"),
-    "batches": (
-        lambda: maximum(0.5, plain(), torch.zeros(4)).estimate({"x": X}),
-        ShapeError,
-        "max(0.5, log p(x), tensor): its terms have batches 3 and 4.",
-    ),
-    "a batch of one": (lambda: (plain() ** torch.ones(1)).estimate({"x": X}), ShapeError, "its terms have batches 3 and 1."),
-    "batches further on": (
-        lambda: logsumexp(1, torch.zeros(2), torch.zeros(4), 2).estimate(),
-        ShapeError,
-        "logsumexp(1, tensor, tensor, 2): its terms have batches 2 and 4.",
-    ),
-    "no variable": (lambda: plain().constant_var({"X": X}), FormulaError, "log p(x) has no variable X to hold constant. Did you mean 'x'?"),
-    "drawn": (lambda: Expectation(Q, F).constant_var({"z": X}), BoundVariableError, "E_q(z)[log p(z)] draws z itself, so z cannot be constant"),
-    "no constant": (lambda: plain().constant_var({}), KindError, "takes a mapping from variables to values, like {\"x\": x}; got an empty one."),
-    "not a mapping": (lambda: plain().constant_var(X), KindError, "like {\"x\": x}; got a Tensor."),
-    "a constant word": (lambda: plain().constant_var({"x": "3"}), KindError, "value must be a number, a tensor or an nn.Parameter; got a str."),
-    "constants of two batches": (
-        lambda: Normal("p(x|z)", loc="z", scale=1.0).log_prob().constant_var({"x": X, "z": torch.zeros(2)}),
-        ShapeError,
-        "(log p(x|z)).constant_var: x has batch 3 and z has batch 2; one loss has one batch.",
-    ),
-    "a constant of another batch": (
-        lambda: Normal("p(x|z)", loc="z", scale=1.0).log_prob().constant_var({"z": torch.zeros(2)}).estimate({"x": X}),
-        ShapeError,
-        "p(x|z): x has batch 3, but z has batch 2",
-    ),
-    "no function": (lambda: Loss.from_function(3, "f", var=["x"]), KindError, "f: a loss is made from a function or a module"),
-    "a loss for a function": (lambda: Loss.from_function(plain(), "f", var=["x"]), KindError, "got a LogProb."),
-    "no variables": (lambda: Loss.from_function(torch.sin, "f", var=[]), FormulaError, "f: var is empty; name the variables"),
-    "one string": (lambda: Loss.from_function(torch.sin, "f", var="x"), KindError, "var takes a list of names; got the string 'x'."),
-    "no name": (lambda: Loss.from_function(torch.sin, "f(x)", var=["x"]), FormulaError, "'f(x)' in name is no name"),
-    "no tensor": (returning(1.0), KindError, "f(x): the function must return a tensor of real numbers, (3,); it returned a float."),
-    "truth values": (returning(torch.ones(3) > 0), KindError, "it returned a tensor of torch.bool."),
-    "a matrix": (returning(torch.ones(3, 2)), ShapeError, "f(x): for 3 inputs the function must return one value for each, (3,); it returned (3, 2)."),
-    "a mean": (returning(torch.tensor(1.0)), ShapeError, "it returned ()."),
-    "one for all": (returning(torch.ones(1)), ShapeError, "it returned (1,)."),
-    "a missing variable": (
-        lambda: Loss.from_function(torch.sin, "f", var=["x"]).estimate({"y": X}),
-        PixyzError,
-        "f(x) needs x; got {'y'}.",
-    ),
-    "inputs of two batches": (
-        lambda: Loss.from_function(torch.add, "f", var=["input", "other"]).estimate({"input": X, "other": torch.zeros(2)}),
-        ShapeError,
-        "f(input,other): input has batch 3, other has batch 2; one evaluation of it needs one batch.",
-    ),
-    "two functions with one text": (
-        lambda: Loss.from_function(nn.Sigmoid(), "f", var=["input"]) + Loss.from_function(nn.Tanh(), "f", var=["input"]),
-        FormulaError,
-        "both written f(input): a FromFunction and a FromFunction.",
-    ),
-    "entropy of what is computed": (
-        lambda: Entropy(Deterministic("f(h|z)", h=nn.Tanh()) * Q),
-        FormulaError,
-        "H[q(h,z)]: h is computed, so it has no density, and the value is not finite.",
-    ),
-    "cross-entropy over others": (lambda: CrossEntropy(Q, Normal("p(x)", loc=0.0, scale=1.0)), FormulaError, "the left side is over z, the right side over x."),
-    "cross-entropy of a computed variable": (
-        lambda: CrossEntropy(Normal("q(h|z)", loc="z", scale=1.0), Deterministic("f(h|z)", h=nn.Tanh())),
-        FormulaError,
-        "CrossEntropy(q(h|z), f(h|z)): h is computed, so it has no density",
-    ),
-    "a loss for a distribution": (lambda: Entropy(plain()), KindError, "Entropy takes a distribution; got the loss log p(x)."),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("misuse", "error", "words"), BAD.values(), ids=BAD)
-def test_bad_input_has_one_clear_error(misuse, error, words):
-    with pytest.raises(error, match=re.escape(words)) as caught:
-        misuse()
-    assert isinstance(caught.value, PixyzError)
 
 
 class Scaled(nn.Module):

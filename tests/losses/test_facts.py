@@ -177,8 +177,8 @@ def changed_by_another_parameter(whole, w):
     "change", [changed_by_loading, changed_by_a_call, changed_by_another_network, changed_by_another_parameter], ids=lambda c: c.__name__
 )
 def test_what_a_loss_has_itself_stays_one_thing(change, copied):
-    whole = copied(Scaled(Parameter("a")).mean())
-    w = whole._loss
+    w = Scaled(Parameter("a"))
+    whole, w = copied((w.mean(), w))
     change(whole, w)
     inside, outside = w.state_dict(keep_vars=True), whole.state_dict(keep_vars=True)
     assert {f"Scaled.{name}": id(t) for name, t in inside.items()} == {name: id(t) for name, t in outside.items()}

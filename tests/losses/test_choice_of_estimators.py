@@ -1,0 +1,119 @@
+"""Which estimator a variable gets, what `explain` says of it, and what is rejected."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pixyz.core import (
+    Enumerate,
+    Expectation,
+    FormulaError,
+    IntractableError,
+    KindError,
+    Loss,
+    MovingAverage,
+    Pathwise,
+    Rebar,
+    Relaxed,
+    Score,
+    StraightThrough,
+    SupportError,
+)
+from pixyz.distributions import Bernoulli, Categorical, CategoricalIndex, Normal, Poisson
+from pixyz.losses import LogProb
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+
+
+def trained(number, count):
+    return nn.Parameter(torch.full((count,), number))
+
+
+def how(loss, values=None):
+    return loss.explain(values).how
+
+
+@pytest.mark.filterwarnings("ignore:.*one draw")
+def test_explain_says_what_was_chosen_and_why():
+    wide, y = Bernoulli("q(b)", probs=trained(0.3, 784)), Categorical("q(y)", probs=trained(0.1, 10))
+    z = Normal("q(z)", loc=0.0, scale=1.0)
+    f = Loss.from_function(lambda y, z, b: y.sum(-1) + z.sum(-1) + b.sum(-1), "f", var=["y", "z", "b"])
+    loss = f.expectation(wide * z * y, num_samples=8)
+    assert how(loss) == (
+        "y summed exactly (10 values); z drawn 8 times, pathwise; "
+        "b drawn 8 times, score, leave-one-out baseline (2^784 values are more than 256)"
+    )
+    g = Loss.from_function(lambda b: b.sum(-1), "g", var=["b"])
+    said = {e if isinstance(e, str) else e.name: how(g.expectation(wide, estimator=e)) for e in ("auto", "rebar", Relaxed(), Score(2.0))}
+    assert said == {
+        "auto": "b drawn 1 time, score, no baseline (2^784 values are more than 256)",
+        "rebar": "b drawn 1 time, rebar at temperature 0.5",
+        "relaxed": "b drawn 1 time, relaxed at temperature 0.5 (biased)",
+        "score": "b drawn 1 time, score, baseline 2.0",
+    }
+    assert how(g.expectation(wide, estimator=StraightThrough())) == "b drawn 1 time, straight-through (biased gradient)"
+    assert how(g.expectation(wide, estimator=Score(baseline=MovingAverage()))) == "b drawn 1 time, score, baseline MovingAverage"
+    assert len(g.expectation(wide, estimator="rebar").explain().terms) == 1
+
+
+def test_how_many_points_may_be_enumerated():
+    q = Bernoulli("q(b)", probs=trained(0.3, 9))
+    g = Loss.from_function(lambda b: b.sum(-1), "g", var=["b"])
+    with pytest.raises(IntractableError, match="512 points, more than 256. Use estimator='score', or raise the limit: max_enumerate=512"):
+        g.expectation(q, estimator="enumerate").estimate()
+    for options in ({"max_enumerate": 512}, {"estimator": Enumerate(max_enumerate=512)}):
+        assert g.expectation(q, **options).estimate().item() == pytest.approx(2.7)
+    assert "score" in how(g.expectation(Bernoulli("q(b)", probs=trained(0.3, 3)), num_samples=2, max_enumerate=7))
+    with pytest.raises(IntractableError, match=r"takes 2\^784 points, more than 256. Use estimator='score'\.$"):
+        g.expectation(Bernoulli("q(b)", probs=0.3, dim=784), estimator="enumerate").estimate()
+
+
+B, Z = Bernoulli("q(b)", probs=0.5), Normal("q(z)", loc=0.0, scale=1.0)
+INDEX, COUNT = CategoricalIndex("q(k)", probs=torch.ones(3) / 3), Poisson("q(n)", rate=2.0)
+REFUSED = {
+    "pathwise of a Bernoulli": (
+        lambda: Expectation(B, LogProb(B), estimator=Pathwise()),
+        r"q\(b\) \(Bernoulli\) has no pathwise gradient; use 'enumerate', 'score', 'relaxed', 'straight_through' or 'rebar'",
+    ),
+    "a relaxed normal": (
+        lambda: Expectation(Z, LogProb(Z), estimator="relaxed"),
+        r"q\(z\) \(Normal\) cannot be relaxed; use 'pathwise', 'score' or 'straight_through'",
+    ),
+    "straight through a normal at a temperature": (
+        lambda: Expectation(Z, LogProb(Z), estimator=StraightThrough(0.5)),
+        r"q\(z\) \(Normal\) cannot be relaxed",
+    ),
+    "a relaxed index": (
+        lambda: Expectation(INDEX, LogProb(INDEX), estimator="relaxed"),
+        r"q\(k\) \(CategoricalIndex\) cannot be relaxed; its one-hot twin, Categorical, can; use 'enumerate' or 'score'",
+    ),
+    "straight through an index": (lambda: Expectation(INDEX, LogProb(INDEX), estimator="straight_through"), "one-hot twin, Categorical"),
+    "rebar of counts": (lambda: Expectation(COUNT, LogProb(COUNT), estimator="rebar"), r"q\(n\) \(Poisson\) cannot be relaxed"),
+    "two rebars": (lambda: Expectation(B * Bernoulli("q(c)", probs=0.5), LogProb(B), estimator="rebar"), "Nest expectations"),
+    "rebar of another mean": (
+        lambda: Expectation(B, LogProb(B), estimator="rebar", aggregate="log_mean_exp"),
+        "the estimator 'rebar' is for the aggregate 'mean'",
+    ),
+    "no such estimator": (lambda: Expectation(B, LogProb(B), estimator="magic"), "choose one of auto, enumerate, pathwise, score, relaxed"),
+    "a number": (lambda: Expectation(B, LogProb(B), estimator={"b": 3}), "must be a name, or an estimator; got 3 for b"),
+    "a temperature of 0": (lambda: Relaxed(0.0), "Relaxed: a temperature must be a positive number; got 0"),
+    "a temperature of two numbers": (lambda: Rebar(torch.ones(2)), r"Rebar: a temperature is one number, \(\); got \(2,\)"),
+    "a temperature of None": (lambda: Relaxed(None), "temperature must be a positive number, a tensor or the name of a Parameter"),
+    "a scale of nothing": (lambda: Rebar(scale=math.nan), "Rebar: scale must be a number"),
+    "a baseline of text": (lambda: Score(baseline="mean"), "Score: baseline must be a module, a number or None; got a str"),
+    "a decay of 1": (lambda: MovingAverage(1.0), r"decay must be a number in \[0, 1\)"),
+    "a limit of 0": (lambda: Expectation(B, LogProb(B), max_enumerate=0), r"E_q\(b\): max_enumerate must be a whole number of at least 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused_when_it_is_built(name):
+    build, message = REFUSED[name]
+    with pytest.raises((FormulaError, KindError, SupportError), match=message):
+        build()
