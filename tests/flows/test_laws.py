@@ -46,6 +46,8 @@ def angles(x: Tensor) -> Tensor:
 
 BATCH = 5
 SMALL = {"hidden": [6]}
+TRACED_IN_PARTS = {"traceable": False}
+"""Of bijections whose parts run as one graph in other rows, or in `test_ready_made.py`: a trace takes seconds."""
 
 
 @dataclass
@@ -85,22 +87,30 @@ CASES = {
     "Coupling(affine, image, context)": Case(lambda: Coupling((3, 2, 2), context=2, **SMALL), (3, 2, 2), 2),
     "Coupling(affine, image, checkerboard)": Case(lambda: Coupling((1, 4, 3), mask="checkerboard", context=2, **SMALL), (1, 4, 3), 2),
     "Coupling(spline)": Case(lambda: Coupling(3, map=SplineMap(4, 2.0), **SMALL), (3,)),
-    "Coupling(spline, context)": Case(lambda: Coupling(4, map=SplineMap(5, 3.0), context=2, **SMALL), (4,), 2),
-    "Coupling(spline, checkerboard)": Case(lambda: Coupling(4, map=SplineMap(2, 3.0), mask="checkerboard", **SMALL), (4,)),
-    "Coupling(spline, image)": Case(lambda: Coupling((2, 2, 2), map=SplineMap(3, 3.0), **SMALL), (2, 2, 2)),
+    "Coupling(spline, context)": Case(lambda: Coupling(4, map=SplineMap(5, 3.0), context=2, **SMALL), (4,), 2, options=TRACED_IN_PARTS),
+    "Coupling(spline, checkerboard)": Case(
+        lambda: Coupling(4, map=SplineMap(2, 3.0), mask="checkerboard", **SMALL), (4,), options=TRACED_IN_PARTS
+    ),
+    "Coupling(spline, image)": Case(lambda: Coupling((2, 2, 2), map=SplineMap(3, 3.0), **SMALL), (2, 2, 2), options=TRACED_IN_PARTS),
     "Coupling(network)": Case(lambda: Coupling(3, network=lambda n, m: torch.nn.Linear(n, m)), (3,)),
     "Inverse": Case(lambda: Coupling(3, map=SplineMap(4), context=2, **SMALL).inverse, (3,), 2),
     "Chain": Case(lambda: ActNorm(4) >> Coupling(4, context=2, **SMALL) >> Permutation(4) >> Coupling(4, **SMALL), (4,), 2),
     "Chain(inverse)": Case(lambda: (ActNorm(3) >> Coupling(3, **SMALL) >> Reverse(3)).inverse, (3,)),
     "MaskedAutoregressive": Case(lambda: MaskedAutoregressive(4, **SMALL), (4,)),
     "MaskedAutoregressive(context)": Case(lambda: MaskedAutoregressive(3, context=2, order="reverse", hidden=[7, 6]), (3,), 2),
-    "MaskedAutoregressive(spline)": Case(lambda: MaskedAutoregressive(3, map=SplineMap(4, 3.0), order=[2, 0, 1], **SMALL), (3,)),
-    "MaskedAutoregressive(spline, context)": Case(lambda: MaskedAutoregressive(3, map=SplineMap(3, 3.0), context=2, **SMALL), (3,), 2),
+    "MaskedAutoregressive(spline)": Case(
+        lambda: MaskedAutoregressive(3, map=SplineMap(4, 3.0), order=[2, 0, 1], **SMALL), (3,), options=TRACED_IN_PARTS
+    ),
+    "MaskedAutoregressive(spline, context)": Case(
+        lambda: MaskedAutoregressive(3, map=SplineMap(3, 3.0), context=2, **SMALL), (3,), 2, options=TRACED_IN_PARTS
+    ),
     "MaskedAutoregressive(one, context)": Case(lambda: MaskedAutoregressive(1, context=2, **SMALL), (1,), 2),
     "MaskedAutoregressive(spline, one, context)": Case(
-        lambda: MaskedAutoregressive(1, map=SplineMap(4, 3.0), context=2, order="reverse", hidden=[6, 5]), (1,), 2
+        lambda: MaskedAutoregressive(1, map=SplineMap(4, 3.0), context=2, order="reverse", hidden=[6, 5]), (1,), 2, options=TRACED_IN_PARTS
     ),
-    "MaskedAutoregressive(circular)": Case(lambda: MaskedAutoregressive(3, map=CircularSplineMap(4), **SMALL), (3,), 0, angles),
+    "MaskedAutoregressive(circular)": Case(
+        lambda: MaskedAutoregressive(3, map=CircularSplineMap(4), **SMALL), (3,), 0, angles, options=TRACED_IN_PARTS
+    ),
     "MaskedAutoregressive(inverse)": Case(lambda: MaskedAutoregressive(3, context=2, **SMALL).inverse, (3,), 2),
     "Coupling(circular)": Case(lambda: Coupling(4, map=CircularSplineMap(4), context=2, **SMALL), (4,), 2, angles),
     "LULinear": Case(lambda: LULinear(4, seed=0), (4,)),
@@ -123,12 +133,12 @@ CASES = {
         lambda: Glow("p(x|y)", features=(1, 4, 4), transforms=1, context=2, **SMALL).generator.inverse,
         (1, 4, 4),
         2,
-        options={"depth": None},
+        options={"depth": None, **TRACED_IN_PARTS},
     ),
     "FFJORD": Case(
         lambda: FFJORD("p(x)", features=2, solver="midpoint", steps=3, **SMALL).generator.inverse,
         (2,),
-        options={"tolerance": 5e-2, "depth": None},
+        options={"tolerance": 5e-2, "depth": None, **TRACED_IN_PARTS},
     ),
     "Logit": Case(lambda: Logit(), (3,), 0, torch.sigmoid, {"depth": None}),
     "Logit(margin)": Case(lambda: Logit(0.05), (3, 2), 0, torch.sigmoid, {"depth": None}),
@@ -136,10 +146,13 @@ CASES = {
     "Sigmoid": Case(lambda: Sigmoid(0.05), (3,), options={"depth": None}),
     "Sigmoid(both ends)": Case(lambda: Sigmoid(), (3,), 0, lambda x: 30 * x.clamp(-1, 1), {"depth": None, "tolerance": 1e-3}),
     "Scale": Case(lambda: Scale(2.0, torch.tensor([0.0, 1.0, 2.0])), (3,), options={"depth": None}),
-    # The error of a step of 0.25 stays below the tolerance, and each step more makes the graph larger, which takes seconds to trace.
-    "ContinuousFlow": Case(lambda: ContinuousFlow(3, steps=2, time=0.5, **SMALL), (3,), options={"tolerance": 1e-6, "depth": None}),
+    # The error of a step of 0.25 stays below the tolerance, and each step more is the same graph once more, which takes seconds to trace.
+    "ContinuousFlow": Case(lambda: ContinuousFlow(3, steps=1, time=0.25, **SMALL), (3,), options={"tolerance": 1e-6, "depth": None}),
     "ContinuousFlow(context)": Case(
-        lambda: ContinuousFlow(2, steps=1, time=0.25, context=2, **SMALL), (2,), 2, options={"tolerance": 1e-6, "depth": None}
+        lambda: ContinuousFlow(2, steps=1, time=0.25, context=2, **SMALL),
+        (2,),
+        2,
+        options={"tolerance": 1e-6, "depth": None, **TRACED_IN_PARTS},
     ),
     "from_transform": Case(lambda: from_transform(TanhTransform(), 3), (3,), options={"depth": None}),
     "from_transform(as_transform)": Case(lambda: from_transform(Coupling(3, map=SplineMap(4), **SMALL).as_transform(), 3), (3,)),
@@ -178,12 +191,13 @@ def test_float32_is_as_exact_as_it_can_be(name):
 
 
 def test_the_table_is_complete():
-    """Every public bijection is in the table, and most with a context where they take one; and every map of numbers."""
+    """Every public bijection is in a row that is traced, and most with a context where they take one; and every map of numbers."""
+    traced = [case for case in CASES.values() if case.options.get("traceable", True)]
     public = {f for name in flows.__all__ if isinstance(f := getattr(flows, name), type) and issubclass(f, Bijection)}
-    held = {f for case in CASES.values() for f in _parts(case.make())}
+    held = {f for case in traced for f in _parts(case.make())}
     assert {f.__name__ for f in public - {Bijection}} == {f.__name__ for f in held & public}
     maps = {f for name in flows.__all__ if isinstance(f := getattr(flows, name), type) and issubclass(f, MonotoneMap)}
-    assert maps - {MonotoneMap} == {type(m) for case in CASES.values() for m in case.make().modules() if isinstance(m, MonotoneMap)}
+    assert maps - {MonotoneMap} == {type(m) for case in traced for m in case.make().modules() if isinstance(m, MonotoneMap)}
     assert set(ROUNDING) <= set(CASES)
 
 
