@@ -1,17 +1,16 @@
 """Games under `fit`: their curves, training that is resumed, and several processes."""
 
-import subprocess
-import sys
-import textwrap
-
 import pytest
 import torch
+from children import result_of
 from gan.test_training import X, gan
 from lightning.pytorch.loggers import Logger
-from torch import optim
+from torch import nn, optim
 
 from pixyz.core import CheckpointError
-from pixyz.gan import AdversarialHinge
+from pixyz.distributions import Deterministic
+from pixyz.gan import R1, AdversarialHinge, AdversarialNonSaturating
+from pixyz.models import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -76,45 +75,31 @@ def test_a_fit_that_is_resumed_goes_on_bit_for_bit(tmp_path):
         gan(loss=AdversarialHinge, **options).load(tmp_path / "a_3")
 
 
-FITTED = """
-    import sys
-    import torch
-    from torch import nn
-    from pixyz.distributions import Deterministic
-    from pixyz.gan import AdversarialNonSaturating, R1
-    from pixyz.models import Model
+def build():
+    torch.manual_seed(0)
+    p = Deterministic("p(x|z)", x=nn.Linear(2, 3))
+    d = Deterministic("d(t|x)", t=nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
+    return Model(AdversarialNonSaturating(p, d) - R1(p, d), optimizer=optim.SGD, optimizer_params={"lr": 0.1}, n_critic=2)
 
+
+def fit(model, **options):
+    torch.manual_seed(1)
+    return model.fit({"x": torch.randn(32, 3), "z": torch.randn(32, 2)}, epochs=2, progress=False, **options)
+
+
+def fit_on_two_processes(path):
     torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-
-    def build():
-        torch.manual_seed(0)
-        p = Deterministic("p(x|z)", x=nn.Linear(2, 3))
-        d = Deterministic("d(t|x)", t=nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
-        return Model(AdversarialNonSaturating(p, d) - R1(p, d), optimizer=torch.optim.SGD, optimizer_params={"lr": 0.1}, n_critic=2)
-
-    def fit(model, **options):
-        torch.manual_seed(1)
-        return model.fit({"x": torch.randn(32, 3), "z": torch.randn(32, 2)}, epochs=2, progress=False, **options)
-
-    if __name__ == "__main__":
-        model = build()
-        history = fit(model, batch_size=4, accelerator="cpu", devices=2, strategy="ddp_fork")
-        torch.save((model.loss.state_dict(), history.train, history.discriminator), sys.argv[1])
-"""
+    model = build()
+    history = fit(model, batch_size=4, accelerator="cpu", devices=2, strategy="ddp_fork")
+    torch.save((model.loss.state_dict(), history.train, history.discriminator), path)
 
 
 def test_fit_on_two_processes_is_fit_with_the_whole_batch(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(FITTED))
-    done = subprocess.run([sys.executable, str(program), str(tmp_path / "found.pt")], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    result_of(fit_on_two_processes, tmp_path / "found.pt")
     weights, *losses = torch.load(tmp_path / "found.pt")
-    there: dict = {"__name__": "there"}
-    exec(textwrap.dedent(FITTED), there)
-    model = there["build"]()
+    model = build()
     start = {name: w.clone() for name, w in model.loss.state_dict().items()}
-    history = there["fit"](model, batch_size=8)
+    history = fit(model, batch_size=8)
     for name, weight in model.loss.state_dict().items():
         assert not torch.equal(start[name], weight)
         torch.testing.assert_close(weights[name], weight, rtol=1e-10, atol=1e-10)

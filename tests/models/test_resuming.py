@@ -58,13 +58,13 @@ def batch_size_of(form):
 def test_a_training_goes_on_from_any_of_its_checkpoints_bit_for_bit(form, tmp_path):
     make, x = FORMS[form], data()["x"]
     options = {"scheduler": ExponentialLR, "scheduler_params": {"gamma": 0.9}, "ema": 0.9, "clip_grad_norm": 1.0, "accumulate": 2}
-    given = {"epochs": 3, "batch_size": batch_size_of(form), "names": ["x"], "validate": {"x": x[:7]}, "seed": 4, "patience": 9}
+    given = {"epochs": 2, "batch_size": batch_size_of(form), "names": ["x"], "validate": {"x": x[:7]}, "seed": 4, "patience": 9}
     whole = vi(**options)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         told = whole.fit(make(x), save=tmp_path / "a_{step}", save_every=1, keep=None, **given)
     saved = sorted(tmp_path.iterdir(), key=lambda path: int(path.name[2:]))
-    assert len(saved) >= 6
+    assert len(saved) >= 4
     for path in saved if form in EACH_CHECKPOINT else saved[::3]:
         torch.manual_seed(2)  # of another process
         resumed = vi(**options)
@@ -72,7 +72,8 @@ def test_a_training_goes_on_from_any_of_its_checkpoints_bit_for_bit(form, tmp_pa
         history = resumed.fit(make(x), resume=path, **given)
         assert_same(whole, resumed)
         assert resumed.step_count == whole.step_count
-        assert history.train[:-1] == told.train[:-1] or len(history.train) == 3
+        differing = [a != b for a, b in zip(history.train, told.train, strict=True)]
+        assert sum(differing) <= 1  # of the epoch that was cut, it is the mean of the rest
         assert history.validation == told.validation
         assert history.terms == told.terms
 
