@@ -301,6 +301,10 @@ def test_a_value_for_a_computed_variable(change, error, words):
         ),
         (lambda: Two(var=["z"], cond_var=["x", "y"]).sample({"x": binary(), "y": binary().double()}), "y is torch.float64 on cpu"),
         (lambda: Normal(loc=torch.tensor(0), scale=1.0), "loc is torch.int64; a parameter is a real number"),
+        (
+            lambda: Normal("p(x|t)", loc="t", scale=1.0).sample({"t": torch.zeros(3, 2, dtype=torch.long)}),
+            "loc is torch.int64; a parameter is a real number",
+        ),
         (lambda: prior().sample(batch_size=True), "batch_size must be a whole number; got True"),
         (lambda: prior().log_likelihood({"z": torch.zeros(2, 2)}, sample_dims={"z": -1}), "must be a whole number; got -1"),
         (lambda: Model(kl().mean(), optimizer=torch.optim.Adam(Encoder().parameters())), "optimizer is a class"),

@@ -87,6 +87,23 @@ def test_a_temperature_is_a_number_a_tensor_or_given_with_the_data(kind):
         slope("tau", {"tau": -1.0}, 0)
 
 
+@pytest.mark.parametrize("kind", [Relaxed, StraightThrough])
+def test_a_temperature_given_with_the_data_has_a_gradient(kind):
+    q = Bernoulli("q(b)", probs=0.3, dim=1)
+    loss = NEARLY_EQUAL.expectation(q, estimator=kind("tau")).mean()
+    tau = torch.tensor(0.5, requires_grad=True)
+
+    def value(tau):
+        with seeded(1):
+            return loss.estimate({"tau": tau})
+
+    (slope,) = torch.autograd.grad(value(tau), tau)
+    if kind is Relaxed:  # the value of a straight-through draw does not depend on the temperature, only its gradient does
+        step = 1e-2
+        assert slope.item() == pytest.approx((value(0.5 + step) - value(0.5 - step)).item() / (2 * step), rel=1e-2)
+    assert slope.item() != 0
+
+
 def test_a_common_temperature_shares_draws():
     tau = torch.tensor(0.5)
     q = Bernoulli("q(b)", probs=0.3, dim=3)

@@ -150,7 +150,7 @@ def _check_temperature(value: object, who: str) -> None:
         raise KindError(f"{who}: a temperature is one number, (); got {tuple(value.shape)} of {value.dtype}.")
     if not isinstance(value, Tensor) and not is_number(value):
         raise KindError(f"{who}: temperature must be a positive number, a tensor or the name of a Parameter; got {value!r}.")
-    number = float(cast(Any, value))
+    number = float(value.detach() if isinstance(value, Tensor) else cast(Any, value))
     if not 0 < number < math.inf:
         raise SupportError(f"{who}: a temperature must be a positive number; got {number:.6g}.")
 

@@ -59,6 +59,8 @@ class Given(Eventwise):
             if tensor.ndim and not like.ndim:  # a parameter of rank 0 fits any dtype, as everywhere in torch
                 like = tensor
         self.like: Tensor = like
+        if validate and not like.is_floating_point():
+            self._check_kind(next(name for name, term in self.terms.items() if term.tensor is like), like)
         self.dtype: torch.dtype = computing_dtype(like.dtype)
         if any([t.tensor.dtype != like.dtype for t in self.terms.values()]):
             self.terms = {k: t if t.tensor.ndim else self.term_in(k, self.dtype) for k, t in self.terms.items()}
