@@ -374,22 +374,21 @@ def test_beta():
     assert str(annealed) == "E_q(z|x)[log p(x|z)] - beta * KL[q(z|x)||p(z)]"
 
 
-def all_bounds(p, q):
-    """One graph of all of them, each with a weight of its own."""
+def several_bounds(p, q):
+    """One graph, in which each has a weight of its own."""
     return (
         IWAE(p, q, num_samples=3)
         + 2 * RenyiBound(p, q, 0.5, num_samples=3)
         + 3 * StickingTheLanding(p, q, num_samples=2)
-        + 5 * DReG(p, q, num_samples=3)
-        + 7 * ReweightedWakeSleep(p, q, num_samples=3)
-        + 11 * ELBO(p, q, kl="analytic", beta=2.0)
+        + 5 * ReweightedWakeSleep(p, q, num_samples=3)
+        + 7 * ELBO(p, q, kl="analytic", beta=2.0)
     )
 
 
 @pytest.mark.parametrize(
     ("make", "backend"),
-    [(all_bounds, "eager"), (lambda p, q: DReG(p, q, num_samples=3), "aot_eager")],
-    ids=["all", "dreg with its backward graph"],
+    [(several_bounds, "eager"), (lambda p, q: DReG(p, q, num_samples=3), "aot_eager")],
+    ids=["several", "dreg with its backward graph"],
 )
 def test_bounds_compile_to_one_graph(make, backend):
     p, q, x, _ = linear_model()
