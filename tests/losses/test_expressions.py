@@ -348,7 +348,7 @@ def test_the_score_function_goes_through_a_function_by_the_chain_rule(name):
 
     def by(estimator, k):
         value = THROUGH[name](f.expectation(q, estimator=estimator, num_samples=k)).mean()
-        return torch.autograd.grad(value.estimate(batch_size=1 if k == 1 else 50), learnt, allow_unused=True)
+        return torch.autograd.grad(value.estimate(batch_size=1 if k == 1 else 20), learnt, allow_unused=True)
 
     exact = [torch.zeros_like(w) if g is None else g for w, g in zip(learnt, by("enumerate", 1))]
     draws = [[torch.zeros_like(w) if g is None else g for w, g in zip(learnt, by("score", 2000))] for _ in range(20)]

@@ -226,7 +226,7 @@ def test_score_gradients_of_a_joint_with_a_conditional_below():
     for a, e in zip(exact, torch.autograd.grad(by_hand, [y.logits, b.logits])):
         torch.testing.assert_close(a, e)
     for mix in ("score", {"y": "enumerate", "b": "score"}, {"y": "score", "b": "enumerate"}):
-        draws = [gradients(mix, 4, 5000) for _ in range(40)]
+        draws = [gradients(mix, 4, 2000) for _ in range(40)]
         for i in range(2):
             seen = torch.stack([g[i] for _, g in draws])
             error = seen.std(0) / math.sqrt(len(draws))
