@@ -1,5 +1,6 @@
 """The tests of games are worth something: each of these faults fails the test that is named beside it."""
 
+import contextlib
 import math
 
 import pytest
@@ -209,6 +210,14 @@ FAULTS = {
     "at once, in turns": (
         given(Model, lambda *a, **options: (a, {**options, "at_once": False})),
         training("test_at_once_both_step_from_the_same_weights"),
+    ),
+    "every call a step": (
+        given(Model, lambda *a, **options: (a, {**options, "accumulate": 1})),
+        training("test_calls_that_accumulate_are_one_call_with_all_data"),
+    ),
+    "no average": (
+        changed(Model, "averaged", lambda f: lambda self: contextlib.nullcontext()),
+        gan("test_the_average_is_of_the_generator_alone"),
     ),
     "the discriminator's minus forgotten": (
         of_player(AdversarialHinge, lambda loss, is_d: -loss if is_d else loss),

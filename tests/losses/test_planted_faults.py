@@ -8,8 +8,20 @@ import torch
 from planted import Check, changed, given, need_found, planted, with_gradients_times
 
 from pixyz.core import Expectation, Joint, LogProb, Loss, logsumexp
-from pixyz.distributions import Categorical, Normal
-from pixyz.losses import MMD, ChiSquared, DReG, JensenShannon, KullbackLeibler, Sinkhorn, StoppedLogProb, TotalVariation
+from pixyz.distributions import Bernoulli, Categorical, Normal
+from pixyz.losses import (
+    MMD,
+    ChiSquared,
+    Commitment,
+    DReG,
+    JensenShannon,
+    KullbackLeibler,
+    Sinkhorn,
+    StoppedLogProb,
+    TotalCorrelation,
+    TotalVariation,
+    Wasserstein,
+)
 
 
 def law(name, *arguments, float64=True):
@@ -167,6 +179,7 @@ reversed_sides = given(ChiSquared, lambda p, q, **options: ((q, p), options))
 alpha_on_the_wrong_side = changed(Normal, "renyi", lambda f: lambda p, q, alpha: f(p, q, 1 / alpha))
 draw_compared_with_itself = given(MMD, lambda p, q, **options: ((p, q, kernel_of_a_draw_with_itself), options))
 divided_by_the_number_of_features = given(MMD, lambda p, q, **options: ((p, q, kernel_of_a_mean_square), options))
+of_prob = law("test_prob_is_the_density", float64=False)
 of_exponentials = expression("test_an_expression_is_arithmetic_on_its_parts", "log_mean_exp")
 
 FAULTS = {
@@ -204,6 +217,28 @@ FAULTS = {
     "an ancestor below": (ancestor_below, law("test_where_the_right_side_runs_the_other_way_it_is_monte_carlo")),
     "a lost number of draws": (lost_number_of_draws, law("test_renyi_bounds", 0.5)),
     "path gradients that are not squared": (path_gradients_not_squared, law("test_doubly_reparametrised_gradients_by_hand")),
+    "a logarithm for a density": (lambda monkeypatch: monkeypatch.setattr(of_prob.module, "Prob", LogProb), of_prob),
+    "an entropy in bits": (
+        changed(Normal, "entropy_of", lambda f: lambda params: f(params) / math.log(2)),
+        law("test_entropies", float64=False),
+    ),
+    "a square for a distance": (
+        changed(Wasserstein, "estimate", lambda f: lambda self, *a, **o: f(self, *a, **o).square()),
+        law("test_wasserstein_in_closed_form"),
+    ),
+    "a commitment of both sides": (twice_the_value(Commitment), law("test_vector_quantisation")),
+    "a total correlation of twice the data": (
+        given(TotalCorrelation, lambda q, n, **options: ((q, 2 * n), options)),
+        law("test_total_correlation_by_brute_force", "weighted"),
+    ),
+    "a constant that is forgotten": (
+        changed(Loss, "constant_var", lambda f: lambda self, values: f(self, {v: 0 * t for v, t in values.items()})),
+        law("test_a_constant_variable_need_not_be_given", float64=False),
+    ),
+    "a value that is rounded": (
+        changed(Bernoulli, "log_density", lambda f: lambda params, x: f(params, x.round())),
+        law("test_log_densities_extend_linearly_and_have_a_gradient_in_the_value", "Bernoulli", float64=True),
+    ),
     "a slope lost where both sides agree": (
         slope_lost_where_both_sides_agree,
         law("test_the_slope_of_renyi_where_one_probability_is_the_same", 2.0),

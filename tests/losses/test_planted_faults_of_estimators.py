@@ -110,6 +110,11 @@ FAULTS = {
         plain_draw_for_a_score,
         law("test_the_score_function_goes_through_a_function_by_the_chain_rule", "exp", float64=False),
     ),
+    "a missing score of an aggregate over sequences": (
+        plain_draw_for_a_score,
+        law("test_baselines_of_an_aggregate_over_sequences", "score"),
+        (AssertionError, RuntimeError),
+    ),
     "a baseline with the own draw, of a joint": (baseline_with_the_own_draw, of_a_joint),
     "a baseline with the own draw, of a Bernoulli": (
         baseline_with_the_own_draw,

@@ -134,6 +134,11 @@ FAULTS = {
         with_options(accumulate=1),
         check("test_accumulated_gradients_are_those_of_the_big_batch", optim.SGD, float64=True),
     ),
+    "a step that is not clipped": (with_options(clip_grad_norm=None), check("test_gradients_are_clipped", {"clip_grad_norm": 1e-3})),
+    "training in the mode of evaluation": (
+        changed(Model, "train", lambda f: lambda self, values: (f(self, values), self.loss.eval())[0]),
+        check("test_train_sets_train_mode"),
+    ),
     "no clipping": (with_options(clip_grad_norm=None), check("test_several_optimisers_equal_a_hand_written_loop", float64=True)),
     "no average": (
         changed(Model, "averaged", lambda f: lambda self: contextlib.nullcontext()),
