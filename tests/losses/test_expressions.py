@@ -405,8 +405,8 @@ class Rows(nn.Module):
 
 
 LONG = {
-    "sum of exps": lambda a, n: sum(a.exp() for _ in range(n)),
-    "product of powers": lambda a, n: math.prod([a.abs() ** 0.001 for _ in range(n)]),
+    "sum of exps": lambda a, n: sum([a.exp()] * n),
+    "product of powers": lambda a, n: math.prod([a.abs() ** 0.001] * n),
     "logsumexp": lambda a, n: logsumexp(*[a for _ in range(n)]),
     "maximum": lambda a, n: maximum(*[a * i for i in range(n)]),
 }
