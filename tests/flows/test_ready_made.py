@@ -19,18 +19,18 @@ def in_float64():
 
 
 PLANE = {
-    "RealNVP": lambda text, **o: RealNVP(text, features=2, transforms=3, hidden=[8], **o),
-    "NSF": lambda text, **o: NSF(text, features=2, transforms=2, hidden=[8], bins=4, **o),
-    "NSF(autoregressive)": lambda text, **o: NSF(text, features=2, transforms=2, hidden=[8], bins=4, kind="autoregressive", **o),
-    "MAF": lambda text, **o: MAF(text, features=2, transforms=3, hidden=[8], **o),
-    "IAF": lambda text, **o: IAF(text, features=2, transforms=3, hidden=[8], **o),
+    "RealNVP": lambda text, **o: RealNVP(text, features=2, hidden=[8], **{"transforms": 3, **o}),
+    "NSF": lambda text, **o: NSF(text, features=2, hidden=[8], bins=4, **{"transforms": 2, **o}),
+    "NSF(autoregressive)": lambda text, **o: NSF(text, features=2, hidden=[8], bins=4, kind="autoregressive", **{"transforms": 2, **o}),
+    "MAF": lambda text, **o: MAF(text, features=2, hidden=[8], **{"transforms": 3, **o}),
+    "IAF": lambda text, **o: IAF(text, features=2, hidden=[8], **{"transforms": 3, **o}),
     "FFJORD": lambda text, **o: FFJORD(text, features=2, hidden=[8], solver="midpoint", **{"steps": 3, **o}),
 }
 IMAGES = {
-    "Glow": lambda text, **o: Glow(text, features=(1, 4, 4), transforms=1, hidden=[4], **o),
-    "Glow(one level)": lambda text, **o: Glow(text, features=(2, 2, 4), levels=1, transforms=2, hidden=[4], **o),
-    "RealNVP(image)": lambda text, **o: RealNVP(text, features=(1, 3, 4), transforms=2, hidden=[4], **o),
-    "NSF(image)": lambda text, **o: NSF(text, features=(2, 2, 3), transforms=2, hidden=[4], bins=4, **o),
+    "Glow": lambda text, **o: Glow(text, features=(1, 4, 4), hidden=[4], **{"transforms": 1, **o}),
+    "Glow(one level)": lambda text, **o: Glow(text, features=(2, 2, 4), levels=1, hidden=[4], **{"transforms": 2, **o}),
+    "RealNVP(image)": lambda text, **o: RealNVP(text, features=(1, 3, 4), hidden=[4], **{"transforms": 2, **o}),
+    "NSF(image)": lambda text, **o: NSF(text, features=(2, 2, 3), hidden=[4], bins=4, **{"transforms": 2, **o}),
     "FFJORD(image)": lambda text, **o: FFJORD(text, features=(1, 2, 2), hidden=[4], solver="midpoint", **{"steps": 3, **o}),
 }
 MODELS = PLANE | IMAGES
@@ -96,20 +96,32 @@ def test_the_density_integrates_to_one_and_is_that_of_the_draws(name):
         assert ((x**power).mean(0) - exact).abs().lt(5 * error + 1e-2).all()
 
 
+def started(name, **options):
+    """It, with a condition of two variables, started by data, and these."""
+    p = MODELS[name]("p(x|y,h)", context=3, **options)
+    values = {"x": data(p) * 3 + 1, "y": torch.randn(50, 2), "h": torch.randn(50, 1)}
+    p.initialize(values)
+    return p, values
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_it_starts_from_data_trains_whole_and_runs_as_one_graph(name):
-    p = MODELS[name]("p(x|y,h)", context=3, **({"steps": 1} if "FFJORD" in name else {}))  # another step is the same graph once more
-    x, given = data(p) * 3 + 1, {"y": torch.randn(50, 2), "h": torch.randn(50, 1)}
-    p.initialize({"x": x, **given})
+def test_it_starts_from_data_and_trains_whole(name):
+    p, values = started(name)
     assert not p.needs_start
-    loss = NLL(p).mean()
-    loss.estimate({"x": x, **given}).backward()
+    NLL(p).mean().estimate(values).backward()
     assert all(w.grad is not None and w.grad.isfinite().all() for w in p.parameters())
     assert all(w.grad.any() for n, w in p.named_parameters() if not n.endswith("bias"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_runs_as_one_graph(name):
+    """With one transform, or one step: another is the same graph once more."""
+    p, values = started(name, **{"steps" if "FFJORD" in name else "transforms": 1})
+    loss = NLL(p).mean()
     with torch.no_grad():
-        expected = loss.estimate({"x": x, **given})
+        expected = loss.estimate(values)
         loss.compile(fullgraph=True, backend="eager")
-        torch.testing.assert_close(loss.estimate({"x": x, **given}), expected)
+        torch.testing.assert_close(loss.estimate(values), expected)
 
 
 def test_glow_knows_the_half_that_goes_on():
