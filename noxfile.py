@@ -211,6 +211,12 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["dev"])
+def gallery(session: nox.Session) -> None:
+    """The programs of all pages, from nothing, compared with their kept results. To renew two of these: nox -s gallery -- --keep vae gmm"""
+    in_dev(session, "python", "docs/run_programs.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
 def demo(session: nox.Session) -> None:
     """Trains a VAE on digits, about a minute. Arguments go to the demo: nox -s demo -- --epochs 10"""
     in_dev(session, "python", "docs/gallery/vae.py", *session.posargs)

@@ -53,7 +53,7 @@ def digits() -> tuple[Tensor, Tensor]:  # in grey; 1,500 to train on, 297 held o
     return x[order[:1500]], x[order[1500:]]
 
 
-def signal(bound: Loss, q: Distribution, x: Tensor, repeats: int = 200) -> float:
+def signal(bound: Loss, q: Distribution, x: Tensor, repeats: int) -> float:
     """The mean of the gradient for q over its standard deviation, as lengths."""
     weights = list(q.parameters())
     draws = [torch.cat([g.flatten() for g in torch.autograd.grad(bound.estimate({"x": x}), weights)]) for _ in range(repeats)]
@@ -65,6 +65,7 @@ def signal(bound: Loss, q: Distribution, x: Tensor, repeats: int = 200) -> float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=200, help="gradients in an estimate of signal to noise")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/iwae"))
@@ -94,7 +95,7 @@ def main() -> None:
         lines.append(f"{name:20}{nats:8.2f} {curves[name][0]:10.2f}")
         if name == "IWAE, K = 5":
             one = train[:10].bernoulli()
-            ratios = {kind: [signal(kind(p, q, num_samples=k).mean(), q, one) for k in KS[:4]] for kind in (IWAE, DReG)}
+            ratios = {kind: [signal(kind(p, q, num_samples=k).mean(), q, one, args.repeats) for k in KS[:4]] for kind in (IWAE, DReG)}
     print("\nheld out, nats per image; log p(x) by importance sampling with 1,000 draws")
     print(f"  {'trained by':20}log p(x)  ELBO of q", *lines, sep="\n  ")
     print("signal to noise of the encoder's gradient, K = 1 and 30: ", end="")
