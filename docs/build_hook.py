@@ -46,9 +46,8 @@ def on_pre_build(config: Any) -> None:
     if Build.older and not Build.is_served:
         names = [program.name for program in Build.older.values()]
         log.info("One epoch of the programs whose packages have changed: %s", ", ".join(names))
-        Build.smoke = subprocess.Popen(
-            [*RUN, "--smoke", "--at-once", "1", *names], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        command = [*RUN, "--smoke", "--at-once", "1", *names]  # beside the process that builds the pages
+        Build.smoke = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:

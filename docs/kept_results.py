@@ -75,9 +75,8 @@ class Program:
         return digest([*self.runs, *map(code, self.sources())])
 
     def origin(self) -> dict[str, Any]:
-        """Everything that the result follows from, and the commit that has it."""
+        """Everything that the result follows from."""
         return {
-            "commit": self.commit(),
             "program": self.digest(),
             "packages": {part: digest(map(code, _modules(folder))) for part, folder in self.packages().items()},
             "versions": versions(self.root),
@@ -101,9 +100,7 @@ def programs(docs: Path = ROOT / "docs") -> dict[str, Program]:
         if runs:
             program = Program(page, (runs,) if isinstance(runs, str) else tuple(runs), docs.parent)
             if program.name in found:
-                raise ValueError(
-                    f"Two pages that run programs are called {program.name}, {found[program.name].page} and {page}. Rename one."
-                )
+                raise ValueError(f"Two pages with programs are called {program.name}, {found[program.name].page} and {page}. Rename one.")
             found[program.name] = program
     return found
 
@@ -147,7 +144,7 @@ def remedy(names: Iterable[str]) -> str:
 
 
 def keep(program: Program, origin: dict[str, Any], printed: str, pictures: Iterable[Path], cpu_seconds: float | None) -> None:
-    """Stores a result in place of the last one. `origin` is what it was computed from, read before the program ran."""
+    """Stores a result in place of the last one. `origin`, and the commit in it, are those from before the program ran."""
     shutil.rmtree(program.kept, ignore_errors=True)
     program.kept.mkdir(parents=True)
     (program.kept / "printed.txt").write_text(printed, "utf-8", newline="\n")
@@ -163,7 +160,7 @@ def reduce(picture: Path, to: Path) -> None:
         flat = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
     if flat.width > WIDTH:
         flat = flat.resize((WIDTH, round(flat.height * WIDTH / flat.width)), Image.Resampling.LANCZOS)
-    flat.quantize(COLOURS, dither=Image.Dither.NONE).save(to, optimize=True)
+    flat.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(to, optimize=True)
 
 
 def digest(texts: Iterable[str]) -> str:

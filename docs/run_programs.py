@@ -260,7 +260,7 @@ def smoke(chosen: Sequence[Program], at_once: int = 2) -> list[str]:
 
 def full(chosen: Sequence[Program], keep: bool, folder: Path = ROOT / "out" / "gallery", limit: int = FULL, at_once: int = 2) -> list[str]:
     """Runs programs from nothing and keeps or compares their results; the failures and differences of all of them."""
-    failures, origins = [], {program.name: program.origin() for program in chosen}
+    failures, origins = [], {program.name: {"commit": program.commit(), **program.origin()} for program in chosen}
     for outcome in run(chosen, folder, limit, at_once=at_once):
         program = outcome.program
         print(f"{program.name}: {outcome.cpu_seconds or 0:.0f} CPU seconds", flush=True)

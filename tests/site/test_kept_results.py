@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import build_hook
 import kept_results
 import pytest
 import run_programs
+from mkdocs.exceptions import PluginError
 from PIL import Image
 
 DOCS = Path(kept_results.__file__).parent
@@ -61,7 +64,7 @@ def written(root, files):
 def root(tmp_path):
     """A repository with one program, whose result is kept."""
     (circle,) = written(tmp_path, FILES).values()
-    kept_results.keep(circle, circle.origin(), "area 12.56\n", [], 0.1)
+    kept_results.keep(circle, {"commit": "1a2b3c4", **circle.origin()}, "area 12.56\n", [], 0.1)
     return tmp_path
 
 
@@ -142,11 +145,36 @@ def write(path, text):
     return path
 
 
-def test_the_note_of_an_older_result_names_its_commit_and_the_packages_that_changed(root):
-    (circle,) = kept_results.programs(root / "docs").values()
-    kept_results.keep(circle, {**circle.origin(), "commit": "1a2b3c4"}, "", [], None)
+@pytest.fixture
+def served(monkeypatch):
+    """`mkdocs serve`, which runs no smoke tests."""
+    monkeypatch.setattr(build_hook.Build, "is_served", True)
+    monkeypatch.setattr(build_hook.Build, "older", {})
+
+
+def shown(root):
+    """The page of the program, as it is rendered."""
+    page = root / "docs" / "gallery" / "circle.md"
+    build_hook.on_pre_build(SimpleNamespace(docs_dir=str(root / "docs")))
+    text = "Before.\n\n```text\nkept/circle/printed.txt\n```\n\nAfter.\n"
+    return build_hook.on_page_markdown(text, SimpleNamespace(file=SimpleNamespace(abs_src_path=str(page))), None, None)
+
+
+def test_a_page_names_the_commit_of_an_older_result_and_the_packages_that_changed(root, served):
+    assert "*" not in shown(root)
     change(root, "packages/pixyz-core/src/pixyz/core/__init__.py", "x * x", "x**2")
-    assert kept_results.note(circle) == "*This result is of commit 1a2b3c4; since then these have changed: pixyz.core.*"
+    note = "*This result is of commit 1a2b3c4; since then these have changed: pixyz.core.*"
+    assert f"```\n\n{note}\n\nAfter." in shown(root)
+
+
+def test_a_build_fails_with_all_stale_results_in_one_message(root):
+    files = {"docs/other.md": "---\nruns: docs/gallery/other.py\n---\n"}
+    other = written(root, files)["other"]
+    kept_results.keep(other, other.origin(), "", [], 0)
+    change(root, "docs/gallery/other.py", "nobody", "somebody")
+    change(root, "docs/gallery/shared.py", "3.14", "3.1416")
+    with pytest.raises(PluginError, match=r"circle, other\. Renew them: nox -s gallery -- --keep circle other$"):
+        build_hook.on_pre_build(SimpleNamespace(docs_dir=str(root / "docs")))
 
 
 def test_two_programs_of_one_name_are_rejected(root):
