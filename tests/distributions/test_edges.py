@@ -1,5 +1,6 @@
 """Families at the edges: parameters that do not reach every dim, extreme values, draws that have a density, finite gradients."""
 
+import math
 import re
 from decimal import Decimal, localcontext
 
@@ -11,7 +12,6 @@ from torch import nn
 import pixyz.distributions as d
 from pixyz.core import FormulaError, KindError, ShapeError, SupportError
 from pixyz.distributions import Normal, Truncated, ZeroInflated, from_torch
-from pixyz.distributions._special import log_gamma_ratio
 from pixyz.losses import KullbackLeibler
 
 T = torch.tensor
@@ -179,20 +179,40 @@ def test_a_concentrated_von_mises_in_single_precision(kappa):
     torch.testing.assert_close(single.log_likelihood({"x": x}).double(), double.log_likelihood({"x": x.double()}), atol=1e-3, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 3e-5), (torch.float64, 1e-12)])
-@pytest.mark.parametrize("a", [0.5, 9.0, 12.0, 900.0, 1500.0, 1e6, 1e9, 1e12])
-@pytest.mark.parametrize("k", [1, 5, 40])
-def test_a_ratio_of_gammas_is_the_sum_of_logarithms(a, k, dtype, rtol):
-    """Γ(a+k)/Γ(a) = a(a+1)…(a+k-1), in sixty digits, and its derivative."""
-    t = T(a, dtype=dtype, requires_grad=True)
-    found = log_gamma_ratio(t, T(float(k), dtype=dtype))
-    found.backward()
+def log_rising(start, count):
+    """log a(a+1)…(a+k-1) = log Γ(a+k)/Γ(a), in sixty digits, and its derivative."""
     with localcontext() as context:
         context.prec = 60
-        factors = [Decimal(t.item()) + i for i in range(k)]
-        value, slope = sum(f.ln() for f in factors), sum(1 / f for f in factors)
-    assert found.item() == pytest.approx(float(value), rel=rtol, abs=rtol)
-    assert t.grad.item() == pytest.approx(float(slope), rel=10 * rtol)
+        factors = [start + i for i in range(count)]
+        return float(sum(f.ln() for f in factors)), float(sum(1 / f for f in factors))
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 3e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("kappa", [0.5, 9.0, 12.0, 900.0, 1500.0, 1e6, 1e9, 1e12])
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_the_peak_of_a_power_spherical_is_a_product(kappa, k, dtype, rtol):
+    """On a sphere of 2k dims it is (κ+k)(κ+k+1)…(κ+2k-1)/(4π)ᵏ, from two gamma functions however large they are."""
+    t = T(kappa, dtype=dtype, requires_grad=True)
+    loc = torch.eye(2 * k + 1, dtype=dtype)[0]
+    found = d.PowerSpherical.log_density({"loc": loc, "concentration": t}, loc)
+    found.backward()
+    value, slope = log_rising(Decimal(t.item()) + k, k)
+    area = k * math.log(4 * math.pi)
+    assert found.item() == pytest.approx(value - area, rel=rtol, abs=rtol * (1 + abs(value) + area))
+    assert t.grad.item() == pytest.approx(slope, rel=10 * rtol)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 3e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("b", [0.5, 8.0, 11.0])
+@pytest.mark.parametrize("k", [1, 4, 32])
+def test_the_mean_of_a_kumaraswamy_is_a_quotient_of_products(b, k, dtype, rtol):
+    """k! / (b+1)(b+2)…(b+k), where the other concentration is 1/k."""
+    t = T(b, dtype=dtype, requires_grad=True)
+    found = d.Kumaraswamy.mean_of({"concentration1": T(1 / k, dtype=dtype), "concentration0": t}).log()
+    found.backward()
+    value, slope = log_rising(Decimal(b) + 1, k)
+    assert found.item() == pytest.approx(math.lgamma(k + 1) - value, rel=rtol, abs=rtol * (1 + math.lgamma(k + 1) + abs(value)))
+    assert t.grad.item() == pytest.approx(-slope, rel=10 * rtol)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-5), (torch.float64, 1e-9)])

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import pixyz.distributions as d
-from pixyz.distributions._autoregressive import SMALLEST
 
 KINDS = [pytest.param(torch.float32, 2e-6, id="float32"), pytest.param(torch.float64, 4e-15, id="float64")]
 LOGITS = [-90.0, -37.0, -20.5, -15.0, -1e-3, 0.0, 1e-3, 1.0, 15.0, 19.5, 20.5, 36.0, 40.0, 90.0]
@@ -46,11 +45,14 @@ def test_a_relaxed_bernoulli_far_from_one_half(dtype, rtol):
 
 @pytest.mark.parametrize(("dtype", "rtol"), KINDS)
 def test_positive_outputs_of_a_masked_network(dtype, rtol):
-    p = d.Autoregressive("p(x)", family=d.Exponential, dim=len(LOGITS), hidden=[]).to(dtype)
+    """log(1 + exp t), and a constant above zero that is left where t is far below."""
+    p = d.Autoregressive("p(x)", family=d.Exponential, dim=len(LOGITS) + 1, hidden=[]).to(dtype)
     with torch.no_grad():
         for weight in p.masked.parameters():
             weight.zero_()
-        list(p.masked.parameters())[-1].copy_(torch.tensor(LOGITS, dtype=dtype))
-    (rate,) = p.given_before(torch.zeros(1, len(LOGITS), dtype=dtype)).values()
+        list(p.masked.parameters())[-1].copy_(torch.tensor([*LOGITS, -1e4], dtype=dtype))
+    (rate,) = p.given_before(torch.zeros(1, len(LOGITS) + 1, dtype=dtype)).values()
+    smallest = rate[0, -1].item()
+    assert 0 < smallest <= 1e-3
     with mpmath.workdps(60):
-        near(rate[0], [mpmath.log1p(mpmath.exp(mpmath.mpf(v))) + SMALLEST for v in LOGITS], rtol)
+        near(rate[0, :-1], [mpmath.log1p(mpmath.exp(mpmath.mpf(v))) + mpmath.mpf(smallest) for v in LOGITS], rtol)
