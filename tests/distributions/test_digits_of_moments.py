@@ -1,6 +1,8 @@
 # ruff: noqa: E501
 """Means, variances and entropies at large and small parameters; densities of vectors; gradients at very large and small scales."""
 
+import functools
+
 import pytest
 import torch
 from right_digits import exact, mp, slopes_with_condition, units
@@ -187,6 +189,14 @@ SCALED = {
 MORE = {"StudentT": {"df": 5.0}, "Weibull": {"concentration": 1.5}, "Gamma": {"concentration": 2.5}}
 
 
+@functools.cache
+def at_two_scales(name):
+    """The log-density two scales away, and its slopes by the value and by the scale, in units of the scale: there log p is less by log σ."""
+    right = SCALED[name][1]
+    (by_x, _), (by_scale, _) = slopes_with_condition(lambda t, u: right(t, mp.mpf(0), u), (mp.mpf(2), mp.mpf(1)))
+    return right(mp.mpf(2), mp.mpf(0), mp.mpf(1)), by_x, by_scale
+
+
 @pytest.mark.parametrize(
     ("dtype", "scale"),
     [("float16", 2e-4), ("float16", 300.0), ("float16", 2e4), ("bfloat16", 1e-30), ("bfloat16", 1e30), ("float32", 1e-30), ("float32", 1e30), ("float64", 1e-290), ("float64", 1e290)],
@@ -194,7 +204,7 @@ MORE = {"StudentT": {"df": 5.0}, "Weibull": {"concentration": 1.5}, "Gamma": {"c
 @pytest.mark.parametrize("name", SCALED)
 def test_gradients_do_not_square_a_scale(name, dtype, scale):
     """By the scale and by the value two scales away, where each is of the order of 1/σ."""
-    family, right = SCALED[name]
+    family, _ = SCALED[name]
     dtype = getattr(torch, dtype)
     s = torch.tensor(scale, dtype=dtype, requires_grad=True)
     x = (2 * s).detach().requires_grad_()
@@ -202,9 +212,8 @@ def test_gradients_do_not_square_a_scale(name, dtype, scale):
     found = family.log_density({**params, **{k: torch.tensor(v, dtype=dtype) for k, v in MORE.get(name, {}).items()}}, x)
     found.backward()
     unit = exact(s.detach())
-    # In units of the scale, where log p is less by log σ.
-    value = right(mp.mpf(2), mp.mpf(0), mp.mpf(1)) - log(unit)
-    (by_x, _), (by_scale, _) = slopes_with_condition(lambda t, u: right(t, mp.mpf(0), u), (mp.mpf(2), mp.mpf(1)))
+    value, by_x, by_scale = at_two_scales(name)
+    value = value - log(unit)
     assert units(found.detach(), value, abs(value) + abs(log(unit)) + 3, dtype) <= 8
     assert units(x.grad, by_x / unit, 3 / unit, dtype) <= 8
     assert units(s.grad, by_scale / unit, 5 / unit, dtype) <= 8
