@@ -74,9 +74,10 @@ def check_statistics(p: Distribution, nodes: Nodes, *, tolerance: float = 1e-6) 
 def check_draws(p: Distribution, nodes: Nodes, *, draws: int = 20_000) -> None:
     """Samples follow the density: the averages of cos ωx and sin ωx are its characteristic function."""
     density = _density(p, nodes)
+    with torch.no_grad():
+        x = _draw(p, draws)
     for what, test in _waves(nodes, density):
-        with torch.no_grad():
-            values = test(_draw(p, draws))
+        values = test(x)
         expected = _integral(nodes, density, test(nodes.points))
         error = (values.mean() - expected).abs()
         spread = values.std() / math.sqrt(draws) + 1e-9
@@ -94,11 +95,10 @@ def check_gradients(p: Distribution, nodes: Nodes, *, draws: int = 20_000) -> No
     alive = _density(p, nodes) > 1e-200  # what underflows has a gradient of 0 · inf
     nodes = Nodes(nodes.points[alive], nodes.weights[alive])
     density = _density(q, nodes)
-    for what, test in _waves(nodes, density.detach()):
+    waves = _waves(nodes, density.detach())
+    found = _slopes_of_draws([test for _, test in waves], lambda: _draw(q, draws // 50), parameters)
+    for (what, test), batches in zip(waves, found):
         truth = torch.autograd.grad(_integral(nodes, density, test(nodes.points)), parameters, retain_graph=True, allow_unused=True)
-        batches = torch.stack(
-            [_flat(torch.autograd.grad(test(_draw(q, draws // 50)).mean(), parameters, allow_unused=True), parameters) for _ in range(50)]
-        )
         _agree(batches, _flat(truth, parameters), torch.tensor(1e-7), f"{p.prob_text}: the gradient of E[{what}]")
 
 
@@ -116,8 +116,9 @@ def check_free_gradients(
     """
     t = at.clone().requires_grad_()
     p = make(t)
-    density = _density(p, nodes(at)).detach()
-    for what, test in _waves(nodes(at), density):
+    waves = _waves(nodes(at), _density(p, nodes(at)).detach())
+    found = _slopes_of_draws([test for _, test in waves], lambda: _draw(make(t), draws // 50), [t])
+    for (what, test), batches in zip(waves, found):
 
         def integral(t: Tensor, test: Callable[[Tensor], Tensor] = test) -> Tensor:
             there = nodes(t)
@@ -125,7 +126,6 @@ def check_free_gradients(
 
         steps = torch.diag(step * at.abs().clamp_min(1e-2))
         expected = torch.stack([(integral(at + h) - integral(at - h)) / (2 * h.sum()) for h in steps])
-        batches = torch.stack([torch.autograd.grad(test(_draw(make(t), draws // 50)).mean(), t)[0] for _ in range(50)])
         _agree(batches, expected, 1e-6 * (1 + expected.abs()), f"{p.prob_text}: the gradient of E[{what}]")
 
 
@@ -224,6 +224,16 @@ def _waves(nodes: Nodes, density: Tensor) -> list[tuple[str, Callable[[Tensor], 
 
 def _draw(p: Distribution, n: int) -> Tensor:
     return p.sample(batch_size=n)[p.var[0]]
+
+
+def _slopes_of_draws(tests: list[Callable[[Tensor], Tensor]], draw: Callable[[], Tensor], parameters: list[Tensor]) -> Tensor:
+    """The gradients of the mean of each test over 50 batches of samples, which the tests share, `(tests, 50, D)`."""
+    rows: list[Tensor] = []
+    for _ in range(50):
+        x = draw()
+        slopes = [torch.autograd.grad(test(x).mean(), parameters, retain_graph=True, allow_unused=True) for test in tests]
+        rows.append(torch.stack([_flat(s, parameters) for s in slopes]))
+    return torch.stack(rows, 1)
 
 
 def _trainable(p: Distribution) -> tuple[Distribution, list[Tensor]]:
