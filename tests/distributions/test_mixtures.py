@@ -239,9 +239,9 @@ def mixture_on_a_line():
 
 def test_laws():
     p, nodes = mixture_on_a_line(), testing.line(width=2.0)
-    testing.check(p, nodes)
+    testing.check(p, nodes, traceable=["draw"])
     moe = MixtureOfNormal([Normal(f"q_{i}(x)", loc=f64(m), scale=f64(1.0)) for i, m in enumerate((-1.0, 2.0))], weights=[0.3, 0.7])
-    testing.check(moe, nodes)
+    testing.check(moe, nodes, traceable=["draw"])
 
 
 def test_the_weights_are_those_of_the_draws():
