@@ -3,6 +3,7 @@
 Programs whose packages have changed since run for one epoch, in another process while the pages are built. `mkdocs serve` leaves that out.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from mkdocs.plugins import get_plugin_logger
 
 log = get_plugin_logger(__name__)
 RUN = (sys.executable, str(Path(__file__).with_name("run_programs.py")))
+
+# The allocator of glibc would give large tensors back and ask for them again, a third of the CPU time of some programs.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
 
 
 class Build:
@@ -47,7 +51,7 @@ def on_pre_build(config: Any) -> None:
         names = [program.name for program in Build.older.values()]
         log.info("One epoch of the programs whose packages have changed: %s", ", ".join(names))
         command = [*RUN, "--smoke", "--at-once", "1", *names]  # beside the process that builds the pages
-        Build.smoke = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        Build.smoke = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | KEEP_MEMORY)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
