@@ -94,3 +94,22 @@ def test_tests_of_a_package_find_only_what_it_declares():
     names = {d.name for d in finder.find_distributions()}
     assert {"pixyz-gan", "scipy"} <= names
     assert not {"pixyz-flows", "mkdocs"} & names
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+PRIVATE = re.compile(r"pixyz(\.[a-z]\w*)*\._[a-z]|from pixyz[\w.]* import .*\b_[a-z]")
+
+
+def private_imports(path):
+    return [line.strip() for line in path.read_text("utf-8").splitlines() if PRIVATE.search(line)]
+
+
+def test_tests_know_no_private_module():
+    assert {str(path.relative_to(ROOT)) for path in TESTS if private_imports(path)} - {"tests/all/test_repository.py"} == set()
+    assert PRIVATE.search("from pixyz.core._joint import x")
+    assert PRIVATE.search("from pixyz.core import Loss, _joint")
+
+
+def test_test_files_are_short():
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in TESTS}
+    assert {path: length for path, length in lengths.items() if length >= 500} == {}
