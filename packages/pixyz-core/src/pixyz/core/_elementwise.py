@@ -123,7 +123,7 @@ def _of_controls(term: Term, loss: Loss, scope: Scope) -> Term:
         return Term(term.tensor.detach(), term.dims)
     still = scope.inside({}, scope.batch, scope.samples, scope.group)
     for v, b in controls.items():
-        still.rebind(v, b.tensor.detach(), b)
+        still.rebind(v, b.tensor.detach(), b.dims, b)
     rest = still.evaluate(loss).tensor
     return Term(term.tensor - rest + rest.detach(), term.dims)
 

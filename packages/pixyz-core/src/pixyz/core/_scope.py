@@ -127,9 +127,9 @@ class Scope:
         binding = self.bindings[name] = Binding(tensor, dims, self.shared.number())
         return binding
 
-    def rebind(self, name: str, tensor: Tensor, binding: Binding) -> Binding:
+    def rebind(self, name: str, tensor: Tensor, dims: Dims, binding: Binding) -> Binding:
         """Binds a name here to what stands for the same value as another binding, with another gradient."""
-        new = self.bind(name, tensor, binding.dims)
+        new = self.bind(name, tensor, dims)
         if binding.number in self.shared.relaxed:
             self.shared.relaxed.add(new.number)
         return new

@@ -1,5 +1,7 @@
 """Bounds whose value is that of another, and whose gradients have less variance; and wake-sleep."""
 
+from collections.abc import Callable, Iterable
+
 from pixyz.core import (
     Binding,
     Distribution,
@@ -22,10 +24,11 @@ from ._bounds import sides_of_bound
 
 
 class StoppedLogProb(Loss):
-    """log q(z|x) without a gradient for the parameters of q, `(batch,)`, in nats; the gradient through z and x stays.
+    """log q(z|x) with the gradient through what q draws alone, `(batch,)`, in nats: none for q's parameters, nor for x.
 
     Args:
         q: the distribution.
+        handed_on: variables that q depends on, through which the gradient stays too: draws of an earlier step.
 
     Source:
         Roeder et al. (2017), https://arxiv.org/abs/1703.09194
@@ -36,10 +39,11 @@ class StoppedLogProb(Loss):
         log stop(q(z|x))
     """
 
-    def __init__(self, q: Distribution) -> None:
+    def __init__(self, q: Distribution, *, handed_on: Iterable[str] = ()) -> None:
         inner = LogProb(q)
         super().__init__([inner])
         self._inner = (inner, q)
+        self._handed_on = tuple(handed_on)
 
     @property
     def formula(self) -> f.Formula:
@@ -51,14 +55,10 @@ class StoppedLogProb(Loss):
     def evaluate(self, scope: Scope) -> Term:
         inner, _ = self._inner
         tensor, dims = scope.evaluate(inner)
-        # At values without a gradient, log q has that of the parameters alone: taken away, it leaves the value as it is.
-        bound = {v: scope.bindings[v] for v in (*inner.input_var, *inner.optional_var) if v in scope.bindings}
-        still = scope.inside({}, scope.batch, scope.samples, scope.group)
-        for v, b in bound.items():
-            if b.tensor.requires_grad:
-                still.rebind(v, b.tensor.detach(), b)
-        parameters = still.evaluate(inner).tensor
-        return Term(tensor - parameters + parameters.detach(), dims)
+        # At draws without a gradient, log q has that of all else: taken away, it leaves the value as it is.
+        other = at_other_draws(scope, self._inner[1], lambda b: Term(b.tensor.detach(), b.dims), self._handed_on)
+        still = other.evaluate(inner).tensor
+        return Term(tensor - still + still.detach(), dims)
 
 
 def StickingTheLanding(p: Distribution, q: Distribution, *, num_samples: int = 1) -> Loss:
@@ -80,7 +80,9 @@ def StickingTheLanding(p: Distribution, q: Distribution, *, num_samples: int = 1
         Roeder et al. (2017), https://arxiv.org/abs/1703.09194
     """
     p, scored = sides_of_bound(p, q, "StickingTheLanding")
-    return Expectation(q, LogProb(p) - StoppedLogProb(scored), num_samples=num_samples, estimator="pathwise")
+    # What both depend on may be what a sequence hands on. Where it is not, its gradient is zero in expectation too.
+    stopped = StoppedLogProb(scored, handed_on=[v for v in scored.cond_var if v in p.cond_var])
+    return Expectation(q, LogProb(p) - stopped, num_samples=num_samples, estimator="pathwise")
 
 
 class DReG(Expectation):
@@ -90,7 +92,8 @@ class DReG(Expectation):
 
     $$\sum_k \tilde w_k^2\, \frac{\partial \log w_k}{\partial z_k}\frac{\partial z_k}{\partial \phi},$$
 
-    whose signal-to-noise ratio does not fall as K grows. The networks of p run twice.
+    whose signal-to-noise ratio does not fall as K grows. All that the draws depend on has this gradient: networks that q computes with,
+    and values given with the data. The networks of p run twice.
 
     Args:
         p: the generative model p(x,z).
@@ -114,11 +117,7 @@ class DReG(Expectation):
         if d.sample_dim is None or d.sample_dim not in first.dims:
             return first
         weights = Term(first.tensor.detach().softmax(first.dims.index(d.sample_dim)), first.dims)
-        again = scope.inside({}, scope.batch, scope.samples, scope.group)
-        for name, b in d.bindings.items():
-            if b.tensor.requires_grad:
-                again.bind(name, *_slowed(b, weights))
-        return super().body(again, d)
+        return super().body(at_other_draws(scope, self.parts[0], lambda b: _slowed(b, weights)), d)
 
 
 class ReweightedWakeSleep(Expectation):
@@ -166,6 +165,29 @@ class ReweightedWakeSleep(Expectation):
         axis = dims.index(d.sample_dim)
         weights = (x - y).detach().softmax(axis)
         return Term((weights * total.tensor).sum(axis), dims[:axis] + dims[axis + 1 :])
+
+
+def at_other_draws(scope: Scope, q: Distribution, other: Callable[[Binding], Term], handed_on: Iterable[str] = ()) -> Scope:
+    """This scope with other draws of q and of earlier steps, and with what q computes from them computed anew."""
+    inner = scope.inside({}, scope.batch, scope.samples, scope.group)
+    changed: set[str] = set()
+
+    def replace(names: Iterable[str]) -> None:
+        for v in names:
+            b = scope.bindings.get(v)
+            if b is not None and b.tensor.requires_grad:
+                inner.rebind(v, *other(b), b)
+                changed.add(v)
+
+    replace(handed_on)
+    for factor in q.ancestral:
+        if not factor.dist.is_deterministic:
+            replace(factor.var)
+        elif not changed.isdisjoint(factor.cond_var):
+            for v, term in zip(factor.var, inner.conditional(factor).draw((), [], pathwise=True)):
+                inner.bind(v, *term)
+            changed.update(factor.var)
+    return inner
 
 
 def _slowed(b: Binding, weights: Term) -> Term:
