@@ -71,7 +71,7 @@ def test_the_gradient_for_an_input_of_q_is_that_of_the_bound(ours, truth, case):
     a, b = gradients(ours(p, q)), gradients(truth(p, q))
     error = ((a.var(0) + b.var(0)) / REPEATS).sqrt()
     # With the score for q's inputs, DReG's gradient is off by 0.1 to 0.9.
-    assert error.max() < 0.025
+    assert error.max() < 0.04
     assert ((a.mean(0) - b.mean(0)).abs() < 5 * error).all()
 
 
