@@ -237,8 +237,10 @@ def reference(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def soak(session: nox.Session) -> None:
-    """A training that is killed 20 times, and ends as one that was left alone; minutes. Arguments: nox -s soak -- --kills 50"""
-    in_dev(session, "pytest", "tests/models/test_killed.py", *(session.posargs or ["--kills", "20"]))
+    """The long runs: trainings killed 20 times, 3,000 changes to a checkpoint, 2,000 random graphs. Arguments: nox -s soak -- --kills 50"""
+    killed = ["tests/models/test_killed.py", "tests/models/test_mutations.py", "tests/gan/test_killed.py"]
+    in_dev(session, "pytest", *killed, *(session.posargs or ["--kills", "20"]))
+    in_dev(session, "pytest", "tests/core/test_finite_marginals.py", "--hypothesis-profile", "long")
 
 
 @nox.session(venv_backend="none")

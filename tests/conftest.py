@@ -14,7 +14,12 @@ STARTED = pytest.StashKey[float]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="cpu or cuda: where tests that take the fixture `device` run")
     parser.addoption("--part", metavar="PART", help="a package, such as losses: import only what pixyz-PART[test] declares")
-    parser.addoption("--kills", default=3, type=int, help="how often the training of test_killed.py is killed")
+    parser.addoption(
+        "--kills",
+        default=3,
+        type=int,
+        help="how often a training is killed, and 150 times as often a checkpoint changed",
+    )
     parser.addoption("--cpu-seconds", default=0, type=int, metavar="N", help="list the N tests and files that take most CPU time")
 
 
