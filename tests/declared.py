@@ -34,9 +34,10 @@ def closure(requirement: str) -> set[str]:
 
 
 class OnlyDeclared:
-    """Stands for `PathFinder` in `sys.meta_path`, and finds the modules and metadata of some distributions only."""
+    """Stands for a finder of `sys.meta_path`, and finds the modules and metadata of some distributions only."""
 
     def __init__(self, names: Iterable[str]) -> None:
+        self.finder = next(finder for finder in sys.meta_path if finder is PathFinder or isinstance(finder, OnlyDeclared))
         self.names = {*names, *SEEDED}
         owners = metadata.packages_distributions()
         self.hidden = {top for top, of in owners.items() if not self.names & {canonicalize_name(name) for name in of}}
@@ -47,17 +48,17 @@ class OnlyDeclared:
         parts = name.split(".")
         if {parts[0], ".".join(parts[:2])} & self.hidden:
             return None
-        return PathFinder.find_spec(name, path, target)
+        return self.finder.find_spec(name, path, target)
 
     def find_distributions(self, *context):
-        return (d for d in PathFinder.find_distributions(*context) if d.name and canonicalize_name(d.name) in self.names)
+        return (d for d in self.finder.find_distributions(*context) if d.name and canonicalize_name(d.name) in self.names)
 
     def invalidate_caches(self) -> None:
-        PathFinder.invalidate_caches()
+        self.finder.invalidate_caches()
 
 
 def hide_all_but(requirement: str) -> None:
     """From here on, this process imports only what a requirement brings, and the plugins of pytest, which have been imported."""
     plugins = {point.dist.name for point in metadata.entry_points(group="pytest11") if point.dist}
     finder = OnlyDeclared(set().union(*map(closure, [requirement, *plugins])))
-    sys.meta_path[sys.meta_path.index(PathFinder)] = finder
+    sys.meta_path[sys.meta_path.index(finder.finder)] = finder
