@@ -57,17 +57,17 @@ MEASURED = (
     "digits_gan",
 )
 
-LONG = ["models", "flows", "core", "distributions"]
+LONGEST = ["distributions", "core", "models", "losses", "flows"]
 """The packages whose tests take longest: they begin first, so that no core waits at the end."""
 
 nox.options.sessions = [
-    "alone",
     "docs",
-    *[f"tests({part}, cpu)" for part in [*LONG, *(part for part in PROJECTS if part not in LONG)]],
-    "doctests",
+    *[f"tests({part}, cpu)" for part in [*LONGEST, *(part for part in PROJECTS if part not in LONGEST)]],
+    "alone",
     "types",
-    "arrows",
+    "doctests",
     "lint",
+    "arrows",
 ]
 
 

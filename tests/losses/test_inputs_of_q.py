@@ -10,7 +10,7 @@ from torch import nn
 from pixyz.distributions import Deterministic, Normal
 from pixyz.losses import ELBO, IWAE, DReG, IterativeLoss, StickingTheLanding
 
-DATA, REPEATS = 30_000, 12
+DATA, REPEATS = 20_000, 10
 U = torch.tensor([[0.5, -0.8]], dtype=torch.float64)
 X = torch.tensor([[0.3, 1.1]], dtype=torch.float64)
 
@@ -71,7 +71,7 @@ def test_the_gradient_for_an_input_of_q_is_that_of_the_bound(ours, truth, case):
     a, b = gradients(ours(p, q)), gradients(truth(p, q))
     error = ((a.var(0) + b.var(0)) / REPEATS).sqrt()
     # With the score for q's inputs, DReG's gradient is off by 0.1 to 0.9.
-    assert error.max() < 0.04
+    assert error.max() < 0.05
     assert ((a.mean(0) - b.mean(0)).abs() < 5 * error).all()
 
 
