@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from pixyz.core import FormulaError
 from pixyz.distributions import Deterministic, Normal
 from pixyz.losses import ELBO, IWAE, DReG, IterativeLoss, StickingTheLanding
 
@@ -86,3 +87,26 @@ def test_the_gradient_through_what_a_sequence_hands_on_stays():
     value = loss.estimate({"x": torch.randn(5, 3, 2), "z_prev": torch.zeros(5, 2)})
     for slope in torch.autograd.grad(value, [*step.parameters()]):
         torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-12, rtol=0)
+
+
+def network():
+    return nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+
+
+def test_dropout_that_a_second_run_would_draw_anew_is_refused():
+    values = {"x": X.expand(5, -1)}
+    below = Normal("q(y|z)", loc=network(), scale=0.5) * Normal("q(z|x)", loc="x", scale=0.5)
+    for loss in (StickingTheLanding(layers(), below), DReG(layers(), below, num_samples=2)):
+        with pytest.raises(FormulaError, match=r"dropout has another mask each time.* Call \.eval\(\)"):
+            loss.train().mean().estimate(values)
+        assert loss.eval().mean().estimate(values).isfinite()
+    p = Normal("p(x|z)", loc=network(), scale=0.7) * latent(0.0)
+    with pytest.raises(FormulaError, match="DReG|log mean"):
+        DReG(p, inference("x"), num_samples=2).mean().estimate(values)
+
+
+def test_dropout_of_what_runs_once_is_taken():
+    values = {"x": X.expand(5, -1)}
+    p, q = Normal("p(x|z)", loc=network(), scale=0.7) * latent(0.0), Normal("q(z|x)", loc=network(), scale=0.5)
+    assert StickingTheLanding(p, q).mean().estimate(values).isfinite()
+    assert DReG(observed(), q, num_samples=2).mean().estimate(values).isfinite()

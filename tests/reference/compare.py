@@ -86,6 +86,8 @@ def main() -> int:
     left, right = (path.resolve() for path in arguments.checkouts)
     with tempfile.TemporaryDirectory() as folder:
         a, b = (compute(left, side, arguments.names, Path(folder) / name) for side, name in ((left, "a"), (right, "b")))
+    if not a:
+        parser.error(f"no row has {' or '.join(arguments.names)} in its name")
     lines = [f"{name}: {words}" for name in a if (words := difference(a[name], b[name]))]
     failed = [f"{name}: in both, {row}" for name, row in a.items() if isinstance(row, str) and row == b[name]]
     print("\n".join([*lines, *failed, f"{len(a)} rows, {len(lines)} differ"]))

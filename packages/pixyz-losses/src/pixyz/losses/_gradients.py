@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
+from torch.nn.modules.dropout import _DropoutNd as Dropout
+
 from pixyz.core import (
     Binding,
     Distribution,
@@ -44,6 +46,7 @@ class StoppedLogProb(Loss):
         super().__init__([inner])
         self._inner = (inner, q)
         self._handed_on = tuple(handed_on)
+        self._dropout = _dropout_below(q, {*drawn_by(q), *self._handed_on})
 
     @property
     def formula(self) -> f.Formula:
@@ -54,6 +57,7 @@ class StoppedLogProb(Loss):
 
     def evaluate(self, scope: Scope) -> Term:
         inner, _ = self._inner
+        _need_one_mask(self._dropout, self)
         tensor, dims = scope.evaluate(inner)
         # At draws without a gradient, log q has that of all else: taken away, it leaves the value as it is.
         other = at_other_draws(scope, self._inner[1], lambda b: Term(b.tensor.detach(), b.dims), self._handed_on)
@@ -74,7 +78,8 @@ def StickingTheLanding(p: Distribution, q: Distribution, *, num_samples: int = 1
         num_samples: K, how many draws are averaged.
 
     Raises:
-        FormulaError: if a factor of q has no pathwise gradient; otherwise as `ELBO`.
+        FormulaError: if a factor of q has no pathwise gradient, or a network of q that depends on draws has dropout in training
+            mode; otherwise as `ELBO`.
 
     Source:
         Roeder et al. (2017), https://arxiv.org/abs/1703.09194
@@ -101,7 +106,8 @@ class DReG(Expectation):
         num_samples: K.
 
     Raises:
-        FormulaError: if a factor of q has no pathwise gradient; otherwise as `ELBO`.
+        FormulaError: if a factor of q has no pathwise gradient, or a network that depends on draws has dropout in training mode;
+            otherwise as `ELBO`.
 
     Source:
         Tucker et al. (2019), eq. 8, https://arxiv.org/abs/1810.04152
@@ -110,12 +116,15 @@ class DReG(Expectation):
     def __init__(self, p: Distribution, q: Distribution, *, num_samples: int) -> None:
         p, scored = sides_of_bound(p, q, "DReG")
         ratio = LogProb(p) - StoppedLogProb(scored)
+        dropout = _dropout_below(p, drawn_by(q))
         super().__init__(q, ratio, num_samples=num_samples, estimator="pathwise", aggregate="log_mean_exp")
+        self._dropout = dropout
 
     def body(self, scope: Scope, d: Draw) -> Term:
         first = super().body(scope, d)
         if d.sample_dim is None or d.sample_dim not in first.dims:
             return first
+        _need_one_mask(self._dropout, self)
         weights = Term(first.tensor.detach().softmax(first.dims.index(d.sample_dim)), first.dims)
         return super().body(at_other_draws(scope, self.parts[0], lambda b: _slowed(b, weights)), d)
 
@@ -165,6 +174,30 @@ class ReweightedWakeSleep(Expectation):
         axis = dims.index(d.sample_dim)
         weights = (x - y).detach().softmax(axis)
         return Term((weights * total.tensor).sum(axis), dims[:axis] + dims[axis + 1 :])
+
+
+def drawn_by(q: Distribution) -> set[str]:
+    """The variables that q draws, or computes from what it draws."""
+    found: set[str] = set()
+    for factor in q.ancestral:
+        if not factor.dist.is_deterministic or not found.isdisjoint(factor.cond_var):
+            found.update(factor.var)
+    return found
+
+
+def _dropout_below(p: Distribution, drawn: set[str]) -> list[Dropout]:
+    """The dropout layers of the networks of p that depend on draws, which `at_other_draws` runs again."""
+    factors = [x for x in p.ancestral if not drawn.isdisjoint(x.cond_var)]
+    return [m for x in factors for m in x.dist.modules() if isinstance(m, Dropout)]
+
+
+def _need_one_mask(layers: list[Dropout], who: object) -> None:
+    """Raises an error where a second run of a network would draw another mask."""
+    if any([m.training and m.p > 0 for m in layers]):
+        raise FormulaError(
+            f"{who} runs networks that depend on draws twice, and their dropout has another mask each time, so that the gradient would be "
+            "wrong. Call .eval() on these networks, or take IWAE or ELBO."
+        )
 
 
 def at_other_draws(scope: Scope, q: Distribution, other: Callable[[Binding], Term], handed_on: Iterable[str] = ()) -> Scope:
