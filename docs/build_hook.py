@@ -21,7 +21,7 @@ KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_":
 
 
 class Build:
-    """What is known of the build that runs."""
+    """The state of the running build."""
 
     is_served = False
     older: dict[Path, kept_results.Program] = {}

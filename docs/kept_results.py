@@ -35,7 +35,7 @@ WIDTH, COLOURS = 1000, 128  # of a kept picture: pixels at most, colours of its 
 
 @dataclass(frozen=True)
 class Program:
-    """What one page runs. Paths in `runs` are relative to the root of the repository."""
+    """The program of one page. Paths in `runs` are relative to the root of the repository."""
 
     page: Path
     runs: tuple[str, ...]
@@ -106,7 +106,7 @@ def programs(docs: Path = ROOT / "docs") -> dict[str, Program]:
 
 
 def result(program: Program) -> dict[str, Any]:
-    """What is known of a kept result; nothing if there is none."""
+    """The contents of `result.json`, or an empty dict if no result is kept."""
     path = program.kept / "result.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
@@ -125,7 +125,7 @@ def is_older(program: Program) -> bool:
 
 
 def note(program: Program) -> str:
-    """What a page says of an older result."""
+    """The sentence that a page shows below an older result."""
     known, origin = result(program), program.origin()
     commit, changed = known["commit"].rstrip("+"), known["commit"].endswith("+")
     since = sorted(f"pixyz.{part}" for part, now in origin["packages"].items() if known["packages"].get(part) != now)

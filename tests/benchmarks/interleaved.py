@@ -90,7 +90,7 @@ def measure(build: Build, size: Size, *, runs: int, repeats: int) -> dict[str, l
         torch.manual_seed(1)
         x = (torch.rand(size.batch, size.data) > 0.5).float()
         steps = build(size, x)
-        _need_same_loss(steps)
+        need_same_loss(steps)
         for step in steps.values():
             for _ in range(WARM_UP):
                 step()
@@ -127,7 +127,7 @@ def interleave(steps: Mapping[str, Step], *, repeats: int, shuffler: random.Rand
     return {name: statistics.median(times) * 1e6 for name, times in taken.items()}
 
 
-def _need_same_loss(steps: Mapping[str, Step]) -> None:
+def need_same_loss(steps: Mapping[str, Step]) -> None:
     """Stops if a step does not compute the same loss as the hand-written one: then there is nothing to compare."""
     first = {}
     for name, step in steps.items():

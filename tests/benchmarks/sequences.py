@@ -13,7 +13,7 @@ import random
 import torch
 import torch.nn.functional as F
 from handwritten import log_bernoulli
-from interleaved import HAND, LEAN, SAME_LOSS, Step, gradient_step, interleave
+from interleaved import HAND, LEAN, Step, gradient_step, interleave, need_same_loss
 from table import again, collect, print_table
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
@@ -118,12 +118,7 @@ def rows(kl: str) -> dict[str, Step]:
         again(LEAN): gradient_step(model, lambda: model.lean(x, analytic=analytic)),
         "pixyz": gradient_step(model, lambda: loss.estimate(values)),
     }
-    first = {}
-    for row, run in found.items():
-        torch.manual_seed(0)
-        first[row] = run()
-    if any(abs(value / first[HAND] - 1) > SAME_LOSS for value in first.values()):
-        raise SystemExit(f"the losses differ: {first}")
+    need_same_loss(found)
     return found
 
 
