@@ -4,19 +4,11 @@ import math
 
 import pytest
 import torch
+from losses.test_expressions import Rows
 from torch import nn
 
 from pixyz.distributions import Bernoulli, Categorical, Normal
 from pixyz.losses import CrossEntropy, Entropy, KullbackLeibler, Prob
-
-
-class Rows(nn.Module):
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, y):
-        return (y @ self.logits).unsqueeze(-1)
 
 
 def test_prob_is_the_density():
