@@ -1,0 +1,3 @@
+"""Training on a GPU."""
+
+__all__: list[str] = []
