@@ -3,17 +3,21 @@
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
-from declared import hide_all_but
 
 STARTED = pytest.StashKey[float]()
+UNMARKED = pytest.StashKey[list[Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="cpu or cuda: where tests that take the fixture `device` run")
     parser.addoption("--part", metavar="PART", help="a package, such as losses: import only what pixyz-PART[test] declares")
+    parser.addoption(
+        "--bare", action="store_true", help="import only torch, numpy and pytest, as on a machine that has a GPU and nothing else"
+    )
     parser.addoption(
         "--kills",
         default=3,
@@ -23,9 +27,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cpu-seconds", default=0, type=int, metavar="N", help="list the N tests and files that take most CPU time")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if config.getoption("--bare"):
+        for plugin in {plugin for plugin, _ in config.pluginmanager.list_plugin_distinfo()}:
+            config.pluginmanager.unregister(plugin)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if part := config.getoption("--part"):
+    config.stash[UNMARKED] = []
+    part, bare = config.getoption("--part"), config.getoption("--bare")
+    if part and bare:
+        raise pytest.UsageError("--part says what may be imported, and so does --bare: give one of them.")
+    if part:
+        from declared import hide_all_but  # it imports packaging, which a machine with a GPU may lack
+
         hide_all_but(f"pixyz-{part}[test]")
+    elif bare:
+        from declared import hide_all_but_the_sources
+
+        hide_all_but_the_sources()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, a file in which nothing is marked so is not imported: what it imports may be missing."""
+    if config.option.markexpr != "gpu" or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    if "mark.gpu" in collection_path.read_text("utf-8"):
+        return None
+    config.stash[UNMARKED].append(collection_path)
+    return True
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
+    count = len(config.stash[UNMARKED])
+    return f"{count} files in which nothing is marked gpu were not imported" if count else None
 
 
 def _cpu_seconds() -> float:
@@ -64,10 +100,22 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where the test's models and values are, by the option `--device`. What is held against truth is brought to the CPU."""
     name = request.config.getoption("--device")
-    if name == "cuda" and not torch.cuda.is_available():
+    if torch.device(name).type == "cuda" and not torch.cuda.is_available():
         pytest.skip("there is no CUDA device here")
     return torch.device(name)
+
+
+@pytest.fixture
+def cuda(request: pytest.FixtureRequest) -> torch.device:
+    """A CUDA device, for a test that no other device can run."""
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+    name = torch.device(request.config.getoption("--device"))
+    if name.type != "cuda":
+        pytest.skip("it runs on CUDA: give --device cuda")
+    return name
 
 
 @pytest.fixture(autouse=True)

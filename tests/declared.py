@@ -1,7 +1,8 @@
 """The distributions that a package declares, and an import system that finds no others.
 
 The tests of all packages run in one environment. There a package could import what it does not declare, and no test would fail. So pytest
-takes `--part losses`: it imports only what `pip install "pixyz-losses[test]"` brings.
+takes `--part losses`: it imports only what `pip install "pixyz-losses[test]"` brings. With `--bare` it imports only torch, numpy and
+pytest, as on a machine that has a GPU and nothing else.
 """
 
 import sys
@@ -14,6 +15,9 @@ from packaging.utils import canonicalize_name
 
 SEEDED = {"pip", "setuptools", "wheel"}
 """What an environment has from the start."""
+
+BARE = ("torch", "numpy", "pytest")
+"""What the tests marked `gpu` need."""
 
 
 def closure(requirement: str) -> set[str]:
@@ -34,15 +38,21 @@ def closure(requirement: str) -> set[str]:
 
 
 class OnlyDeclared:
-    """Stands for a finder of `sys.meta_path`, and finds the modules and metadata of some distributions only."""
+    """Stands for a finder of `sys.meta_path`, and finds the modules and metadata of some distributions only.
 
-    def __init__(self, names: Iterable[str]) -> None:
+    Args:
+        names: of the distributions.
+        sources: whether modules of pixyz are found, as by a PYTHONPATH, although no distribution of them is.
+    """
+
+    def __init__(self, names: Iterable[str], *, sources: bool = False) -> None:
         self.finder = next(finder for finder in sys.meta_path if finder is PathFinder or isinstance(finder, OnlyDeclared))
         self.names = {*names, *SEEDED}
         owners = metadata.packages_distributions()
         self.hidden = {top for top, of in owners.items() if not self.names & {canonicalize_name(name) for name in of}}
         pixyz = {canonicalize_name(d.name) for d in metadata.distributions() if d.name.startswith("pixyz-")}
-        self.hidden |= {name.replace("pixyz-", "pixyz.").replace("-", "_") for name in pixyz - self.names}
+        if not sources:
+            self.hidden |= {name.replace("pixyz-", "pixyz.").replace("-", "_") for name in pixyz - self.names}
 
     def find_spec(self, name, path=None, target=None):
         parts = name.split(".")
@@ -60,5 +70,13 @@ class OnlyDeclared:
 def hide_all_but(requirement: str) -> None:
     """From here on, this process imports only what a requirement brings, and the plugins of pytest, which have been imported."""
     plugins = {point.dist.name for point in metadata.entry_points(group="pytest11") if point.dist}
-    finder = OnlyDeclared(set().union(*map(closure, [requirement, *plugins])))
+    _install(OnlyDeclared(set().union(*map(closure, [requirement, *plugins]))))
+
+
+def hide_all_but_the_sources() -> None:
+    """From here on, this process imports only the sources of pixyz and what torch, numpy and pytest bring: no plugin of pytest either."""
+    _install(OnlyDeclared(set().union(*map(closure, BARE)), sources=True))
+
+
+def _install(finder: OnlyDeclared) -> None:
     sys.meta_path[sys.meta_path.index(finder.finder)] = finder

@@ -66,6 +66,7 @@ def test_losses_move_to_another_dtype(name):
     assert value.dtype == torch.float64
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", losses())
 def test_losses_move_to_another_device(name, device):
     loss = losses()[name].to(device)
