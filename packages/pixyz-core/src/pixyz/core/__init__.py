@@ -5,6 +5,7 @@ from . import _formula as formula
 from ._baselines import MovingAverage
 from ._bindings import Binding, Factor
 from ._choices import AnyEstimator, Choice, estimator_for
+from ._cholesky import cholesky
 from ._closures import warn_of_networks
 from ._conditionals import Conditional, GaussianConditional, MaskableConditional, RelaxableConditional, ScoredConditional
 from ._constant_var import ConstantVar
@@ -142,6 +143,7 @@ __all__ = [
     "align",
     "as_loss",
     "broadcast",
+    "cholesky",
     "common_sizes",
     "differ",
     "draw",

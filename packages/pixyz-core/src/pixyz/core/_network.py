@@ -189,7 +189,7 @@ def common_sizes(dims: Dims, bindings: tuple[Binding, ...], names: tuple[str, ..
 def _number(value: object, name: str, factor: Factor, arguments: Mapping[str, Tensor]) -> Tensor:
     if is_number(value):
         like = next((a for a in arguments.values() if a.is_floating_point()), None)
-        return torch.tensor(float(value)) if like is None else like.new_tensor(value)
+        return torch.tensor(float(value)) if like is None else like.new_full((), value)
     raise KindError(f"{factor}: the network's {name} must be a tensor; it is {_describe(value)}.")
 
 

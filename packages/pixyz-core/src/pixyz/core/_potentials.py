@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._cholesky import cholesky
 from ._dims import Dims, align, lead, union
 from ._order import Slot, Step
 
@@ -93,7 +94,7 @@ def root(precision: Tensor) -> tuple[Tensor, Tensor]:
 
     It is small and the same for all data where J is, so it is multiplied with what differs, rather than a system solved for each datum.
     """
-    lower = torch.linalg.cholesky(precision)
+    lower = cholesky(precision)
     identity = torch.eye(precision.shape[-1], dtype=lower.dtype, device=lower.device)
     return torch.linalg.solve_triangular(lower, identity, upper=False), lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -154,10 +155,22 @@ def _lay_out(t: Tensor, slot: Slot, axes: list[int], rank: int, extra: int) -> T
 def _pick(t: Tensor, axis: int, members: tuple[int, ...]) -> Tensor:
     if t.shape[axis] == 1 or members == tuple(range(t.shape[axis])):
         return t
-    first, last, step = members[0], members[-1], members[1] - members[0] if len(members) > 1 else 1
-    if step > 0 and members == tuple(range(first, last + 1, step)):
-        return t[(slice(None),) * axis + (slice(first, last + 1, step),)]
-    return t.index_select(axis, torch.tensor(members, device=t.device))
+    # In slices: the numbers of the members as a tensor would be copied to the device at each evaluation.
+    parts = [t[(slice(None),) * axis + (slice(run.start, run.stop, run.step),)] for run in _runs(members)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+
+
+def _runs(members: tuple[int, ...]) -> list[range]:
+    """The numbers as ranges that go up, one after the other."""
+    found: list[range] = []
+    for member in members:
+        last = found[-1] if found else None
+        step = 0 if last is None else member - last[-1]
+        if last is not None and step > 0 and (len(last) == 1 or step == last.step):
+            found[-1] = range(last.start, member + 1, step)
+        else:
+            found.append(range(member, member + 1))
+    return found
 
 
 def _embedding(blocks: list[int], sizes: tuple[int, ...], like: Tensor) -> Tensor | None:

@@ -124,7 +124,7 @@ def _as_tensor(name: str, value: object, like: Tensor, who: object) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if is_number(value):
-        return torch.tensor(float(value), dtype=like.dtype, device=like.device)
+        return torch.full((), float(value), dtype=like.dtype, device=like.device)
     hint = " Convert it with torch.as_tensor." if isinstance(value, (list, tuple)) or hasattr(value, "__array__") else ""
     raise KindError(f"{who}: the value of {name} must be a tensor; got {_kind(value)}.{hint}")
 

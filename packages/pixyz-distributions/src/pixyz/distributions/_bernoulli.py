@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._deviance import deviance
-from ._family import Family, Params, uniform_draw
+from ._family import Family, Params, device_of_params, uniform_draw
 from ._logs import both, finite_log_both, log_both, renyi_of_logs
 from ._supports import binary, real, unit_interval
 
@@ -55,7 +55,7 @@ class Bernoulli(Family):
 
     @staticmethod
     def outcomes(event: tuple[int, ...], params: Params, count: int) -> Tensor:
-        return torch.arange(2)
+        return torch.arange(2, device=device_of_params(params))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

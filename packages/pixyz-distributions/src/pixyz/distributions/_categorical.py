@@ -1,12 +1,11 @@
 """The categorical distribution over one-hot vectors."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ._choice import draw_categories
+from ._choice import draw_categories, unit_vector
 from ._deviance import deviance, exp_excess
-from ._family import Family, Params, uniform_draw
+from ._family import Family, Params, device_of_params, uniform_draw
 from ._logs import log_weights, renyi_of_logs, sum_of_others
 from ._supports import one_hot, real_vectors, simplex
 
@@ -49,7 +48,7 @@ class Categorical(Family):
         log_p = log_weights(params).clamp_min(-1 / torch.finfo(next(iter(params.values())).dtype).eps)
         z = log_p - (-uniform_draw(params, shape).log()).log()
         highest, index = z.detach().max(-1, keepdim=True)
-        hard = F.one_hot(index.squeeze(-1), shape[-1]).to(z.dtype)
+        hard = unit_vector(index.squeeze(-1), shape[-1], z.dtype)
         # Given which is the highest, it does not depend on π, and the others are Gumbel draws cut off there. With the noise at which
         # those are z, their derivative is this much of the change of log π.
         given = z.detach() - torch.expm1(z.detach() - highest) * (log_p - log_p.detach())
@@ -57,7 +56,7 @@ class Categorical(Family):
 
     @staticmethod
     def outcomes(event: tuple[int, ...], params: Params, count: int) -> Tensor:
-        return torch.eye(event[0])
+        return torch.eye(event[0], device=device_of_params(params))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -88,7 +87,7 @@ class Categorical(Family):
     @staticmethod
     def mode_of(params: Params) -> Tensor:
         probs = probs_of(params)
-        return F.one_hot(probs.argmax(-1), probs.shape[-1]).to(probs.dtype)
+        return unit_vector(probs.argmax(-1), probs.shape[-1], probs.dtype)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._categorical import Categorical, probs_of
 from ._choice import draw_categories
-from ._family import Family, Params, Shape
+from ._family import Family, Params, Shape, device_of_params
 from ._logs import log_weights
 from ._special import log_multinomial
 from ._supports import count_vectors, counts, indices, real_vectors, simplex
@@ -47,7 +47,7 @@ class CategoricalIndex(Family):
 
     @staticmethod
     def outcomes(event: Shape, params: Params, count: int) -> Tensor:
-        return torch.arange(next(iter(params.values())).shape[-1])
+        return torch.arange(next(iter(params.values())).shape[-1], device=device_of_params(params))
 
     kl = staticmethod(Categorical.kl)
     renyi = staticmethod(Categorical.renyi)

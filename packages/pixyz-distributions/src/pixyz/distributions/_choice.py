@@ -1,4 +1,4 @@
-"""Draws of categories."""
+"""Draws of categories, and their numbers as vectors."""
 
 import math
 
@@ -18,3 +18,8 @@ def draw_categories(probs: Tensor, shape: tuple[int, ...]) -> Tensor:
     order = [*[axis for axis in range(len(shape)) if axis not in shared], *shared]
     index = torch.multinomial(probs.reshape(-1, probs.shape[-1]), math.prod([shape[axis] for axis in shared]), replacement=True)
     return index.reshape([shape[axis] for axis in order]).permute([order.index(axis) for axis in range(len(shape))])
+
+
+def unit_vector(index: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """1 at the index and 0 elsewhere, `(*index.shape, count)`. `F.one_hot` reads the index, to check it."""
+    return (index.unsqueeze(-1) == torch.arange(count, device=index.device)).to(dtype)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ._bernoulli import Bernoulli
 from ._deviance import poisson_deviance
-from ._family import Family, Params, Shape, uniform_draw
+from ._family import Family, Params, Shape, device_of_params, uniform_draw
 from ._from_torch import TorchFamily
 from ._logs import both, finite_log_both, log_both, times_log
 from ._special import log_binomial, log_factorial_excess
@@ -125,7 +125,7 @@ class Binomial(TorchFamily):
 
     @staticmethod
     def outcomes(event: Shape, params: Params, count: int) -> Tensor:
-        return torch.arange(count + 1)
+        return torch.arange(count + 1, device=device_of_params(params))
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._family import Family, Params, Shape, uniform_draw
+from ._choice import unit_vector
+from ._family import Family, Params, Shape, device_of_params, uniform_draw
 from ._logs import log_weights, times_log
 from ._supports import levels, positive, positive_vectors, real, real_vectors, simplex, unit_levels
 
@@ -17,7 +18,7 @@ class _OnLevels(Family):
 
     @staticmethod
     def outcomes(event: Shape, params: Params, count: int) -> Tensor:
-        return torch.linspace(0, 1, count, dtype=params["levels"].dtype) if params else torch.linspace(0, 1, count)
+        return torch.linspace(0, 1, count, dtype=params["levels"].dtype if params else None, device=device_of_params(params))
 
     @staticmethod
     def restored(params: Params, x: Tensor, eps: float) -> Tensor:
@@ -123,7 +124,7 @@ class DiscretizedLogisticMixture(_OnLevels):
     def draw(params: Params, shape: Shape) -> Tensor:
         weights = log_weights(params)
         gumbels = -(-uniform_draw(params, (*shape, weights.shape[-1])).log()).log()
-        chosen = F.one_hot((weights + gumbels).argmax(-1), weights.shape[-1]).to(weights.dtype)
+        chosen = unit_vector((weights + gumbels).argmax(-1), weights.shape[-1], weights.dtype)
         loc, scale = (params["loc"] * chosen).sum(-1), (params["scale"] * chosen).sum(-1)
         return _rounded(loc + scale * uniform_draw(params, shape).logit(), params["levels"])
 

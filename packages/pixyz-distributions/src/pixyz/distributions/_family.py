@@ -181,8 +181,8 @@ class Family(Leaf):
         event, over = cls._split(features)
         each, n = cls.outcomes(event, params, count), math.prod(over)
         if n != 1:
-            codes = torch.arange(len(each) ** n).unsqueeze(-1) // len(each) ** torch.arange(n - 1, -1, -1) % len(each)
-            each = each[codes.to(each.device)]
+            numbers, places = (torch.arange(*of, device=each.device) for of in ((len(each) ** n,), (n - 1, -1, -1)))
+            each = each[numbers.unsqueeze(-1) // len(each) ** places % len(each)]
         return each.reshape(-1, *features)
 
     @classmethod
@@ -368,6 +368,11 @@ class Family(Leaf):
 
     def _takes(self) -> str:
         return " or ".join(" and ".join(p) for p in self.parametrisations)
+
+
+def device_of_params(params: Params) -> torch.device | None:
+    """Where the parameters are; None if there are none."""
+    return next((t.device for t in params.values()), None)
 
 
 def uniform_draw(params: Params, shape: Shape) -> Tensor:

@@ -5,6 +5,7 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._choice import unit_vector
 from ._deviance import deviance
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
@@ -36,7 +37,7 @@ class Dirichlet(TorchFamily):
         total = alpha.sum(-1)
         # On the rim an element of α that is 1 leaves no trace; others make the density 0 or infinite.
         inside = x.clamp_min(torch.finfo(x.dtype).tiny)
-        rim = torch.where((x == 0) & (alpha != 1), torch.copysign(alpha.new_tensor(torch.inf), 1 - alpha), 0.0).sum(-1)
+        rim = torch.where((x == 0) & (alpha != 1), torch.copysign(alpha.new_full((), torch.inf), 1 - alpha), 0.0).sum(-1)
         log_x = inside.log()
         smooth = log_multinomial(alpha, total, inside, alpha - total.unsqueeze(-1) * inside, log_x)
         # There Σx counts as 1, whatever it has rounded to; the slope along it, Σα, is no rounding.
@@ -48,7 +49,7 @@ class Dirichlet(TorchFamily):
         """Where elements of α are 1 or less, a point of the rim at which the density is greatest or unbounded."""
         above = (params["concentration"] - 1).clamp_min(0)
         total = above.sum(-1, keepdim=True)
-        corner = F.one_hot(params["concentration"].argmax(-1), above.shape[-1]).to(above.dtype)
+        corner = unit_vector(params["concentration"].argmax(-1), above.shape[-1], above.dtype)
         return torch.where(total > 0, above / total.clamp_min(torch.finfo(total.dtype).tiny), corner)
 
     @staticmethod
@@ -141,7 +142,7 @@ class RelaxedCategorical(Family):
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_x = x.clamp_min(torch.finfo(x.dtype).tiny).log()  # as draws have it, for the density on the rim depends on the way there
         scores = _scores(params) - params["temperature"].unsqueeze(-1) * log_x
-        k = torch.tensor(float(x.shape[-1]), dtype=x.dtype, device=x.device)
+        k = x.new_full((), x.shape[-1])
         constant = torch.lgamma(k) + (k - 1) * params["temperature"].log()
         return constant + (scores - log_x).sum(-1) - k * scores.logsumexp(-1)
 

@@ -52,7 +52,7 @@ def log_gamma_ratio(a: Tensor, b: Tensor | float) -> Tensor:
     $$b\log(a+b) - a\left(\tfrac{b}{a} - \log\left(1 + \tfrac{b}{a}\right)\right) - \tfrac12\log\left(1 + \tfrac{b}{a}\right)
     + \delta(a+b) - \delta(a)$$
     """
-    b = torch.as_tensor(b, dtype=a.dtype, device=a.device)
+    b = b.to(a) if isinstance(b, Tensor) else a.new_full((), b)
     total = a + b
     return b * total.log() - deviance(a, total, -b) - 0.5 * torch.log1p(b / a) + stirling_error(total) - stirling_error(a)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pixyz.core import Binding, Dims, Factor, FormulaError, KindError, Scope, ShapeError, Term, is_whole, need_finite, stack_terms
 
+from ._choice import unit_vector
 from ._deterministic import Computed, Deterministic
 from ._eventwise import sum_features
 
@@ -129,7 +130,7 @@ class VectorQuantizer(Deterministic):
     @torch.no_grad()
     def _follow(self, rows: Tensor, chosen: Tensor, decay: float) -> None:
         """Moves each code towards the mean of the vectors `(N, D)` that chose it."""
-        assigned = F.one_hot(chosen, len(self.codebook)).to(rows)
+        assigned = unit_vector(chosen, len(self.codebook), rows.dtype)
         self.code_counts.mul_(decay).add_(assigned.sum(0), alpha=1 - decay)
         self.code_sums.mul_(decay).add_(assigned.T @ rows, alpha=1 - decay)
         if self.restart_below:

@@ -7,6 +7,8 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from pixyz.core import cholesky
+
 from ._deviance import excess
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
@@ -65,7 +67,7 @@ class MultivariateNormal(Family):
         identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
         m = alpha * identity + (1 - alpha) * ratio @ ratio.mT
         infinite = torch.linalg.cholesky_ex(m.detach()).info != 0  # not positive definite
-        root = torch.linalg.cholesky(torch.where(infinite[..., None, None], identity, m))
+        root = cholesky(torch.where(infinite[..., None, None], identity, m))
         shift = _whitened(root, _whitened(b, p["loc"] - q["loc"])).square().sum(-1)
         value = 0.5 * alpha * shift + _log_diagonal(b) - _log_diagonal(a) - _log_diagonal(root) / (alpha - 1)
         return value.masked_fill(infinite, torch.inf)
@@ -202,9 +204,9 @@ def _tril(params: Params) -> Tensor:
     if "scale_tril" in params:
         return params["scale_tril"].tril()
     if "covariance_matrix" in params:
-        return torch.linalg.cholesky(params["covariance_matrix"])
+        return cholesky(params["covariance_matrix"])
     # With P = MMᵀ for the matrix turned about both axes, the inverse of M, turned back, is L.
-    turned = torch.linalg.cholesky(params["precision_matrix"].flip((-2, -1))).flip((-2, -1)).mT
+    turned = cholesky(params["precision_matrix"].flip((-2, -1))).flip((-2, -1)).mT
     identity = torch.eye(turned.shape[-1], dtype=turned.dtype, device=turned.device)
     return torch.linalg.solve_triangular(turned, identity, upper=False)
 
