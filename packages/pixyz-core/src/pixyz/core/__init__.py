@@ -2,6 +2,7 @@
 
 from . import _algebra, _installation
 from . import _formula as formula
+from ._autocast import call_in_float32, call_network, in_full_precision
 from ._baselines import MovingAverage
 from ._bindings import Binding, Factor
 from ._choices import AnyEstimator, Choice, estimator_for
@@ -143,6 +144,8 @@ __all__ = [
     "align",
     "as_loss",
     "broadcast",
+    "call_in_float32",
+    "call_network",
     "cholesky",
     "common_sizes",
     "differ",
@@ -150,6 +153,7 @@ __all__ = [
     "estimator_for",
     "fold",
     "formula",
+    "in_full_precision",
     "is_number",
     "is_whole",
     "known_supports",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ._autocast import call_network
 from ._bindings import Binding, Factor
 from ._dims import Dims, Term, align
 from ._errors import KindError, ShapeError
@@ -108,7 +109,7 @@ class BaselineNetwork:
         """Its value given the variables, which get no gradient from it."""
         inputs = tuple([_still(scope.bindings[name]) for name in self._names])
         arguments, dims, sizes = fold_inputs(self._names, inputs, self._names, self.text)
-        value = self._network(**arguments)["baseline"]
+        value = call_network(self._network, **arguments)["baseline"]
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise KindError(f"{self.text}: a baseline must return a tensor of real numbers; it returned a {type(value).__name__}.")
         count = next(iter(arguments.values())).shape[0] if arguments else 1

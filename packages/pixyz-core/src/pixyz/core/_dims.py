@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ._autocast import is_under_autocast
 from ._errors import KindError, ShapeError
 
 BATCH = 0
@@ -101,7 +102,7 @@ def need_one_dtype(a: Tensor, b: Tensor, who: object) -> None:
     Raises:
         KindError: naming both.
     """
-    if a.dtype != b.dtype and not torch.is_autocast_enabled(a.device.type):
+    if a.dtype != b.dtype and not is_under_autocast():
         raise KindError(
             f"{who}: one of its terms is {a.dtype}, another {b.dtype}. One evaluation has one dtype: convert the values and what has the "
             "other one with .to(), or the whole loss with .float() or .double()."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ._autocast import full_precision
 from ._density import log_density
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, FormulaError, KindError
@@ -53,6 +54,7 @@ class Distribution(Moments, nn.Module):
         def __truediv__(self, other: "Distribution") -> "Distribution": ...
         def graph(self, observed: str | Iterable[str] = (), *, plates: bool = True) -> Graph: ...
 
+    @full_precision
     def sample(
         self,
         values: Mapping[str, Any] | None = None,
@@ -121,6 +123,7 @@ class Distribution(Moments, nn.Module):
         return {**given, **drawn} if return_all else drawn
 
     @torch.no_grad()
+    @full_precision
     def initialize(self, values: Mapping[str, Any] | None = None, *, batch_size: int | None = None) -> None:
         """Starts what starts from data, such as activation normalisation in a flow; what has started already is left alone.
 
@@ -154,6 +157,7 @@ class Distribution(Moments, nn.Module):
         """Whether anything in it waits for data to start from; see `initialize`."""
         return parts_need_start(self)
 
+    @full_precision
     def log_likelihood(
         self,
         values: Mapping[str, Any],

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._autocast import call_network
 from ._closures import warn_of_networks
 from ._dims import Term, need_dense
 from ._errors import FormulaError, KindError, ShapeError
@@ -67,7 +68,7 @@ class FromFunction(Loss):
 
     def _run(self, scope: Scope, inputs: tuple[Any, ...]) -> Term:
         arguments, dims, sizes = fold_inputs(self.input_var, inputs, self.input_var, self)
-        value = self.function(**arguments)
+        value = call_network(self.function, **arguments) if isinstance(self.function, nn.Module) else self.function(**arguments)
         count = arguments[self.input_var[0]].shape[0]
         if not isinstance(value, Tensor) or not value.is_floating_point():
             got = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

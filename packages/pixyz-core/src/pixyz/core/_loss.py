@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ._autocast import in_full_precision
 from ._bindings import Factor
 from ._depth import check_pickle, nested, too_deep
 from ._dims import BATCH, Term, spread
@@ -224,7 +225,7 @@ class Loss(nn.Module):
         """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`."""
         scope = self.open(values, batch_size=batch_size, sample_dims=sample_dims, watch=watch, starting=starting)
         try:
-            return self.for_each_datum(scope.evaluate(self), scope.batch).tensor
+            return self.for_each_datum(in_full_precision(scope.evaluate, self), scope.batch).tensor
         except RecursionError:
             raise too_deep("evaluated") from None
 

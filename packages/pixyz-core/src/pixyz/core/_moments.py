@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ._autocast import full_precision
 from ._bindings import Factor
 from ._conditionals import Summarised
 from ._density import compute
@@ -57,6 +58,7 @@ class Moments:
         """H = -E[log p], exact, in nats, `(batch,)`; arguments and errors as those of `mean`."""
         return self._statistic("entropy", values, "(-{p}.log_prob()).expectation({p}, num_samples=1000).estimate(values)")
 
+    @full_precision
     def sample_mean(self, values: Mapping[str, Any] | None = None, *, return_all: bool = True) -> dict[str, Tensor]:
         """As `sample`, but each variable is the mean of its conditional, given the means of those above it.
 
@@ -79,6 +81,7 @@ class Moments:
                     means[name] = spread(term.tensor, term.dims, (BATCH,), [scope.batch])
         return {**given, **means} if return_all else means
 
+    @full_precision
     def get_params(self, values: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """The parameters of a single conditional, by name, `(batch, *features)`; those without a batch as they are.
 
@@ -94,6 +97,7 @@ class Moments:
             raise IntractableError(f"{factor} ({factor.dist.distribution_name}) has no parameters.")
         return {name: term.tensor for name, term in terms.items()}
 
+    @full_precision
     def _statistic(self, what: str, values: Mapping[str, Any] | None, instead: str) -> Tensor:
         scope = open_scope(values, needed=self.cond_var, who=self.density)
         who = f"{self.prob_text} ({self.factors[0].dist.distribution_name})" if len(self.factors) == 1 else self.prob_text

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ._autocast import call_network
 from ._bindings import Binding, Factor
 from ._dims import BATCH, Dims, Term, fold, need_dense, unfold, union
 from ._errors import KindError, ShapeError
@@ -18,8 +19,6 @@ _OF_SHAPES = re.compile(
     r"|must match|size mismatch|not match the shape",
     re.IGNORECASE,
 )
-
-_HALF = (torch.bfloat16, torch.float16)
 
 
 class Outputs:
@@ -104,12 +103,12 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
         if len(inputs) > 1:
             _check_one_kind(factor, inputs)
         try:
-            returned = module(**arguments)
+            returned = call_network(module, **arguments)
         except RuntimeError as error:
             _explain(error, module, factor, arguments)
             raise
     else:
-        returned = module(**arguments)
+        returned = call_network(module, **arguments)
     if not isinstance(returned, dict):
         raise KindError(
             f'{factor}: forward must return a dict from names to tensors, like {{"loc": ..., "scale": ...}}; '
@@ -121,8 +120,6 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
     if not inputs:
         return Outputs(tensors, factor, dims, sizes, None)
     like = next(iter(arguments.values()))
-    if torch.is_autocast_enabled(like.device.type):  # networks in half precision, but densities and their sums are not
-        tensors = {k: t.float() if t.dtype in _HALF else t for k, t in tensors.items()}
     return Outputs(tensors, factor, dims, sizes, like.shape[0])
 
 

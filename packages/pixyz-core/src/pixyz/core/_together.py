@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ._autocast import in_full_precision
 from ._loss import Loss
 from ._scope import Scope
 
@@ -38,7 +39,7 @@ class Together:
         """The loss, `(batch,)` or `()`, ready for `backward()`."""
         outer = self._scope
         scope = Scope(outer.shared, dict(outer.bindings), outer.batch)
-        return loss.for_each_datum(scope.evaluate(loss), scope.batch).tensor
+        return loss.for_each_datum(in_full_precision(scope.evaluate, loss), scope.batch).tensor
 
     def keep(self, modules: Set[nn.Module]) -> None:
         """Whatever was not computed by these modules alone is computed anew: the others have changed."""

@@ -21,6 +21,7 @@ from pixyz.core import (
     ShapeError,
     SupportError,
     Term,
+    call_network,
     common_sizes,
     fold,
     is_whole,
@@ -150,7 +151,7 @@ class Autoregressive(Leaf):
             For each parameter `(N, D)`, or `(N, D, K)` where it is a vector, with 1 for D if `i` is said; constants as they are.
         """
         weight = next(self.masked.parameters())
-        parts = self.masked((x * self.unit).to(weight.dtype), context, i).split(list(self.sizes.values()), -1)
+        parts = call_network(self.masked, (x * self.unit).to(weight.dtype), context, i).split(list(self.sizes.values()), -1)
         params: dict[str, Tensor] = {}
         for name, part in zip(self.free, parts):
             support = self.family.supports[name]

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import KindError, ParameterError, ShapeError, is_whole, need_finite
+from pixyz.core import KindError, ParameterError, ShapeError, call_in_float32, is_whole, need_finite
 
 from ._bijection import Bijection, Mapped
 from ._networks import Conditioner, MakesNetwork
@@ -113,6 +113,10 @@ class ContinuousFlow(Bijection):
         return self._solve(y, context, self.time, 0.0)
 
     def _solve(self, x: Tensor, context: Tensor | None, start: float, end: float) -> Mapped:
+        # A field in half precision is rounded more coarsely than the steps of a solver are to be exact.
+        return call_in_float32(self._solved, x, context, start, end)
+
+    def _solved(self, x: Tensor, context: Tensor | None, start: float, end: float) -> Mapped:
         if self.is_exact:
             rates = partial(self._exact_rates, context)
         else:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixyz.core import KindError, ParameterError, is_whole
+from pixyz.core import KindError, ParameterError, call_network, is_whole
 
 from ._bijection import Bijection, Mapped
 from ._monotone import AffineMap, MonotoneMap
@@ -93,11 +93,15 @@ class MaskedAutoregressive(Bijection):
         h = self.map.seen(flat)
         if context is not None:
             h = torch.cat([context, h], 1)
+        y, log_slope = self.map.push(flat, call_network(self._network, h).unflatten(1, (self.dim, self.map.size)))
+        return y.view_as(x), log_slope.sum(-1)
+
+    def _network(self, h: Tensor) -> Tensor:
+        """The parameters of every feature's map, `(batch, features * parameters)`."""
         *hidden, last = self.layers
         for layer in hidden:
             h = self.activation(layer(h))
-        y, log_slope = self.map.push(flat, last(h).unflatten(1, (self.dim, self.map.size)))
-        return y.view_as(x), log_slope.sum(-1)
+        return last(h)
 
     def pull(self, y: Tensor, context: Tensor | None) -> Mapped:
         ordered = y.flatten(1).index_select(1, self.order)
@@ -110,10 +114,10 @@ class MaskedAutoregressive(Bijection):
             for k, rows in enumerate(hidden):
                 weight, bias = rows[i]
                 if len(bias):
-                    new = self.activation(F.linear(known[k], weight[:, : known[k].shape[1]], bias))
+                    new = self.activation(call_network(F.linear, known[k], weight[:, : known[k].shape[1]], bias))
                     known[k + 1] = torch.cat([known[k + 1], new], 1)
             weight, bias = last[i]
-            params = F.linear(known[-1], weight[:, : known[-1].shape[1]], bias)
+            params = call_network(F.linear, known[-1], weight[:, : known[-1].shape[1]], bias)
             x, log_slope = self.map.pull(ordered[:, i : i + 1], params.unsqueeze(1))
             known[0] = torch.cat([known[0], self.map.seen(x)], 1)
             xs.append(x)

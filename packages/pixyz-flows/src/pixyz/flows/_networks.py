@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import KindError, ShapeError, is_whole
+from pixyz.core import KindError, ShapeError, call_network, is_whole
 
 from ._bijection import Shape
 
@@ -68,7 +68,7 @@ class Conditioner(nn.Module):
         """The parameters, `(batch, outputs, count)` or `(batch, outputs, H, W, count)`."""
         if context is not None:
             x = torch.cat([x, context[..., None, None].expand(*context.shape, *x.shape[2:]) if self.is_image else context], 1)
-        params = self.net(x)
+        params = call_network(self.net, x)
         params = params.view(params.shape[0], *self.parts, *params.shape[2:])
         return params.movedim(2, -1) if self.is_image else params
 

@@ -18,6 +18,7 @@ from pixyz.core import (
     Scope,
     ShapeError,
     Term,
+    call_network,
     fold,
     log_size,
     need_distribution,
@@ -138,7 +139,7 @@ class InfoNCE(Loss):
             found = spread(*term, dims, [n, n])
         else:
             arguments = {v: fold(*scope.bindings[v][:2], dims, [n, n]) for v in self._names}
-            found = critic(**arguments)
+            found = call_network(critic, **arguments)
         if found.numel() != n * n:
             raise ShapeError(f"{self}: the critic must return one number for each pair, ({n * n},); got {tuple(found.shape)}.")
         return found.reshape(n, n)
