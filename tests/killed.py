@@ -36,7 +36,7 @@ def train(build: Build, folder: Path, epochs: int, wait_at: int | None) -> None:
     held_out = {name: values[:20] for name, values in data.items()}
     saving = {"save": folder / "step_{step}.safetensors", "save_every": 1, "keep": 2, "resume": True}
     callbacks = [] if wait_at is None else [Wait(model, wait_at)]
-    model.fit(data, epochs=epochs, batch_size=10, validate=held_out, progress=False, callbacks=callbacks, **saving)
+    model.fit(data, epochs=epochs, batch_size=10, validation=held_out, progress=False, callbacks=callbacks, **saving)
     model.save(folder / "final.safetensors")
 
 

@@ -65,7 +65,7 @@ def main() -> None:
     history = model.fit(
         train,
         epochs=args.epochs,
-        validate=test,
+        validation=test,
         batch_size=50,
         save=args.out / "step_{step}.safetensors",
         resume=True,

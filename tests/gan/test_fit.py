@@ -41,7 +41,7 @@ class Rows(Logger):
 
 def test_fit_has_both_curves():
     rows, model = Rows(), gan()
-    history = model.fit(X, epochs=3, batch_size=5, validate=X, logger=rows, log_every=2, progress=False)
+    history = model.fit(X, epochs=3, batch_size=5, validation=X, logger=rows, log_every=2, progress=False)
     assert len(history.train) == len(history.discriminator) == len(history.validation) == 3
     logged = {name: [m[name] for _, m in rows.rows if name in m] for name in ("train/loss", "train/discriminator", "validation/loss")}
     assert list(logged.values()) == [history.train, history.discriminator, history.validation]

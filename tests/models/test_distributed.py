@@ -172,7 +172,7 @@ def build():
 def fit(model, **options):
     torch.manual_seed(1)
     x = torch.randn(32, 2)
-    return model.fit({"x": x}, epochs=3, validate={"x": x[:10]}, progress=False, **options)
+    return model.fit({"x": x}, epochs=3, validation={"x": x[:10]}, progress=False, **options)
 
 
 def fit_and_resume(folder, strategy):

@@ -55,8 +55,8 @@ def test_an_iterator_that_was_run_through(tmp_path):
 
 BAD_WORDS = {
     "no epochs": ({"epochs": 0}, "epochs must be a whole number of at least 1; got 0"),
-    "patience alone": ({"patience": 2}, "patience=2 needs validate=, which is not given"),
-    "best alone": ({"best": "a"}, "best='a' needs validate="),
+    "patience alone": ({"patience": 2}, "patience=2 needs validation=, which is not given"),
+    "best alone": ({"best": "a"}, "best='a' needs validation="),
     "save_every alone": ({"save_every": 2}, "save_every=2 needs save="),
     "resume from nothing said": ({"resume": True}, "resume=True goes on from the last file of save=, which is not given"),
     "Lightning's clipping": (

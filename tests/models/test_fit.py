@@ -68,7 +68,7 @@ def order_of(tmp_path, given=None, **options):
     p = Normal("p(x)", loc=nn.Parameter(torch.zeros(1)), scale=1.0)
     x, batches = torch.arange(23.0)[:, None], Batches()
     validate = {"x": x[:7]}
-    ML(p).fit({"x": x} if given is None else given, validate=validate, callbacks=[batches], progress=False, **options)
+    ML(p).fit({"x": x} if given is None else given, validation=validate, callbacks=[batches], progress=False, **options)
     return tuple([[[int(i) for i in rows] for rows in epoch] for epoch in epochs] for epochs in (batches.trained, batches.validated))
 
 
@@ -93,7 +93,7 @@ def test_validation_changes_nothing_of_the_training():
     a, b = vi(), vi()
     for model, held_out in ((a, None), (b, data(9))):
         torch.manual_seed(1)
-        model.fit({"x": torch.ones(23, 6)}, epochs=2, batch_size=5, validate=held_out)
+        model.fit({"x": torch.ones(23, 6)}, epochs=2, batch_size=5, validation=held_out)
     assert_same(a, b)
 
 
@@ -102,7 +102,7 @@ def test_the_validation_loss_is_that_of_the_averages_and_counts_every_datum_once
     p = Normal(var=["x"], loc=nn.Parameter(torch.zeros(2)), scale=1.0)
     model = ML(p, optimizer=optim.SGD, optimizer_params={"lr": 0.5}, ema=0.5)
     held_out = {"x": torch.randn(7, 2)}
-    history = model.fit({"x": torch.ones(8, 2)}, epochs=1, batch_size=4, validate=held_out)
+    history = model.fit({"x": torch.ones(8, 2)}, epochs=1, batch_size=4, validation=held_out)
     assert history.validation == [pytest.approx(model.test(held_out).item(), abs=1e-12)]
     assert model.evaluate(held_out).loss == pytest.approx(model.test(held_out).item(), abs=1e-12)
     with model.averaged():
@@ -115,12 +115,12 @@ def test_early_stopping_and_the_best_weights(tmp_path):
     model = ML(p, optimizer=optim.SGD, optimizer_params={"lr": 3.0})
     best = tmp_path / "best.safetensors"
     x = {"x": torch.zeros(4, 2)}
-    history = model.fit(x, epochs=50, validate=x, patience=2, best=best, save=tmp_path / "last")
+    history = model.fit(x, epochs=50, validation=x, patience=2, best=best, save=tmp_path / "last")
     assert len(history.train) == 3
     assert history.stopped_early
     assert history.best_epoch == 1
     assert model.load(best).step_count == 1
-    assert len(ML(p, optimizer=optim.SGD).fit(x, epochs=50, validate=x, patience=2, resume=tmp_path / "last").train) == 3
+    assert len(ML(p, optimizer=optim.SGD).fit(x, epochs=50, validation=x, patience=2, resume=tmp_path / "last").train) == 3
 
 
 def test_schedules():
@@ -160,7 +160,7 @@ def test_every_term_is_logged_under_its_printed_name(tmp_path):
     model, x, own = vi(), data(), Own()
     terms = [*model.loss.explain(x).as_dict()]
     loggers = [CSVLogger(tmp_path, name="csv"), TensorBoardLogger(tmp_path, name="board"), own]
-    history = model.fit(x, epochs=2, batch_size=5, validate=x, logger=loggers, log_every=4)
+    history = model.fit(x, epochs=2, batch_size=5, validation=x, logger=loggers, log_every=4)
     assert [step for step, metrics in own.rows if f"train/{terms[0]}" in metrics] == [0, 4, 8]
     assert [step for step, metrics in own.rows if "validation/loss" in metrics] == [5, 10]
     for wanted in (f"train/{t}" for t in terms):
@@ -288,7 +288,7 @@ def test_modes_are_those_of_training_afterwards_and_of_evaluation_in_validation(
             return super().forward(x)
 
     model = VI(Decoder() * prior(), Spy())
-    model.fit(data(5), epochs=1, validate=data(5))
+    model.fit(data(5), epochs=1, validation=data(5))
     assert modes == [(True, True), (False, False)]
 
 

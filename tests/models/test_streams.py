@@ -75,7 +75,7 @@ STREAMS = {
 @pytest.mark.parametrize("stream", STREAMS)
 def test_a_stream_trains_as_its_batches_do(stream):
     found = model()
-    history = found.fit(STREAMS[stream](), epochs=2, validate=STREAMS[stream](), progress=False)
+    history = found.fit(STREAMS[stream](), epochs=2, validation=STREAMS[stream](), progress=False)
     assert torch.equal(found.p.loc, by_hand(2).p.loc)
     assert len(history.train) == len(history.validation) == 2
     assert found.step_count == 6

@@ -5,6 +5,7 @@ from . import _formula as formula
 from ._autocast import call_in_float32, call_network, in_full_precision
 from ._baselines import MovingAverage
 from ._bindings import Binding, Factor
+from ._checks import NO_CHECKS, ON_HOST, Checks, DeferredChecks, not_reproduced, reading_is_free
 from ._choices import AnyEstimator, Choice, estimator_for
 from ._cholesky import cholesky
 from ._closures import warn_of_networks
@@ -66,7 +67,7 @@ from ._posterior import Posterior
 from ._quantities import Quantities, Quantity, add_quantities, scale_quantities
 from ._relaxations import Rebar, Relaxed, StraightThrough
 from ._scope import Scope, Watcher
-from ._seeded import seeded
+from ._seeded import RandomState, random_state, seeded, set_random_state
 from ._single import Single
 from ._together import Together
 from ._variables import is_number, is_whole, need_finite, suggest
@@ -77,14 +78,18 @@ _algebra.bind()
 __all__ = [
     "BATCH",
     "CACHE_OF_ITS_OWN",
+    "NO_CHECKS",
+    "ON_HOST",
     "AnyEstimator",
     "Binding",
     "BoundVariableError",
     "CheckpointError",
+    "Checks",
     "Choice",
     "Conditional",
     "Constant",
     "ConstantVar",
+    "DeferredChecks",
     "Dims",
     "Distribution",
     "Draw",
@@ -122,6 +127,7 @@ __all__ = [
     "Posterior",
     "Quantities",
     "Quantity",
+    "RandomState",
     "Rebar",
     "Recorder",
     "RelaxableConditional",
@@ -169,12 +175,16 @@ __all__ = [
     "need_finite",
     "need_one_measure",
     "need_scalar",
+    "not_reproduced",
     "of_leaves",
     "parse_density",
+    "random_state",
+    "reading_is_free",
     "reduce",
     "register_leaves",
     "scale_quantities",
     "seeded",
+    "set_random_state",
     "sides",
     "spread",
     "stack_scored",

@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ._bindings import Binding, Factor
+from ._checks import Checks
 from ._dims import Dims, Term
 
 
@@ -35,7 +36,7 @@ class Conditional(Summarised, Protocol):
 class ScoredConditional(Conditional, Protocol):
     """What the `conditional` of a leaf with a density returns."""
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> Term:
         """log p(values|inputs) in nats, summed over the features."""
         ...
 
@@ -51,7 +52,7 @@ class ScoredConditional(Conditional, Protocol):
 class MaskableConditional(ScoredConditional, Protocol):
     """What the `conditional` of a leaf that `has_scores` returns."""
 
-    def masked_log_prob(self, value: Binding, mask: Binding, name: str, factor: Factor, validate: bool) -> Term:
+    def masked_log_prob(self, value: Binding, mask: Binding, name: str, factor: Factor, checks: Checks) -> Term:
         """log p of the events where the mask, the variable `name`, is 1; whatever the value is elsewhere."""
         ...
 
@@ -76,6 +77,6 @@ class GaussianConditional(ScoredConditional, Protocol):
     features: tuple[int, ...]
     like: Tensor
 
-    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, Term, Term]:
+    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, checks: Checks) -> tuple[Term, Term, Term]:
         """W(x - μ), `(*dims, D)`, W times a matrix `(D, K)`, and log|W|, where WᵀW is the precision; x is 0 if there is no value."""
         ...

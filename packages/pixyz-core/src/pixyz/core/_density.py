@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from ._bindings import Binding, Factor
+from ._checks import Checks
 from ._dims import BATCH, Term, align, broadcast, union
 from ._errors import KindError, ShapeError, SupportError
 from ._scope import Scope
@@ -36,13 +37,13 @@ def compute(scope: Scope, factor: Factor) -> Scope:
     conditional = inner.conditional(factor)
     for name, term in zip(factor.var, conditional.draw(conditional.dims, [], pathwise=True)):
         given = scope.bindings.get(name)
-        if given is not None and scope.shared.validate and given.tensor is not term.tensor:
-            _check_computed(given, term, name, factor)
+        if given is not None and scope.shared.checks and given.tensor is not term.tensor:
+            _check_computed(given, term, name, factor, scope.shared.checks)
         inner.bind(name, term.tensor, term.dims)
     return inner
 
 
-def _check_computed(given: Binding, computed: Term, name: str, factor: Factor) -> None:
+def _check_computed(given: Binding, computed: Term, name: str, factor: Factor, checks: Checks) -> None:
     """Raises an error unless the given value is the computed one."""
     a, b = given.tensor, computed.tensor
     features = tuple(b.shape[len(computed.dims) :])
@@ -55,7 +56,8 @@ def _check_computed(given: Binding, computed: Term, name: str, factor: Factor) -
         if n != m:
             raise ShapeError(f"{factor}: {name} is computed for a batch of {m}, but a value with batch {n} is given.")
     dims = union(given.dims, computed.dims)
-    if not torch.allclose(align(a, given.dims, dims).detach(), align(b, computed.dims, dims).detach(), rtol=1e-4, atol=1e-6):
+    near = torch.isclose(align(a, given.dims, dims).detach(), align(b, computed.dims, dims).detach(), rtol=1e-4, atol=1e-6)
+    if not checks.passed(checks.every(near), factor):
         raise SupportError(
             f"{factor}: {name} is computed from {', '.join(factor.cond_var) or 'nothing'}, but a different value of "
             f"{name} is given; its density there is zero. Leave {name} out of the values."

@@ -3,12 +3,14 @@
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ._autocast import full_precision
+from ._checks import Checks, checked, device_of
 from ._density import log_density
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, FormulaError, KindError
@@ -62,6 +64,7 @@ class Distribution(Moments, nn.Module):
         sample_shape: Sequence[int] = (),
         batch_size: int | None = None,
         return_all: bool = True,
+        validate: bool = True,
     ) -> dict[str, Tensor]:
         """Draws every variable, parents first, with its gradient where the family has one.
 
@@ -71,6 +74,7 @@ class Distribution(Moments, nn.Module):
             sample_shape: how many independent draws to make for each datum; applied once, whatever the number of factors.
             batch_size: the batch where no value has one; 1 if neither says.
             return_all: with the given values beside the drawn ones.
+            validate: whether values and parameters are checked against their supports, dtypes and devices, as in `Loss.estimate`.
 
         Returns:
             `(*sample_shape, batch, *features)` for each drawn variable. The given mapping is not changed.
@@ -86,8 +90,14 @@ class Distribution(Moments, nn.Module):
             torch.Size([5, 3, 64])
         """
         given = as_dict(values)
+        draw = partial(self._sample, given, sample_shape=sample_shape, batch_size=batch_size)
+        drawn = checked(draw, validate, device_of(given, self), self.density)
+        return {**given, **drawn} if return_all else drawn
+
+    def _sample(self, given: Any, *, sample_shape: Sequence[int], batch_size: int | None, checks: Checks) -> dict[str, Tensor]:
+        """What `sample` draws."""
         who = self.density
-        scope = open_scope(given, needed=self.cond_var, optional=self.var, who=who, batch_size=batch_size)
+        scope = open_scope(given, needed=self.cond_var, optional=self.var, who=who, batch_size=batch_size, checks=checks)
         drawn: dict[str, Tensor] = {}
         # The first entry is the outermost dim, so the newest.
         samples = tuple([scope.shared.open_dim(n) for n in _sizes(sample_shape, who)[::-1]])[::-1]
@@ -120,7 +130,7 @@ class Distribution(Moments, nn.Module):
                 f"{self.prob_text}: values are given for {', '.join(self.var)}, so nothing is left to draw. "
                 f"Leave {self.var[0]} out of the values to draw it."
             )
-        return {**given, **drawn} if return_all else drawn
+        return drawn
 
     @torch.no_grad()
     @full_precision
@@ -165,6 +175,7 @@ class Distribution(Moments, nn.Module):
         sample_dims: Mapping[str, int] | None = None,
         proposal: "Distribution | None" = None,
         num_samples: int = 1000,
+        validate: bool = True,
     ) -> Tensor:
         r"""log p(var|cond_var) in nats, `(batch,)`, summed over the features; exact, unless there is a proposal.
 
@@ -178,6 +189,8 @@ class Distribution(Moments, nn.Module):
             sample_dims: how many sample dims stand before the batch of a variable, `{"z": 1}`; the result has them too.
             proposal: q, which draws variables that are marginalised out, or that have no value.
             num_samples: K.
+            validate: whether values and parameters are checked against their supports, dtypes and devices. Without that, it works inside
+                of `torch.func.vmap`.
 
         Raises:
             MissingVariableError: if a variable has no value.
@@ -189,15 +202,20 @@ class Distribution(Moments, nn.Module):
         if proposal is not None:
             if sample_dims:
                 raise KindError(f"log {self.prob_text}: sample_dims and a proposal, whose draws have a sample dim, exclude one another.")
-            return self._importance(values, proposal, num_samples)
+            return self._importance(values, proposal, num_samples, validate)
+        return checked(partial(self._log_likelihood, values, sample_dims), validate, device_of(values, self), Log(self.density))
+
+    def _log_likelihood(self, values: Mapping[str, Any], sample_dims: Mapping[str, int] | None, *, checks: Checks) -> Tensor:
+        """log p, exact."""
         scored, computed = self.scored_var()
         who = Log(self.density)
-        scope = open_scope(values, needed=[*scored, *self.cond_var], optional=computed, who=who, sample_dims=sample_dims)
+        needed = [*scored, *self.cond_var]
+        scope = open_scope(values, needed=needed, optional=computed, who=who, sample_dims=sample_dims, checks=checks)
         tensor, dims = self.evaluate_log_prob(scope, who)
         target = dims if BATCH in dims else (*dims, BATCH)
         return spread(tensor, dims, target, scope.sizes(target))
 
-    def _importance(self, values: Mapping[str, Any], proposal: "Distribution", num_samples: int) -> Tensor:
+    def _importance(self, values: Mapping[str, Any], proposal: "Distribution", num_samples: int, validate: bool) -> Tensor:
         """The estimate of log p by `num_samples` draws from the proposal."""
         need_distribution(proposal, f"log {self.prob_text}: proposal")
         if not is_whole(num_samples) or num_samples < 1:
@@ -215,9 +233,9 @@ class Distribution(Moments, nn.Module):
                 )
         need_one_measure((model.factors, proposal.factors), proposal.var, f"log {self.prob_text}: proposal")
         batch = next((values[v].shape[0] for v in (*model.var, *model.cond_var) if isinstance(values.get(v), Tensor)), None)
-        drawn = {**values, **proposal.sample(values, sample_shape=[num_samples], batch_size=batch, return_all=False)}
-        sample_dims = dict.fromkeys(proposal.var, 1)
-        weights = model.log_likelihood(drawn, sample_dims=sample_dims) - proposal.log_likelihood(drawn, sample_dims=sample_dims)
+        drawn = {**values, **proposal.sample(values, sample_shape=[num_samples], batch_size=batch, return_all=False, validate=validate)}
+        options: dict[str, Any] = {"sample_dims": dict.fromkeys(proposal.var, 1), "validate": validate}
+        weights = model.log_likelihood(drawn, **options) - proposal.log_likelihood(drawn, **options)
         return weights.logsumexp(0) - math.log(num_samples)
 
     def showing(self, names: Iterable[str]) -> "Distribution":

@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from ._baselines import Baseline, BaselineNetwork, constant_baseline
 from ._bindings import Binding, Factor
+from ._checks import NO_CHECKS
 from ._choices import Choice, choose
 from ._conditionals import ScoredConditional
 from ._dims import Dims, Term, stack_terms
@@ -139,7 +140,7 @@ class Drawing:
             terms = [Term(t, (dim,)) for t in support]
         else:
             self._open_sample_dim(method)
-            if choice.is_auto and method.scored and self.num_samples == 1 and shared.validate:
+            if choice.is_auto and method.scored and self.num_samples == 1 and not torch.compiler.is_compiling():
                 warn_without_baseline(self.who, factor, stacklevel=3)
             dims, sizes = inner.draw_dims(factor, conditional, inner.samples)
             terms = method.draw(conditional, dims, sizes, inner)
@@ -189,7 +190,7 @@ class Drawing:
         dims, sizes = inner.draw_dims(factor, conditional, inner.samples)
         drawn = conditional.draw(dims, sizes, pathwise=False)
         values = tuple([Binding(*term, inner.shared.number()) for term in drawn])
-        return conditional.log_prob(values, factor, False).tensor.requires_grad
+        return conditional.log_prob(values, factor, NO_CHECKS).tensor.requires_grad
 
     def _points(self, factor: Factor) -> int:
         """How many combinations of values those have that stand in one table with the factor."""

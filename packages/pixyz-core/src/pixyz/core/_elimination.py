@@ -198,7 +198,7 @@ class Elimination:
                 # One row for all features, where the mean has one element.
                 columns.append(-a.expand(count, -1) if is_parent else a)
         value = None if is_own else scope.bindings[factor.var[0]]
-        residual, matrix, log_det = conditional.whitened(value, factor, torch.cat(columns, -1), scope.shared.validate)
+        residual, matrix, log_det = conditional.whitened(value, factor, torch.cat(columns, -1), scope.shared.checks)
         if is_own:
             points[factor.dist] = residual.tensor.new_zeros(features)
         r, r_dims = _lay_out(residual, copy_dim, roles, 1)

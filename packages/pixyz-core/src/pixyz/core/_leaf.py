@@ -139,15 +139,15 @@ class Leaf(WithConstants, Single):
         """The parameters, by name, for conditioning variables `(batch, *features)`. Subclasses write this."""
         return {} if self.given_networks is None else self.given_networks(**inputs)
 
-    def run(self, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> Outputs:
+    def run(self, factor: Factor, inputs: tuple[Binding, ...]) -> Outputs:
         """What the networks return for these inputs.
 
         Raises:
             ParameterError: if one thing is said twice.
         """
-        outputs = run_network(self, factor, inputs, validate)
+        outputs = run_network(self, factor, inputs)
         if self._writes_forward and self.given_networks is not None:
-            for name, tensor in run_network(self.given_networks, factor, inputs, validate).tensors.items():
+            for name, tensor in run_network(self.given_networks, factor, inputs).tensors.items():
                 self._check_once(name, outputs.tensors)
                 outputs.tensors[name] = tensor
         for name in (*self.constant_names, *self.given_variables):

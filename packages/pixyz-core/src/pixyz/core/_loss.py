@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ._autocast import in_full_precision
 from ._bindings import Factor
+from ._checks import ON_HOST, Checks, checked, device_of
 from ._depth import check_pickle, nested, too_deep
 from ._dims import BATCH, Term, spread
 from ._errors import BoundVariableError, KindError, ShapeError, function_of_game
@@ -194,7 +196,12 @@ class Loss(nn.Module):
         """The loss as a formula."""
 
     def estimate(
-        self, values: Mapping[str, Any] | None = None, *, batch_size: int | None = None, sample_dims: Mapping[str, int] | None = None
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        batch_size: int | None = None,
+        sample_dims: Mapping[str, int] | None = None,
+        validate: bool | Checks = True,
     ) -> Tensor:
         """The value for these data, ready for `backward()`: `(batch,)`, or `()` after `.mean()` or `.sum()`.
 
@@ -202,6 +209,9 @@ class Loss(nn.Module):
             values: `(batch, *features)` for every variable in `input_var`; other keys are ignored.
             batch_size: the batch, for a formula whose variables are all drawn.
             sample_dims: how many sample dims stand before the batch of a variable.
+            validate: whether values and parameters are checked against their supports, dtypes and devices; that reads numbers of
+                tensors, which `torch.func.vmap` does not allow. On an accelerator the host reads once, when the loss has been evaluated,
+                unless you give `DeferredChecks()`, of which you read the flags yourself. A compiled loss checks nothing.
 
         Raises:
             MissingVariableError: if a variable has no value.
@@ -210,8 +220,8 @@ class Loss(nn.Module):
         """
         values = as_dict(values)
         if self._compiled_call_impl is not None:
-            values = self._prepared(values)
-        return self(values, batch_size=batch_size, sample_dims=sample_dims)
+            return self(self._prepared(values), batch_size=batch_size, sample_dims=sample_dims)
+        return checked(partial(self, values, batch_size=batch_size, sample_dims=sample_dims), validate, device_of(values, self), self)
 
     def forward(
         self,
@@ -221,9 +231,11 @@ class Loss(nn.Module):
         sample_dims: Mapping[str, int] | None = None,
         watch: Watcher | None = None,
         starting: bool = False,
+        checks: Checks = ON_HOST,
     ) -> Tensor:
-        """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`."""
-        scope = self.open(values, batch_size=batch_size, sample_dims=sample_dims, watch=watch, starting=starting)
+        """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`; `checks` says how
+        numbers in tensors are checked."""
+        scope = self.open(values, batch_size=batch_size, sample_dims=sample_dims, watch=watch, starting=starting, checks=checks)
         try:
             return self.for_each_datum(in_full_precision(scope.evaluate, self), scope.batch).tensor
         except RecursionError:
@@ -237,6 +249,7 @@ class Loss(nn.Module):
         sample_dims: Mapping[str, int] | None = None,
         watch: Watcher | None = None,
         starting: bool = False,
+        checks: Checks = ON_HOST,
     ) -> Scope:
         """The scope in which the loss has a value for these data; arguments and errors are those of `forward`."""
         given = as_dict(values)
@@ -253,6 +266,7 @@ class Loss(nn.Module):
             sample_dims=sample_dims,
             watch=watch,
             starting=starting,
+            checks=checks,
         )
 
     @torch.no_grad()

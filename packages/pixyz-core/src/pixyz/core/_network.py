@@ -89,7 +89,7 @@ class Outputs:
         )
 
 
-def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], validate: bool) -> Outputs:
+def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...]) -> Outputs:
     """The module's outputs for these inputs.
 
     The union of the inputs' dims is folded into one leading dim, so convolutions and batch normalisation see `(N, *features)`.
@@ -99,7 +99,7 @@ def run_network(module: nn.Module, factor: Factor, inputs: tuple[Binding, ...], 
         KindError: for outputs that are no dict of tensors, and for mixed devices or dtypes.
     """
     arguments, dims, sizes = fold_inputs(factor.dist.cond_var, inputs, factor.cond_var, factor)
-    if validate:
+    if not torch.compiler.is_compiling():
         if len(inputs) > 1:
             _check_one_kind(factor, inputs)
         try:

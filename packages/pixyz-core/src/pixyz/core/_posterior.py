@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from torch import Tensor
 
 from ._bindings import Binding, Factor
+from ._checks import Checks
 from ._copies import FINITE, GAUSSIAN
 from ._dims import BATCH, Dims, Term, broadcast
 from ._distribution import Distribution
@@ -130,14 +131,15 @@ class PosteriorGiven:
         self.evidence: Term = self.recovered.eliminated.log_evidence
         evidence, self.dims = self.evidence
         self.batch: int | None = evidence.shape[-1] if BATCH in self.dims else None
-        if scope.shared.validate and evidence.isneginf().any():
+        checks = scope.shared.checks
+        if checks and not checks.passed(checks.every(~evidence.isneginf()), factor):
             bad = int(evidence.isneginf().sum())
             raise SupportError(
                 f"{factor}: {', '.join(factor.cond_var)} has probability zero for {bad} of {evidence.numel()} data, "
                 "so nothing follows from it."
             )
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> Term:
         """log p(z|x) = log p(x,z) - log p(x), in nats."""
         inner = self.scope.inside(dict(zip(self.posterior.var, values)), self.scope.batch, self.scope.samples, self.scope.group)
         x, y, dims = broadcast(self.posterior.joint[0].evaluate_log_prob(inner, factor), self.evidence, factor)

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, cast
 
 from torch import Tensor
 
+from ._checks import ON_HOST, Checks
 from ._conditionals import RelaxableConditional, ScoredConditional
 from ._dims import Dims, Term
 from ._errors import KindError, SupportError
@@ -137,12 +138,12 @@ class Rebar(Estimator):
 def relax(conditional: ScoredConditional, dims: Dims, sizes: list[int], temperature: Temperature, scope: Scope) -> tuple[Term, Term, Term]:
     """A hard draw, the relaxed draw of the same noise, and the relaxed draw given the hard one."""
     tau = scope.bindings[temperature].tensor if isinstance(temperature, str) else temperature
-    if isinstance(temperature, (str, Tensor)) and scope.shared.validate:
-        _check_temperature(tau, temperature if isinstance(temperature, str) else "temperature")
+    if isinstance(temperature, (str, Tensor)) and scope.shared.checks:
+        _check_temperature(tau, temperature if isinstance(temperature, str) else "temperature", scope.shared.checks)
     return cast(RelaxableConditional, conditional).relax(dims, sizes, tau)
 
 
-def _check_temperature(value: object, who: str) -> None:
+def _check_temperature(value: object, who: str, checks: Checks = ON_HOST) -> None:
     if isinstance(value, str):
         check_names((value,), who)
         return
@@ -150,8 +151,8 @@ def _check_temperature(value: object, who: str) -> None:
         raise KindError(f"{who}: a temperature is one number, (); got {tuple(value.shape)} of {value.dtype}.")
     if not isinstance(value, Tensor) and not is_number(value):
         raise KindError(f"{who}: temperature must be a positive number, a tensor or the name of a Parameter; got {value!r}.")
-    number = float(value.detach() if isinstance(value, Tensor) else cast(Any, value))
-    if not 0 < number < math.inf:
+    number = checks.read(value.detach()) if isinstance(value, Tensor) else float(cast(Any, value))
+    if not checks.passed((number > 0) & (number < math.inf), who):
         raise SupportError(f"{who}: a temperature must be a positive number; got {number:.6g}.")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ._bindings import Binding, Factor
+from ._checks import NO_CHECKS, ON_HOST, Checks
 from ._conditionals import Conditional, MaskableConditional, ScoredConditional
 from ._dims import BATCH, Dims, Term, differ, stack_terms
 from ._errors import ShapeError
@@ -47,9 +48,10 @@ class Evaluation:
     Args:
         watch: is told of every term.
         starting: whether what waits for data is started by those that arrive where it stands.
+        checks: how numbers in tensors are checked.
     """
 
-    def __init__(self, watch: Watcher | None = None, *, starting: bool = False) -> None:
+    def __init__(self, watch: Watcher | None = None, *, starting: bool = False, checks: Checks = ON_HOST) -> None:
         self.memo: dict[Hashable, Any] = {}
         self.sizes: dict[int, int] = {}
         self.numbers: int = 0
@@ -61,8 +63,8 @@ class Evaluation:
         self.controls: set[int] = set()
         # For the dim of each enumerated variable the log-density of its values: parameters need not be valid where it is -inf.
         self.weights: dict[int, Term] = {}
-        # Under tracing, data-dependent checks would break the graph.
-        self.validate: bool = not torch.compiler.is_compiling()
+        # Under tracing, reading a number would break the graph.
+        self.checks = NO_CHECKS if torch.compiler.is_compiling() else checks
 
     def number(self) -> int:
         """An integer that nothing else in this evaluation has."""
@@ -164,7 +166,7 @@ class Scope:
             return self._masked(factor, values, mask, (*key, "mask", bindings[mask].number))
         found = memo.get(key)
         if found is None:
-            found = memo[key] = self.conditional(factor).log_prob(values, factor, self._validates(factor, values))
+            found = memo[key] = self.conditional(factor).log_prob(values, factor, self._checks_of(factor, values))
         return found
 
     def join(self, factor: Factor, steps: Sequence[Mapping[str, Binding]], dim: int) -> None:
@@ -181,20 +183,21 @@ class Scope:
                 for name, term in zip(factor.var, joined.draw(joined.dims, [], pathwise=True)):
                     self.bind(name, term.tensor, term.dims)
         elif not factor.dist.is_deterministic:
-            scores = [c.log_prob(tuple([b[n] for n in factor.var]), factor, False) for c, b in zip(found, steps)]
+            scores = [c.log_prob(tuple([b[n] for n in factor.var]), factor, NO_CHECKS) for c, b in zip(found, steps)]
             memo[(factor.dist, "log_prob", *inputs, *[self.bindings[n].number for n in factor.var])] = stack_terms(scores, dim)
 
-    def _validates(self, factor: Factor, values: tuple[Binding, ...]) -> bool:
-        """Whether the values must lie in the support: not those that were relaxed on purpose, where the density has an extension."""
+    def _checks_of(self, factor: Factor, values: tuple[Binding, ...]) -> Checks:
+        """None of values that were relaxed on purpose: the density has an extension outside of the support."""
         relaxed = self.shared.relaxed
-        return self.shared.validate and not (relaxed and factor.dist.has_relaxed and any([b.number in relaxed for b in values]))
+        are_relaxed = relaxed and factor.dist.has_relaxed and any([b.number in relaxed for b in values])
+        return NO_CHECKS if are_relaxed else self.shared.checks
 
     def _masked(self, factor: Factor, values: tuple[Binding, ...], mask: str, key: Hashable) -> Term:
         memo = self.shared.memo
         found = memo.get(key)
         if found is None:
             conditional = cast(MaskableConditional, self.conditional(factor))
-            found = memo[key] = conditional.masked_log_prob(values[0], self.bindings[mask], mask, factor, self._validates(factor, values))
+            found = memo[key] = conditional.masked_log_prob(values[0], self.bindings[mask], mask, factor, self._checks_of(factor, values))
         return found
 
     def draw_dims(self, factor: Factor, conditional: Conditional, samples: Dims) -> tuple[Dims, list[int]]:

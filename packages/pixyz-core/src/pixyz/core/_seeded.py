@@ -29,3 +29,20 @@ def seeded(seed: int) -> Iterator[None]:
     with _ONE_AT_A_TIME, torch.random.fork_rng([*range(torch.cuda.device_count())]):  # said, for else torch warns where there are several
         torch.manual_seed(seed)
         yield
+
+
+RandomState = tuple[torch.Tensor, torch.Tensor | None]
+"""The states of the CPU's and of the GPU's generator."""
+
+
+def random_state(device: torch.device) -> RandomState:
+    """The state of the generators from which draws on this device come."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def set_random_state(state: RandomState, device: torch.device) -> None:
+    """Puts back what `random_state` gave."""
+    cpu, cuda = state
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, device)

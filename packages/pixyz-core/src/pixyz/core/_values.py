@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._checks import ON_HOST, Checks
 from ._dims import BATCH, differ, need_dense
 from ._errors import FormulaError, KindError, MissingVariableError, ShapeError
 from ._scope import Evaluation, Scope, Watcher
@@ -23,6 +24,7 @@ def open_scope(
     sample_dims: Mapping[str, int] | None = None,
     watch: Watcher | None = None,
     starting: bool = False,
+    checks: Checks = ON_HOST,
 ) -> Scope:
     """The outermost scope of an evaluation: the user's values, bound.
 
@@ -35,6 +37,7 @@ def open_scope(
         sample_dims: for each name, how many sample dims stand before its batch.
         watch: is told of every loss and of the log-density of every factor.
         starting: whether what waits for data is started.
+        checks: how numbers in tensors are checked.
     """
     given = as_dict(values)
     needed = tuple(needed)
@@ -44,7 +47,7 @@ def open_scope(
         _check_sample_dims(sample_dims, bound, who)
     if len(given) > len(bound) and optional and not torch.compiler.is_compiling():
         warn_of_slips(given, optional, who)
-    scope = Scope(Evaluation(watch, starting=starting), {}, 1)
+    scope = Scope(Evaluation(watch, starting=starting, checks=checks), {}, 1)
     outer: dict[int, int] = {}
     batches: list[int] = []
     tensors = as_tensors(given, bound, who)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pixyz.core import (
     BATCH,
     Binding,
+    Checks,
     Dims,
     Factor,
     FormulaError,
@@ -204,19 +205,19 @@ class Sequential:
         for name, b in zip(factor.cond_var, inputs):
             self._check_kind(name, b.tensor)
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> Term:
         """log p(x|z) in nats, by one pass of the network."""
         dist, name, x = self.dist, factor.var[0], values[0]
         support, like = dist.family.value_support, next(dist.masked.parameters())
         if not x.tensor.is_floating_point() and support.whole and not support.is_index:
-            check_counts(x.tensor, like.dtype, factor, name)
+            check_counts(x.tensor, like.dtype, factor, name, checks)
             x = x._replace(tensor=x.tensor.to(like.dtype))
         folded = fold_values((x,), self.inputs, factor)
         if x.features != (dist.dim,):
             raise ShapeError(f"{factor}: {name} has features {x.features}, but dim is {dist.dim}; a value is (batch, {dist.dim}).")
         if x.tensor.is_floating_point() or not support.is_index:
             self._check_kind(name, x.tensor)
-        if validate and not dist.family.value_support.holds(x.tensor.detach()):
+        if checks and not checks.passed(dist.family.value_support.holds(x.tensor.detach(), checks), factor):
             kind = f"{dist.distribution_name} of {dist.family.distribution_name}"
             raise outside(x.tensor, dist.family.value_support, f"{factor} ({kind}): {name}")
         flat, *inputs = folded.tensors

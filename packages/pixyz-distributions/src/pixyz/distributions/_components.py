@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pixyz.core import (
     Binding,
+    Checks,
     Dims,
     Distribution,
     Factor,
@@ -88,7 +89,8 @@ class Components(Leaf):
         chooses = inputs[0]
         if chooses.features != (len(self.parts),):
             raise ShapeError(f"{factor}: {factor.cond_var[0]} has features {chooses.features}, but there are {len(self.parts)} components.")
-        if scope.shared.validate and not one_hot.holds(chooses.tensor.detach()):
+        checks = scope.shared.checks
+        if checks and not checks.passed(one_hot.holds(chooses.tensor.detach(), checks), factor):
             raise outside(chooses.tensor, one_hot, f"{factor}: {factor.cond_var[0]}")
         givens = ask(scope, self.parts, self, factor, inputs)
         dim = scope.shared.open_dim(len(self.parts))
@@ -97,7 +99,7 @@ class Components(Leaf):
             features = common_features(known_features(givens), factor, "component")
             terms = _stacked(givens, features, dim)
             if terms is not None:
-                givens = [Given(self.parts[0].dist, factor, terms, False, features)]
+                givens = [Given(self.parts[0].dist, factor, terms, scope.shared.checks, features, is_checked=True)]
         return ChosenGiven(givens, dim, chooses, factor)
 
 
@@ -122,9 +124,9 @@ class ChosenGiven:
         batches = (batch_of(chosen.dims, chosen.tensor.shape), *[g.batch for g in givens])
         self.batch: int | None = next((n for n in batches if n is not None), None)
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> Term:
         """log p(values) of the chosen component, in nats; each component is scored once, however many are chosen."""
-        terms = [g.log_prob(values, factor, validate) for g in self.givens]
+        terms = [g.log_prob(values, factor, checks) for g in self.givens]
         return self._weigh(terms) if self.index.tensor.requires_grad else self._pick(terms)
 
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
@@ -143,7 +145,7 @@ class ChosenGiven:
             return [self._pick(list(each)) for each in zip(*drawn)]
         (stack,) = self.givens
         terms = {name: _along(term, self.dim, self.chosen) if self.dim in term.dims else term for name, term in stack.terms.items()}
-        return Given(stack.family, stack.factor, terms, False, stack.features).draw(dims, sizes, pathwise=pathwise)
+        return Given(stack.family, stack.factor, terms, stack.checks, stack.features, is_checked=True).draw(dims, sizes, pathwise=pathwise)
 
     def statistic(self, what: str) -> Term:
         """That of the chosen component."""
@@ -159,9 +161,9 @@ class ChosenGiven:
         """A tensor of the parameters' kind."""
         return self.givens[0].like
 
-    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, ...]:
+    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, checks: Checks) -> tuple[Term, ...]:
         """What `Given.whitened` says of the chosen component."""
-        return tuple(self._pick(list(each)) for each in zip(*[g.whitened(value, factor, matrix, validate) for g in self.givens]))
+        return tuple(self._pick(list(each)) for each in zip(*[g.whitened(value, factor, matrix, checks) for g in self.givens]))
 
     def support_size(self) -> int:
         """The number of values, the same for all components; asked only where they are of one family."""

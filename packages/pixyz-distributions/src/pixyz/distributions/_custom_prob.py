@@ -8,6 +8,7 @@ from torch import Tensor
 from pixyz.core import (
     BATCH,
     Binding,
+    Checks,
     Dims,
     Factor,
     FormulaError,
@@ -104,7 +105,7 @@ class Scored:
         self.dims: Dims = union((), *[b.dims for b in inputs])
         self.batch: int | None = next((b.tensor.shape[len(b.dims) - 1] for b in inputs if BATCH in b.dims), None)
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> Term:
         """What the function returns, `(*dims)`.
 
         Raises:

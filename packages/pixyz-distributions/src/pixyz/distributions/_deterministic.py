@@ -54,7 +54,7 @@ class Deterministic(Leaf):
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "Computed":
         terms = self.given_terms(inputs)
         if self.has_network:
-            terms.update(self.run(factor, inputs, scope.shared.validate).variables())
+            terms.update(self.run(factor, inputs).variables())
         if terms.keys() != {*self.var}:
             raise ParameterError(f"{factor}: forward must return {', '.join(self.var)}; it returned {', '.join(terms) or 'nothing'}.")
         return Computed([terms[v] for v in self.var])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pixyz.core import (
     Binding,
+    Checks,
     Dims,
     Factor,
     FormulaError,
@@ -115,7 +116,7 @@ class Rows:
         chosen = torch.randint(len(self.rows[0]), sizes, device=self.rows[0].device)
         return [Term(rows[chosen] if pathwise else rows.detach()[chosen], dims) for rows in self.rows]
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> Term:
         """There is none.
 
         Raises:

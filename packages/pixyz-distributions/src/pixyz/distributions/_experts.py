@@ -120,7 +120,7 @@ class ProductOfNormal(Normal):
         givens: list[Given] = ask(scope, self._all, self, factor, inputs)
         check_kinds(givens, factor)
         features = common_features(known_features(givens), factor, "expert")
-        return Given(self, factor, _product(givens, self.has_standard_prior), False, features)
+        return Given(self, factor, _product(givens, self.has_standard_prior), scope.shared.checks, features, is_checked=True)
 
     @property
     def _all(self) -> tuple[Factor, ...]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest
+from pixyz.core import ON_HOST, Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest
 
 from ._given import Given, same_family_divergence
 from ._rims import Powers, with_rims
@@ -114,7 +114,7 @@ class Family(Leaf):
         self.checked_names = frozenset()
         self.constant_features = None
         if self.constant_names and not (set(params) - set(self.constant_names)):
-            given = Given(self, self.factors[0], self.given_terms(()), validate=True)
+            given = Given(self, self.factors[0], self.given_terms(()), ON_HOST)
             # Buffers stay as they are; what is trained is checked at every evaluation.
             self.checked_names = frozenset(k for k, v in params.items() if not isinstance(v, nn.Parameter) and not getattr(self, k).is_meta)
             if not self.has_network:
@@ -304,13 +304,13 @@ class Family(Leaf):
         return sorted(name for name, sides in fits.items() if sides == min(fits.values()) or name == "Normal")
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> Given:
-        validate = scope.shared.validate
+        checks = scope.shared.checks
         terms = self.given_terms(inputs)
         if not self.has_network:
-            return Given(self, factor, terms, validate, self.constant_features, scope.shared.weights)
-        terms.update(self.run(factor, inputs, validate).parameters(self._event_ranks))
+            return Given(self, factor, terms, checks, self.constant_features, scope.shared.weights)
+        terms.update(self.run(factor, inputs).parameters(self._event_ranks))
         self._check_complete(terms)
-        return Given(self, factor, terms, validate, weights=scope.shared.weights)
+        return Given(self, factor, terms, checks, weights=scope.shared.weights)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -8,7 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, KindError, ShapeError, SupportError, Term, add, align, stack_terms, union
+from pixyz.core import (
+    BATCH,
+    Binding,
+    Checks,
+    Dims,
+    Factor,
+    KindError,
+    ShapeError,
+    SupportError,
+    Term,
+    add,
+    align,
+    stack_terms,
+    union,
+)
 
 from ._eventwise import Eventwise, sum_features
 from ._half import check_counts, computing_dtype, narrowed
@@ -31,9 +45,10 @@ class Given(Eventwise):
         family: whose functions to use.
         factor: its place in a formula, for the messages.
         terms: its parameters.
-        validate: whether to check them against their supports.
+        checks: how they are checked against their supports.
         features: the shape of one datum, if it is known already.
         weights: for the dims of enumerated variables the log-densities of their values; where one is -inf, parameters need not be valid.
+        is_checked: whether the parameters have been checked already.
     """
 
     def __init__(
@@ -41,12 +56,15 @@ class Given(Eventwise):
         family: Any,
         factor: Factor,
         terms: Mapping[str, Term],
-        validate: bool,
+        checks: Checks,
         features: Shape | None = None,
         weights: Mapping[int, Term] | None = None,
+        *,
+        is_checked: bool = False,
     ) -> None:
         self.family = family
         self.factor = factor
+        self.checks = checks
         self.terms = terms if all([t.tensor.is_floating_point() for t in terms.values()]) else _as_numbers(terms, family.supports)
         like = next(iter(self.terms.values())).tensor
         self.dims: Dims = ()
@@ -59,22 +77,22 @@ class Given(Eventwise):
             if tensor.ndim and not like.ndim:  # a parameter of rank 0 fits any dtype, as everywhere in torch
                 like = tensor
         self.like: Tensor = like
-        if validate and not like.is_floating_point():
+        if checks and not is_checked and not like.is_floating_point():
             self._check_kind(next(name for name, term in self.terms.items() if term.tensor is like), like)
         self.dtype: torch.dtype = computing_dtype(like.dtype)
         if any([t.tensor.dtype != like.dtype for t in self.terms.values()]):
             self.terms = {k: t if t.tensor.ndim else self.term_in(k, self.dtype) for k, t in self.terms.items()}
         self.features: Shape = self._features() if features is None else features
-        if validate:
+        if checks and not is_checked:
             for name, (tensor, _) in self.terms.items():
                 self._check_kind(name, tensor)
-                if name not in family.checked_names and not family.supports[name].holds(constant(tensor)):
-                    self.terms = {**self.terms, name: self._where_possible(name, weights or {})}
+                if name not in family.checked_names:
+                    self._check_support(name, weights or {})
                 if family.supports[name].whole:
-                    check_counts(tensor, tensor.dtype, factor, name)
+                    check_counts(tensor, tensor.dtype, factor, name, checks)
             for words, holds in family.relations:
                 inside = holds(self.aligned(self.dims))
-                if has_numbers(inside) and not inside.all():
+                if has_numbers(inside) and not checks.passed(checks.every(inside), factor):
                     bad = inside.numel() - int(inside.sum())
                     raise SupportError(f"{factor}: it must be that {words}, but for {bad} of {inside.numel()} it is not.")
 
@@ -82,21 +100,28 @@ class Given(Eventwise):
     def plain(self) -> "Given":
         return self
 
-    def _where_possible(self, name: str, weights: Mapping[int, Term]) -> Term:
-        """A parameter that is outside of its support, with elements of it where an enumerated variable has a value of probability 0.
+    def _check_support(self, name: str, weights: Mapping[int, Term]) -> None:
+        """Raises an error for a parameter outside of its support; where an enumerated variable has a value of probability 0, a parameter
+        outside becomes an element of it instead.
 
         Raises:
-            SupportError: if it is outside elsewhere as well.
+            SupportError: if it is outside elsewhere.
         """
-        term, support = self.terms[name], self.family.supports[name]
+        term, support, checks = self.terms[name], self.family.supports[name], self.checks
         found = [weights[d] for d in term.dims if d in weights]
+        # Only the host knows at once whether there is anything to replace.
+        if not found or checks.on_host:
+            held = support.holds(constant(term.tensor), checks)
+            if held is True or (not found and checks.passed(held, self.factor)):
+                return
         if found:
             weight = functools.reduce(add, found)
             dims = union(term.dims, weight.dims)
             t, impossible = align(*term, dims), align(weight.tensor.isneginf(), weight.dims, dims)
             t = torch.where(impossible.reshape(*impossible.shape, *[1] * (term.tensor.ndim - len(term.dims))), support.member(t), t)
-            if support.holds(constant(t)):
-                return Term(t, dims)
+            if checks.passed(support.holds(constant(t), checks), self.factor):
+                self.terms = {**self.terms, name: Term(t, dims)}
+                return
         raise outside(term.tensor, support, f"{self.factor}: {name}")
 
     def along(self, steps: Sequence["Given"], dim: int) -> "Given":
@@ -108,17 +133,17 @@ class Given(Eventwise):
             name: column[0] if name in same else stack_terms([with_axes(t, rank, events[name]) for t in column], dim)
             for name, column in columns.items()
         }
-        return Given(self.family, self.factor, terms, False, self.features)
+        return Given(self.family, self.factor, terms, self.checks, self.features, is_checked=True)
 
-    def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
-        x, dims = self._checked(values[0], factor, validate)
+    def scores(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> tuple[Tensor, Dims]:
+        x, dims = self._checked(values[0], factor, checks)
         target = union(dims, self.dims)
         params, x = self.aligned(target), align(self.widen(x), dims, target)
         if self.half:
             x = self.family.restored(params, x, torch.finfo(self.like.dtype).eps)
         return self.family.log_density(params, x), target
 
-    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, validate: bool) -> tuple[Term, ...]:
+    def whitened(self, value: Binding | None, factor: Factor, matrix: Tensor, checks: Checks) -> tuple[Term, ...]:
         """W(x - μ), `(*dims, D)`, W times a matrix `(D, K)`, and log|W|, where WᵀW is the precision; x is 0 if there is no value.
 
         Only for families that write `whitener`.
@@ -131,7 +156,7 @@ class Given(Eventwise):
         params = self._as_vectors(self.aligned(target))
         gap = -params.pop("loc")
         if value is not None:
-            x, x_dims = self._checked(value, factor, validate)
+            x, x_dims = self._checked(value, factor, checks)
             gap = gap + align(self.widen(x) if self.features else self.widen(x).unsqueeze(-1), x_dims, target)
         gap = gap.expand(*gap.shape[: max(gap.ndim - 1, 0)], count)
         residual = self.family.whitener(params, count)[0](gap.unsqueeze(-1)).squeeze(-1)
@@ -141,14 +166,14 @@ class Given(Eventwise):
         """The parameters; those of a distribution over numbers as of one over vectors of one element."""
         return params if self.features else {k: t.unsqueeze(-1) for k, t in params.items()}
 
-    def _checked(self, value: Binding, factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
+    def _checked(self, value: Binding, factor: Factor, checks: Checks) -> tuple[Tensor, Dims]:
         """The value, if its batch, features, kind and support fit."""
-        x, dims = self.fitted(value, factor)
-        if validate:
-            self._check_value(x, factor.var[0], factor)
+        x, dims = self.fitted(value, factor, checks)
+        if checks:
+            self._check_value(x, factor.var[0], factor, checks)
         return x, dims
 
-    def fitted(self, value: Binding, factor: Factor) -> tuple[Tensor, Dims]:
+    def fitted(self, value: Binding, factor: Factor, checks: Checks) -> tuple[Tensor, Dims]:
         """The value, if its batch and features fit; whole numbers as numbers."""
         x, dims, _ = value
         name = factor.var[0]
@@ -169,7 +194,7 @@ class Given(Eventwise):
             )
         support: Support = self.family.value_support
         if support.whole and not (support.is_index and not x.is_floating_point()):
-            check_counts(x, x.dtype if x.is_floating_point() else self.like.dtype, factor, name)
+            check_counts(x, x.dtype if x.is_floating_point() else self.like.dtype, factor, name, checks)
             x = x if x.is_floating_point() else x.to(self.like.dtype)
         return x, dims
 
@@ -185,7 +210,7 @@ class Given(Eventwise):
         """A draw in the parameters' dtype, half precision."""
         support: Support = self.family.value_support
         if support.whole and not support.is_index:
-            check_counts(x, self.like.dtype, self.factor, f"a draw of {self.factor.var[0]}")
+            check_counts(x, self.like.dtype, self.factor, f"a draw of {self.factor.var[0]}", self.checks)
         return narrowed(x, support, self.like.dtype)
 
     def relax(self, dims: Dims, sizes: list[int], temperature: Tensor | float) -> tuple[Term, Term, Term]:
@@ -285,12 +310,12 @@ class Given(Eventwise):
             other = next(n for n, u in self.terms.items() if u.tensor is self.like)
             raise KindError(f"{self.factor}: {name} is {_kind(t)}, {other} is {_kind(self.like)}. Convert one with .to().")
 
-    def _check_value(self, x: Tensor, name: str, factor: Factor) -> None:
+    def _check_value(self, x: Tensor, name: str, factor: Factor, checks: Checks) -> None:
         is_other = x.dtype != self.like.dtype and not (self.family.value_support.is_index and not x.is_floating_point())
         if is_other or x.device != self.like.device:
             raise KindError(f"{factor}: {name} is {_kind(x)}, the parameters are {_kind(self.like)}. Convert one with .to().")
         support: Support = self.family.value_support
-        if not support.holds(constant(x)):
+        if not checks.passed(support.holds(constant(x), checks), factor):
             fits = self.family.fitting(x)
             hint = f" Families that take such values: {', '.join(fits)}." if fits else ""
             raise outside(x, support, f"{factor} ({self.family.distribution_name}): {name}", hint)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pixyz.core import KindError
+from pixyz.core import Checks, KindError
 
 from ._supports import Support, has_numbers
 
@@ -31,17 +31,17 @@ def narrowed(x: Tensor, support: Support, dtype: torch.dtype) -> Tensor:
     return torch.where(at_an_end, x, x.clamp(least, most)).to(dtype)
 
 
-def check_counts(x: Tensor, dtype: torch.dtype, who: object, name: str) -> None:
+def check_counts(x: Tensor, dtype: torch.dtype, who: object, name: str, checks: Checks) -> None:
     """Raises an error for whole numbers that half precision does not tell apart.
 
     Raises:
         KindError: for a count above 2/eps, naming the dtype.
     """
-    if dtype not in HALF or not has_numbers(x) or torch.compiler.is_compiling():
+    if dtype not in HALF or not checks or not has_numbers(x):
         return
     limit = int(2 / torch.finfo(dtype).eps)
-    most = x.amax().item()
-    if most > limit:
+    most = checks.read(x.amax())
+    if not checks.passed(most <= limit, who):
         raise KindError(
             f"{who}: {name} is as large as {most:.6g}, but {dtype} holds every whole number only up to {limit}. "
             "Convert the distribution and its values with .float()."

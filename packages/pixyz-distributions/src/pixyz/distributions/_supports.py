@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from pixyz.core import SupportError
+from pixyz.core import ON_HOST, Checks, SupportError
 
 MASS, DENSITY = "a mass", "a density"
+Held = bool | Tensor
+"""Whether all elements lie inside: known to the host, or `()`, on the device."""
 
 
 def has_numbers(t: Tensor) -> bool:
@@ -47,8 +49,9 @@ class Support(ABC):
             raise outside(t, self, who)
 
     @abstractmethod
-    def holds(self, t: Tensor) -> bool:
-        """Whether all elements lie inside; in as few passes over the memory as will do, for it runs at every evaluation."""
+    def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
+        """Whether all elements lie inside, read as `checks` reads; in as few passes over the memory as will do, for it runs at every
+        evaluation."""
 
     @abstractmethod
     def contains(self, t: Tensor) -> Tensor:
@@ -83,16 +86,17 @@ class Interval(Support):
     def open_sides(self) -> int:  # type: ignore[override]
         return math.isinf(self.lower) + math.isinf(self.upper)
 
-    def holds(self, t: Tensor) -> bool:
+    def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
         if not has_numbers(t):
             return True
         low, high = (t.amin(), None) if self.upper == math.inf and not self.whole else torch.aminmax(t)  # both hand on a nan
-        above = low.item() > self.lower if self.open_below else low.item() >= self.lower
-        if not above:
-            return False
-        is_open = self.open_above or (self.whole and self.upper == math.inf)
-        below = high is None or (high.item() < self.upper if is_open else high.item() <= self.upper)
-        return below and (not self.whole or torch.equal(t, t.floor()))
+        low = checks.read(low)
+        held = low > self.lower if self.open_below else low >= self.lower
+        if high is not None:
+            high = checks.read(high)
+            is_open = self.open_above or (self.whole and self.upper == math.inf)
+            held = held & (high < self.upper if is_open else high <= self.upper)
+        return held & checks.equal(t, t.floor()) if self.whole else held
 
     def contains(self, t: Tensor) -> Tensor:
         above = t > self.lower if self.open_below else t >= self.lower
@@ -116,8 +120,8 @@ class Binary(Support):
     words: str = "0 or 1"
     measure = MASS
 
-    def holds(self, t: Tensor) -> bool:
-        return not has_numbers(t) or torch.equal(t * t, t)
+    def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
+        return not has_numbers(t) or checks.equal(t * t, t)
 
     def contains(self, t: Tensor) -> Tensor:
         return (t == 0) | (t == 1)
@@ -151,10 +155,11 @@ class Vectors(Support):
     def whole(self) -> bool:  # type: ignore[override]
         return self.element.whole
 
-    def holds(self, t: Tensor) -> bool:
-        if not self.element.holds(t):
-            return False
-        return self.total is None or not has_numbers(t) or (t.sum(-1) - self.total).abs().amax().item() < _slack(t)
+    def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
+        held = self.element.holds(t, checks)
+        if self.total is None or not has_numbers(t):
+            return held
+        return held & (checks.read((t.sum(-1) - self.total).abs().amax()) < _slack(t))
 
     def contains(self, t: Tensor) -> Tensor:
         inside = self.element.contains(t).flatten(-self.event_rank).all(-1)
@@ -178,8 +183,8 @@ class Sphere(Support):
     event_rank: int = 1
     measure = f"{DENSITY} on the sphere"
 
-    def holds(self, t: Tensor) -> bool:
-        return not has_numbers(t) or (t.square().sum(-1) - 1).abs().amax().item() < 8 * _slack(t)
+    def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
+        return not has_numbers(t) or checks.read((t.square().sum(-1) - 1).abs().amax()) < 8 * _slack(t)
 
     def contains(self, t: Tensor) -> Tensor:
         return (t.square().sum(-1) - 1).abs() < 8 * _slack(t)
@@ -209,8 +214,8 @@ class Constrained(Support):
     def event_rank(self) -> int:  # type: ignore[override]
         return self.constraint.event_dim
 
-    def holds(self, t: Tensor) -> bool:
-        return not has_numbers(t) or bool(self.contains(t).all())
+    def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
+        return not has_numbers(t) or checks.every(self.contains(t))
 
     def contains(self, t: Tensor) -> Tensor:
         return self.constraint.check(t)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import Binding, Dims, Factor, ParameterError, Scope, SupportError, Term, align
+from pixyz.core import Binding, Checks, Dims, Factor, ParameterError, Scope, SupportError, Term, align
 
 from ._composed import Composed, fitting
 from ._eventwise import Eventwise
@@ -60,7 +60,7 @@ class Truncated(Composed):
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "TruncatedGiven":
         base = self.base_of(scope, factor)
         bounds = {k: fitting(self, k, t, base).tensor for k, t in self.given_terms(()).items()}
-        return TruncatedGiven(base, bounds.get("lower"), bounds.get("upper"), factor, scope.shared.validate)
+        return TruncatedGiven(base, bounds.get("lower"), bounds.get("upper"), factor, scope.shared.checks)
 
 
 class TruncatedGiven(Eventwise):
@@ -76,7 +76,7 @@ class TruncatedGiven(Eventwise):
         short: where the interval is short; None where both bounds are not given, or none is.
     """
 
-    def __init__(self, base: Given, lower: Tensor | None, upper: Tensor | None, factor: Factor, validate: bool) -> None:
+    def __init__(self, base: Given, lower: Tensor | None, upper: Tensor | None, factor: Factor, checks: Checks) -> None:
         self.base = base
         self.dims: Dims = base.dims
         self.batch = base.batch
@@ -91,10 +91,10 @@ class TruncatedGiven(Eventwise):
         )
         self.mass = torch.where(self.above, at_lower - at_upper, at_upper - at_lower)
         self.start = torch.where(self.above, at_upper, at_lower).expand_as(self.mass)
-        self.short = self._where_short(torch.maximum(at_lower, at_upper))
+        self.short = self._where_short(torch.maximum(at_lower, at_upper), checks)
         if self.short is not None:
             self.mass = torch.where(self.short, self._between(self.base.aligned(self.dims), self.short, lower, upper), self.mass)
-        if validate and not (self.mass > 0).all():
+        if checks and not checks.passed(checks.every(self.mass > 0), factor):
             raise SupportError(
                 f"{factor}: for {int((self.mass <= 0).sum())} of {self.mass.numel()} the base has no probability between the bounds, "
                 f"as far as {self.mass.dtype} can tell; bound it nearer to where it lies, or use float64."
@@ -104,8 +104,8 @@ class TruncatedGiven(Eventwise):
     def plain(self) -> Given:
         return self.base
 
-    def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
-        scores, dims = self.base.scores(values, factor, validate)
+    def scores(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> tuple[Tensor, Dims]:
+        scores, dims = self.base.scores(values, factor, checks)
         x = align(values[0].tensor, values[0].dims, dims)
         scores = scores - align(self.mass.log(), self.dims, dims)
         if self.lower is not None:
@@ -128,12 +128,12 @@ class TruncatedGiven(Eventwise):
                 x = torch.where(short, self._refined(params, short, x.detach(), torch.where(above, 1 - u, u) * mass), x)
             return [Term(self.base.narrow(x), dims)]
 
-    def _where_short(self, level: Tensor) -> Tensor | None:
+    def _where_short(self, level: Tensor, checks: Checks) -> Tensor | None:
         """Where the difference of both levels loses digits. Where the host may look, it is asked for only if that is so anywhere."""
         if self.lower is None or self.upper is None:
             return None
         short = (self.mass < 0.2 * level).detach()
-        return short if torch.compiler.is_compiling() or short.any() else None
+        return short if not checks.on_host or short.any() else None
 
     def _between(self, params: dict[str, Tensor], short: Tensor, lower: Any, upper: Any) -> Tensor:
         """The probability between these, where they are near to one another; what is elsewhere is not looked at."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, ParameterError, Scope, SupportError, Term, align, union
+from pixyz.core import BATCH, ON_HOST, Binding, Checks, Dims, Factor, ParameterError, Scope, SupportError, Term, align, union
 
 from ._composed import Composed, fitting
 from ._eventwise import Eventwise
@@ -48,20 +48,20 @@ class ZeroInflated(Composed):
             )
         self.has_enumerate = base.has_enumerate  # zero is one of the values of every family of whole numbers
         if self.constant_names:
-            self._check(self.given_terms(()))
+            self._check(self.given_terms(()), ON_HOST)
 
-    def _check(self, terms: dict[str, Term]) -> Term:
+    def _check(self, terms: dict[str, Term], checks: Checks) -> Term:
         gate = terms["gate"]
-        if not unit_interval.holds(gate.tensor.detach()):
+        if checks and not checks.passed(unit_interval.holds(gate.tensor.detach(), checks), self.prob_text):
             raise SupportError(f"{self.prob_text}: gate must be {unit_interval.words}.")
         return gate
 
     def conditional(self, scope: Scope, factor: Factor, inputs: tuple[Binding, ...]) -> "ZeroInflatedGiven":
         terms = self.given_terms(inputs)
         if self.has_network:
-            terms.update(self.run(factor, inputs, scope.shared.validate).parameters({}))
+            terms.update(self.run(factor, inputs).parameters({}))
         base = self.base_of(scope, factor)
-        gate = self._check(terms) if scope.shared.validate else terms["gate"]
+        gate = self._check(terms, scope.shared.checks)
         return ZeroInflatedGiven(base, fitting(self, "gate", gate, base))
 
 
@@ -78,8 +78,8 @@ class ZeroInflatedGiven(Eventwise):
     def plain(self) -> Given:
         return self.base
 
-    def scores(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> tuple[Tensor, Dims]:
-        scores, dims = self.base.scores(values, factor, validate)
+    def scores(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> tuple[Tensor, Dims]:
+        scores, dims = self.base.scores(values, factor, checks)
         target = union(dims, self.dims)
         scores, x = align(scores, dims, target), align(values[0].tensor, values[0].dims, target)
         gate = align(self.gate.tensor, self.gate.dims, target)

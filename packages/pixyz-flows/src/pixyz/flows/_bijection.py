@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import IntractableError, KindError, ShapeError, is_whole
+from pixyz.core import ON_HOST, Checks, IntractableError, KindError, ShapeError, is_whole
 from pixyz.distributions import Interval, Support, outside
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Bijection(nn.Module):
         """What it is called in errors."""
         return f"the {type(self).__name__}"
 
-    def check(self, x: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
+    def check(self, x: Tensor, context: Tensor | None, *, who: object, name: str, checks: Checks = ON_HOST) -> None:
         """Raises an error unless these values and this context can be mapped.
 
         Args:
@@ -167,16 +167,17 @@ class Bijection(nn.Module):
             context: the context.
             who: the formula, for the messages.
             name: what the formula calls the values.
+            checks: how the numbers in them are checked.
         """
-        self._check(x, self.in_shape, self.domain, who, name, "takes")
+        self._check(x, self.in_shape, self.domain, who, name, "takes", checks)
         self._check_context(x, context, who, name)
 
-    def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
+    def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str, checks: Checks = ON_HOST) -> None:
         """The same for values that are to be mapped back."""
-        self._check(y, self.out_shape, self.codomain, who, name, "gives")
+        self._check(y, self.out_shape, self.codomain, who, name, "gives", checks)
         self._check_context(y, context, who, name)
 
-    def _check(self, t: Tensor, shape: Shape | None, inside: Support | None, who: object, name: str, does: str) -> None:
+    def _check(self, t: Tensor, shape: Shape | None, inside: Support | None, who: object, name: str, does: str, checks: Checks) -> None:
         features = tuple(t.shape[1:])
         if t.ndim == 0 or (shape is not None and features != shape):
             expected = "(batch, *features)" if shape is None else f"features {shape}"
@@ -187,7 +188,7 @@ class Bijection(nn.Module):
                 f"{who}: {name} is {t.dtype} on {t.device}, the parameters of {self.words} are {like.dtype} on {like.device}. "
                 "Convert one with .to()."
             )
-        if inside is not None and not inside.holds(t.detach()):
+        if inside is not None and checks and not checks.passed(inside.holds(t.detach(), checks), who):
             raise outside(t.detach(), inside, f"{who}: {name}, which {self.words} {does},")
 
     def _check_context(self, x: Tensor, context: Tensor | None, who: object, name: str) -> None:
@@ -244,11 +245,11 @@ class Inverse(Bijection):
     def words(self) -> str:
         return f"the inverse of {self.of.words}"
 
-    def check(self, x: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
-        self.of.check_back(x, context, who=who, name=name)
+    def check(self, x: Tensor, context: Tensor | None, *, who: object, name: str, checks: Checks = ON_HOST) -> None:
+        self.of.check_back(x, context, who=who, name=name, checks=checks)
 
-    def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
-        self.of.check(y, context, who=who, name=name)
+    def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str, checks: Checks = ON_HOST) -> None:
+        self.of.check(y, context, who=who, name=name, checks=checks)
 
     def need_push(self, who: object) -> None:
         self.of.need_pull(who)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform, _InverseTransform
 
-from pixyz.core import IntractableError, KindError, ShapeError
+from pixyz.core import ON_HOST, Checks, IntractableError, KindError, ShapeError
 from pixyz.distributions import Interval, Support
 
 from ._as_transform import BijectionTransform
@@ -108,13 +108,13 @@ class FromTransform(Bijection):
     def words(self) -> str:
         return f"the {type(self.of).__name__}"
 
-    def check(self, x: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
+    def check(self, x: Tensor, context: Tensor | None, *, who: object, name: str, checks: Checks = ON_HOST) -> None:
         self._check_rank(x, who, name)
-        super().check(x, context, who=who, name=name)
+        super().check(x, context, who=who, name=name, checks=checks)
 
-    def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str) -> None:
+    def check_back(self, y: Tensor, context: Tensor | None, *, who: object, name: str, checks: Checks = ON_HOST) -> None:
         self._check_rank(y, who, name)
-        super().check_back(y, context, who=who, name=name)
+        super().check_back(y, context, who=who, name=name, checks=checks)
 
     def _check_rank(self, t: Tensor, who: object, name: str) -> None:
         if t.ndim <= self.rank:

@@ -8,6 +8,7 @@ from torch import Tensor
 from pixyz.core import (
     BATCH,
     Binding,
+    Checks,
     Dims,
     Distribution,
     Factor,
@@ -204,8 +205,8 @@ class FlowGiven:
         (z,) = self.base.draw(dims, sizes, pathwise=pathwise)
         noise = Binding(z.tensor, z.dims, self.shared.number())
         folded, context, unfolded = self._folded(noise, f"the noise of {factor.var[0]}")
-        if self.shared.validate:
-            generator.check(folded, context, who=factor, name=f"the noise of {factor.var[0]}")
+        if self.shared.checks:
+            generator.check(folded, context, who=factor, name=f"the noise of {factor.var[0]}", checks=self.shared.checks)
         if self.shared.starting:
             generator.start(folded, context)
         x, log_det = unfolded(*generator.push(folded, context))
@@ -214,14 +215,14 @@ class FlowGiven:
         self._drawn.append((x.tensor, noise, log_det))
         return [x]
 
-    def log_prob(self, values: tuple[Binding, ...], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: tuple[Binding, ...], factor: Factor, checks: Checks) -> Term:
         """log p(x), `(*dims)`, in nats."""
         (value,) = values
-        z, log_det = self._noise_of(value, validate)
-        a, b, dims = broadcast(self.base.log_prob((z,), self.noise, validate), log_det, factor)
+        z, log_det = self._noise_of(value, checks)
+        a, b, dims = broadcast(self.base.log_prob((z,), self.noise, checks), log_det, factor)
         return Term(a + b, dims)
 
-    def _noise_of(self, value: Binding, validate: bool) -> tuple[Binding, Term]:
+    def _noise_of(self, value: Binding, checks: Checks) -> tuple[Binding, Term]:
         """The noise that became this value, and the log-determinant of the way back."""
         for x, z, log_det in self._drawn:
             if x is value.tensor:
@@ -229,8 +230,8 @@ class FlowGiven:
         generator, factor = self.generator, self.factor
         generator.need_pull(factor)
         folded, context, unfolded = self._folded(value, factor.var[0])
-        if validate:
-            generator.check_back(folded, context, who=factor, name=factor.var[0])
+        if checks:
+            generator.check_back(folded, context, who=factor, name=factor.var[0], checks=checks)
         if self.shared.starting:
             generator.start_back(folded, context)
         z, log_det = unfolded(*generator.pull(folded, context))

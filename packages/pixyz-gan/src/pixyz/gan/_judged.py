@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixyz.core import Binding, Distribution, Factor, FormulaError, Loss, Scope, ShapeError, Term, need_distribution
+from pixyz.core import NO_CHECKS, Binding, Distribution, Factor, FormulaError, Loss, Scope, ShapeError, Term, need_distribution
 from pixyz.core import formula as f
 
 
@@ -67,7 +67,7 @@ def number_of(factor: Factor, scope: Scope, who: object) -> Term:
             raise ShapeError(f"{who}: {factor} must have one number for each datum, the logit; got {support[0].numel()}.")
         dim = scope.shared.open_dim(2)
         value = Binding(support, (dim,), scope.shared.number())
-        scores, dims = conditional.log_prob((value,), factor, False)
+        scores, dims = conditional.log_prob((value,), factor, NO_CHECKS)
         return Term(scores[1] - scores[0], dims[1:])
     features = tensor.shape[len(dims) :]
     if features.numel() != 1:

@@ -8,6 +8,7 @@ from torch import Tensor
 from pixyz.core import (
     BATCH,
     Binding,
+    Checks,
     Conditional,
     Dims,
     Distribution,
@@ -107,7 +108,7 @@ class Permuted:
         order = torch.rand(drawn.shape, device=drawn.device).argsort(axis)
         return Term(drawn.gather(axis, order), dims)
 
-    def log_prob(self, values: Sequence[Binding], factor: Factor, validate: bool) -> Term:
+    def log_prob(self, values: Sequence[Binding], factor: Factor, checks: Checks) -> Term:
         """There is none.
 
         Raises:

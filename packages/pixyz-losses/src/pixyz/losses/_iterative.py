@@ -156,7 +156,7 @@ class IterativeLoss(Loss):
             raise ShapeError(f"{self}: {self._series[0]} has no step; a series is (batch, time, *features).")
         batch = scope.batch_of(self.input_var, self)
         like = next((b.tensor for b in bindings.values() if b.tensor.is_floating_point()), torch.empty(()))
-        mask = None if self._mask is None else mask_of(self._mask, bindings[self._mask], count, like, scope.shared.validate, self)
+        mask = None if self._mask is None else mask_of(self._mask, bindings[self._mask], count, like, scope.shared.checks, self)
         steps = {} if self._slices else {v: of_series(v, b, count, self) for v, b in zip(self._series, whole)}
         if self._timestep is not None:
             steps[self._timestep] = Steps(torch.arange(count, device=like.device), ())

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pixyz.core import BATCH, Binding, Dims, Factor, Scope, ShapeError, SupportError, Term, common_sizes, spread, stack_terms, union
+from pixyz.core import BATCH, Binding, Checks, Dims, Factor, Scope, ShapeError, SupportError, Term, common_sizes, spread, stack_terms, union
 
 
 class Steps(NamedTuple):
@@ -68,7 +68,7 @@ def shift(first: Binding, steps: Steps, names: tuple[str, str], who: object) -> 
     return Steps(torch.cat([start.unsqueeze(0), rest]), dims)
 
 
-def mask_of(name: str, b: Binding, count: int, like: Tensor, validate: bool, who: object) -> Steps:
+def mask_of(name: str, b: Binding, count: int, like: Tensor, checks: Checks, who: object) -> Steps:
     """The mask, `(T, batch)`, in the dtype of `like`: 1 for a step, 0 for what only fills up.
 
     Raises:
@@ -77,7 +77,7 @@ def mask_of(name: str, b: Binding, count: int, like: Tensor, validate: bool, who
     """
     if b.dims != (BATCH,) or b.features != (count,):
         raise ShapeError(f"{who}: the mask {name} has shape {tuple(b.tensor.shape)}; for {count} steps it is (batch, {count}).")
-    if validate and not ((b.tensor == 0) | (b.tensor == 1)).all():
+    if checks and not checks.passed(checks.every((b.tensor == 0) | (b.tensor == 1)), who):
         raise SupportError(f"{who}: the mask {name} must be 1 at the steps of a sequence and 0 after its end; it has other values.")
     return Steps(b.tensor.movedim(1, 0).to(like.dtype), (BATCH,))
 

@@ -101,7 +101,7 @@ class TotalCorrelation(Loss):
         if scores is None:
             raise IntractableError(f"{self}: {factor} ({factor.dist.distribution_name}) has no density for each feature.")
         # (x_j, z_i, feature)
-        found, dims = scores((z,), factor, scope.shared.validate)
+        found, dims = scores((z,), factor, scope.shared.checks)
         each = spread(found, dims, (other, BATCH), [m, m]).flatten(2)
         weights = self._log_weights(m, each)
         joint = (each.sum(-1) + weights).logsumexp(0)

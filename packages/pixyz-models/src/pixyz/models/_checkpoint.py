@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pixyz.core import KindError
+from pixyz.core import KindError, random_state
 
-from ._diagnosis import random_state
 from ._facts import facts_of
 from ._series import check_keep, numbered, prune
 from ._signature import Weights, signature

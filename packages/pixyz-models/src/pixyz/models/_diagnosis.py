@@ -5,26 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from pixyz.core import BATCH, Explanation, Loss, Recorder, SupportError, Term
+from pixyz.core import BATCH, Explanation, Loss, RandomState, Recorder, SupportError, Term, random_state, set_random_state
 
 from ._modes import put_back
-
-RandomState = tuple[Tensor, Tensor | None]
-
-
-def random_state(device: torch.device) -> RandomState:
-    """The state of the generators that draws on this device use."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def set_random_state(state: RandomState, device: torch.device) -> None:
-    """What `random_state` gave, put back."""
-    cpu, cuda = state
-    torch.set_rng_state(cpu)
-    if cuda is not None:
-        torch.cuda.set_rng_state(cuda, device)
 
 
 class _NonFinite(Recorder):
@@ -55,24 +39,32 @@ def unnoticed(loss: Loss, state: RandomState) -> Iterator[None]:
         put_back(buffers)
 
 
-def name_nonfinite(loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState) -> tuple[str, Explanation | None]:
-    """A sentence that names the innermost term that is nan or infinite, and for how many data, and all terms. The loss is left as it was.
+def name_nonfinite(
+    loss: Loss, values: Mapping[str, Any], options: Mapping[str, Any], state: RandomState
+) -> tuple[str | None, Explanation | None]:
+    """A sentence that names the innermost term that is nan or infinite, and for how many data, None without such a term; and all terms.
+    The loss is left as it was.
 
     Args:
         loss: the loss.
         values: its values.
         options: those of `Loss.estimate`.
         state: the random state before the evaluation that failed, so that the same samples are drawn.
+
+    Raises:
+        SupportError: if a number is outside of its support, and is no nan.
     """
     watch = _NonFinite()
     try:
         with unnoticed(loss, state):
             Loss.forward(loss, values, **options, watch=watch)
     except SupportError as error:
+        if not error.nans:
+            raise
         return str(error), None
     found = watch.found
     if not found:
-        return f"{loss} is not finite; none of its terms was, when it was evaluated again.", watch.explained()
+        return None, watch.explained()
     # An impossible value that is weighted with zero is -infinite and does no harm: what is nan is named first.
     who, term = next(((w, t) for w, t in found if bool(t.tensor.isnan().any())), found[0])
     said = _describe(who, term)

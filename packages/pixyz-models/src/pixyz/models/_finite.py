@@ -3,14 +3,28 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import Loss, NonFiniteLossError
+from pixyz.core import (
+    NO_CHECKS,
+    ON_HOST,
+    Checks,
+    DeferredChecks,
+    Loss,
+    NonFiniteLossError,
+    RandomState,
+    SupportError,
+    not_reproduced,
+    reading_is_free,
+)
 
-from ._diagnosis import RandomState, name_nonfinite
+from ._diagnosis import name_nonfinite
+
+Validate = bool | Literal["deferred"]
+"""Whether a model checks its steps: True, as is best where it is; "deferred", on the device also where that is the CPU."""
 
 RUN_AHEAD = 4
 
@@ -27,14 +41,30 @@ class _Pending(NamedTuple):
     flags: Tensor
     event: Any
     evaluated: Evaluated
+    names: list[object]
 
 
-def reading_is_free(device: torch.device) -> bool:
-    """Whether the host may read a number of this device without waiting."""
-    return device.type == "cpu"
+class NoCheck:
+    """For a model with `validate=False`: nothing is looked at."""
+
+    def checks(self) -> Checks:
+        """None of supports."""
+        return NO_CHECKS
+
+    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
+        """Any loss will do."""
+
+    def see_gradients(self) -> Tensor | None:
+        """Any gradients will do."""
+
+    def end(self, evaluated: Evaluated) -> None:
+        """Nothing is on its way."""
+
+    def read(self, *, wait: bool) -> None:
+        """Nothing is on its way."""
 
 
-class HostCheck:
+class HostCheck(NoCheck):
     """On the CPU: an error before the gradients are taken, or before the step.
 
     Args:
@@ -47,7 +77,11 @@ class HostCheck:
         self._weights = weights
         self._find = NonFinite(weights.values())
 
-    def see_loss(self, value: Tensor, evaluated: Evaluated) -> None:
+    def checks(self) -> Checks:
+        """Supports are checked where a value meets them."""
+        return ON_HOST
+
+    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
         """Raises `NonFiniteLossError` unless the loss is finite."""
         if not math.isfinite(value.item()):
             raise loss_error(self._loss, evaluated, "The optimiser has not stepped.")
@@ -59,14 +93,8 @@ class HostCheck:
             raise gradient_error(self._weights, "The optimiser has not stepped.")
         return None
 
-    def end(self, evaluated: Evaluated) -> None:
-        """Nothing is on its way."""
 
-    def read(self, *, wait: bool) -> None:
-        """Nothing is on its way."""
-
-
-class DeviceCheck:
+class DeviceCheck(NoCheck):
     """On an accelerator: flags that stay on the device, where steps are left out from the first bad one until the error is raised.
 
     So the weights are those before it, and evaluating the loss again shows what was wrong.
@@ -84,9 +112,17 @@ class DeviceCheck:
         self._find = NonFinite(weights.values())
         self._forget()
 
-    def see_loss(self, value: Tensor, evaluated: Evaluated) -> None:
-        """Sets the flag if the loss is not finite."""
-        self._bad_loss = torch.maximum(self._bad_loss, (~value.detach().isfinite()).float())
+    def checks(self) -> Checks:
+        """Supports are checked by flags on the device."""
+        return DeferredChecks()
+
+    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
+        """Sets the flag if the loss is not finite, or a support was missed on the way to it."""
+        bad = ~value.detach().isfinite()
+        self._failed, self._names = None, []
+        if isinstance(checks, DeferredChecks) and (failed := checks.failed()) is not None:
+            bad, self._failed, self._names = bad | failed.any(), failed, checks.names
+        self._bad_loss = torch.maximum(self._bad_loss, bad.float())
 
     def see_gradients(self) -> Tensor | None:
         """The flag, `()`, which is 1 if a gradient or a loss since the last error was not finite."""
@@ -97,8 +133,9 @@ class DeviceCheck:
 
     def end(self, evaluated: Evaluated) -> None:
         """Sends the flags to the host, which does not wait for them."""
-        flags, event = _send(torch.stack([self._bad_loss, self._bad]))
-        self._pending.append(_Pending(flags, event, evaluated))
+        flags = torch.stack([self._bad_loss, self._bad])
+        flags, event = _send(flags if self._failed is None else torch.cat([flags, self._failed]))
+        self._pending.append(_Pending(flags, event, evaluated, self._names))
 
     def read(self, *, wait: bool) -> None:
         """Raises `NonFiniteLossError` if a step has met what is not finite, as far as is known; with `wait`, all of them are waited for.
@@ -106,20 +143,30 @@ class DeviceCheck:
         What a step was given is kept until it is known; so the host waits when it is more than a few steps ahead.
         """
         while self._pending:
-            flags, event, evaluated = self._pending[0]
+            flags, event, evaluated, names = self._pending[0]
             if event is not None and not event.query():
                 if not wait and len(self._pending) <= RUN_AHEAD:
                     return
                 event.synchronize()
             self._pending.popleft()
-            bad_loss, bad = flags.tolist()
+            bad_loss, bad, *failed = flags.tolist()
             if bad_loss or bad:
                 self._forget()
                 said = "The weights are those before this step; what was called after it has changed nothing."
-                raise loss_error(self._loss, evaluated, said) if bad_loss else gradient_error(self._weights, said)
+                raise self._loss_error(evaluated, said, names, failed) if bad_loss else gradient_error(self._weights, said)
+
+    def _loss_error(self, evaluated: Evaluated, said: str, names: list[object], failed: list[float]) -> Exception:
+        """The error in the words of the term, which evaluating the loss again on the host finds."""
+        otherwise = not_reproduced(names, failed) if any(failed) else None
+        try:
+            return loss_error(self._loss, evaluated, said, otherwise)
+        except SupportError as error:
+            return SupportError(f"{error} {said}")
 
     def _forget(self) -> None:
         self._find.forget()
+        self._failed: Tensor | None = None
+        self._names: list[object] = []
         self._bad_loss = torch.zeros((), dtype=torch.float32, device=self._device)
         self._bad = self._bad_loss
         self._pending: deque[_Pending] = deque()
@@ -157,9 +204,16 @@ class NonFinite:
         return [*self._flags.values()]
 
 
-def loss_error(loss: Loss, evaluated: Evaluated, said: str) -> NonFiniteLossError:
-    """The error that names the term."""
+def loss_error(loss: Loss, evaluated: Evaluated, said: str, otherwise: Exception | None = None) -> Exception:
+    """The error that names the term; `otherwise`, if there is one, where evaluating the loss again finds none.
+
+    Raises:
+        SupportError: if a number is outside of its support, and is no nan.
+    """
     what, explanation = name_nonfinite(loss, evaluated.values, evaluated.options, evaluated.state)
+    if what is None and otherwise is not None:
+        return otherwise
+    what = what or f"{loss} is not finite; none of its terms was, when it was evaluated again."
     error = NonFiniteLossError(f"{what} {said}" + (f"\n\n{explanation}" if explanation else ""))
     error.explanation = explanation
     return error
@@ -185,9 +239,8 @@ def _send(flags: Tensor) -> tuple[Tensor, Any]:
     return host, event
 
 
-Check = HostCheck | DeviceCheck
-
-
-def make_check(loss: Loss, weights: Mapping[str, nn.Parameter], device: torch.device) -> Check:
+def make_check(loss: Loss, weights: Mapping[str, nn.Parameter], device: torch.device, validate: Validate) -> NoCheck:
     """The check for this device."""
-    return HostCheck(loss, weights) if reading_is_free(device) else DeviceCheck(loss, weights, device)
+    if validate is False:
+        return NoCheck()
+    return HostCheck(loss, weights) if validate is True and reading_is_free(device) else DeviceCheck(loss, weights, device)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pixyz.core import ParameterError, is_whole
+from pixyz.core import KindError, ParameterError, is_whole, random_state, set_random_state
 
 from ._checkpoint import save_checkpoint
 from ._data import Data
-from ._diagnosis import random_state, set_random_state
+from ._finite import Validate
 from ._history import History
 from ._loaders import is_in_memory, make_loader
 from ._of_lightning import Checkpoint, EarlyStopping, LightningModule, MultiProcessingLauncher, Trainer
@@ -74,7 +74,8 @@ def fit(
     data: Data,
     *,
     epochs: int,
-    validate: Data | None,
+    validation: Data | None,
+    validate: Validate | None,
     batch_size: int | None,
     names: Sequence[str] | None,
     seed: int,
@@ -99,14 +100,19 @@ def fit(
             raise ParameterError(f"{who}: {word} must be a whole number of at least 1; got {count!r}.")
     for word, given, needs, there in (
         ("save_every", save_every, "save", save),
-        ("patience", patience, "validate", validate),
-        ("best", best, "validate", validate),
+        ("patience", patience, "validation", validation),
+        ("best", best, "validation", validation),
     ):
         if given is not None and there is None:
             raise ParameterError(f"{who}: {word}={given!r} needs {needs}=, which is not given.")
     for word in options:
         if word in _SAID_ELSEWHERE:
             raise ParameterError(f"{who}: {word} is Lightning's; say it here with {_SAID_ELSEWHERE[word]}.")
+    if validate is not None and not (isinstance(validate, bool) or validate == "deferred"):
+        raise KindError(
+            f'{who}: validate says whether steps are checked, True, False or "deferred"; got a {type(validate).__name__}. '
+            "The data for the validation loss are validation=."
+        )
     if save is not None:
         keep = keep if is_series(Path(save)) else None
         check_keep(Path(save), keep)
@@ -118,11 +124,11 @@ def fit(
     loader = make_loader(data, module.train_variables, who, batch_size=batch_size, names=names, position=position, shuffle=True)
     run.order = loader.order
     held_out = None
-    if validate is not None:
-        size = batch_size if is_in_memory(validate) else None
+    if validation is not None:
+        size = batch_size if is_in_memory(validation) else None
         at_start = Position(seed)
-        test = f"{who}(validate=...)"
-        held_out = make_loader(validate, module.test_variables, test, batch_size=size, names=names, position=at_start, shuffle=False)
+        test = f"{who}(validation=...)"
+        held_out = make_loader(validation, module.test_variables, test, batch_size=size, names=names, position=at_start, shuffle=False)
     if resume is not False:
         run.resume(resume)
     if position.epoch >= epochs or run.history.stopped_early:
@@ -143,10 +149,15 @@ def fit(
             **{"num_sanity_val_steps": 0, "inference_mode": False, **_where(device, options), **options},
         )
         _count_from(trainer, position.epoch)
+        before = model.validate
         try:
+            if validate is not None:
+                model.validate = validate
             trainer.fit(module, loader, held_out)
         finally:
             _bring_back(model, module, device)
+            if validate is not None:
+                model.validate = before
         if reporter.hand_over.exists():  # the processes that trained were others
             run.take_over(model.load(reporter.hand_over))
     return run.history

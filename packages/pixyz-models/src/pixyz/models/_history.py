@@ -11,7 +11,7 @@ class History(Mapping[str, list[float]]):
 
     Attributes:
         train: the mean loss of each epoch, while its weights were changing.
-        validation: the test loss of the data given as `validate`, after each epoch.
+        validation: the test loss of the data given as `validation`, after each epoch.
         discriminator: of a game, the mean loss of its discriminators in each epoch.
         terms: of the same data, every term of the test loss, by its text.
         checkpoint: the last file that was saved, if one was.

@@ -10,6 +10,7 @@ from pixyz.core import Distribution, KindError, Loss, need_distribution, need_sc
 from ._asked import Asked
 from ._checkpoint import Checkpoint, save_checkpoint
 from ._data import Data
+from ._finite import Validate
 from ._history import History
 from ._optimisation import MakesOptimizer, MakesScheduler, Optimizer
 from ._restoring import load_checkpoint
@@ -41,6 +42,9 @@ class Model(Asked):
             options of `torch.compile`.
         n_critic: of a game, how many steps of the discriminators make one of the others.
         at_once: of a game, whether both sides step from the same weights; else the discriminators step first.
+        validate: whether steps are checked: values and parameters against their supports, and whether the loss and its gradients are
+            finite. On the CPU an error comes before the step, on an accelerator from a later call, and a bad step changes no weight.
+            `"deferred"` checks as on an accelerator wherever the model is; False checks nothing.
         p: the generative model that `sample`, `reconstruct` and `log_likelihood` ask; `VI`, `VAE` and `ML` know it.
         q: the inference model that `infer`, `reconstruct` and `log_likelihood` ask; `VI` and `VAE` know it.
 
@@ -94,6 +98,7 @@ class Model(Asked):
         compile: bool | Mapping[str, Any] = False,
         n_critic: int = 1,
         at_once: bool = False,
+        validate: Validate = True,
         p: Distribution | None = None,
         q: Distribution | None = None,
     ) -> None:
@@ -121,7 +126,7 @@ class Model(Asked):
             "scheduler_params": scheduler_params,
         }
         self._limit(clip_grad_norm, clip_grad_value, accumulate)
-        self._arrange(loss, one, optimizers, ema=ema, compile=compile, n_critic=n_critic, at_once=at_once)
+        self._arrange(loss, one, optimizers, ema=ema, compile=compile, n_critic=n_critic, at_once=at_once, validate=validate)
         warn_of_sign(loss, self.trained_parameters, name)
 
     def fit(
@@ -129,7 +134,7 @@ class Model(Asked):
         data: Data,
         *,
         epochs: int,
-        validate: Data | None = None,
+        validation: Data | None = None,
         batch_size: int | None = None,
         names: Sequence[str] | None = None,
         seed: int = 0,
@@ -143,6 +148,7 @@ class Model(Asked):
         log_every: int = 50,
         callbacks: Sequence[Any] = (),
         progress: bool | None = None,
+        validate: Validate | None = None,
         **trainer: Any,
     ) -> History:
         """Trains for whole epochs, by PyTorch Lightning, where the model is; `train` is the step.
@@ -153,7 +159,8 @@ class Model(Asked):
         Args:
             data: `(N, *features)` for every variable of the loss; or a `Dataset`, or a `DataLoader`, or anything else that gives batches.
             epochs: how often the data are gone through, counted from the very start of a training that is resumed.
-            validate: data of the same kinds, on which the test loss is evaluated after each epoch; with the averaged weights, if there are.
+            validation: data of the same kinds, on which the test loss is evaluated after each epoch; with the averaged weights, if there
+                are.
             batch_size: of mappings and datasets, for each process; 64, if not given. The data of a mapping are shuffled.
             names: the variables that the tensors of a tuple are, `["x", "y"]`.
             seed: what the orders of the epochs follow from. Draws are from torch's generator, as ever.
@@ -168,6 +175,7 @@ class Model(Asked):
             log_every: after how many steps the terms are logged.
             callbacks: Lightning's, or your own.
             progress: whether there is a progress bar; if not given, on a terminal or in a notebook.
+            validate: whether the steps are checked, in place of what `Model(validate=...)` says.
             trainer: other arguments of Lightning's `Trainer`: `accelerator`, `devices`, `strategy`, `precision="bf16-mixed"`, `profiler`.
 
         Returns:
@@ -195,6 +203,7 @@ class Model(Asked):
             self,
             data,
             epochs=epochs,
+            validation=validation,
             validate=validate,
             batch_size=batch_size,
             names=names,

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, optim
 
-from pixyz.core import CheckpointError
+from pixyz.core import CheckpointError, RandomState, set_random_state
 
 from ._checkpoint import FORMAT, Checkpoint, library_version
-from ._diagnosis import RandomState, set_random_state
 from ._facts import described, differences, facts_of
 from ._misfits import count, few, first_other, printable, same_as
 from ._optimizer_state import optimizer_state, scheduler_state

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from pixyz.core import Loss, NonFiniteLossError, ParameterError, SupportError, Together, is_whole
+from pixyz.core import Checks, KindError, Loss, NonFiniteLossError, ParameterError, SupportError, Together, is_whole, random_state
 
-from ._diagnosis import random_state
 from ._ema import AveragedWeights
 from ._engine import PLAIN, Engine
-from ._finite import Evaluated
+from ._finite import Evaluated, Validate
 from ._modes import evaluating, put_back, train_mode
 from ._optimisation import Optimizer
 from ._options import need_positive
@@ -50,6 +49,7 @@ class Steps:
         compile: bool | Mapping[str, Any],
         n_critic: int,
         at_once: bool,
+        validate: Validate,
     ) -> None:
         """Makes what the steps need.
 
@@ -61,6 +61,7 @@ class Steps:
             compile: whether to compile, or the options.
             n_critic: how many steps of the discriminators make one of the others.
             at_once: whether both sides of a game step from the same weights.
+            validate: whether the steps are checked.
         """
         who = type(self).__name__
         if ema is not None and not (isinstance(ema, (int, float)) and not isinstance(ema, bool) and 0 <= ema < 1):
@@ -79,6 +80,7 @@ class Steps:
         self._choices = training.choices
         options = dict(compile) if isinstance(compile, Mapping) else {}
         self._turns = make_turns(loss, training, who, compiling=options if self.compiled else None)
+        self.validate = validate
         if len(self._turns) == 1 and (n_critic > 1 or at_once):
             raise ParameterError(f"{who}: {'n_critic' if n_critic > 1 else 'at_once'} is for games, and {loss} has no discriminator.")
         if len(self._turns) > 1 and self.accumulate > 1 and not at_once:
@@ -100,6 +102,20 @@ class Steps:
             turn.settle()
         if self.ema is not None:
             self.ema.follow()
+
+    @property
+    def validate(self) -> Validate:
+        """Whether steps are checked: supports, and whether losses and gradients are finite."""
+        return self._validate
+
+    @validate.setter
+    def validate(self, validate: Validate) -> None:
+        if not (isinstance(validate, bool) or validate == "deferred"):
+            raise KindError(f'{type(self).__name__}: validate must be True, False or "deferred"; got {validate!r}.')
+        self._validate: Validate = validate
+        for turn in self._turns:
+            turn.validate = validate
+            turn.settle()
 
     def initialize(self, values: Mapping[str, Any], **options: Any) -> None:
         """Starts what starts from data, such as activation normalisation in a flow. `train` and `fit` call it with their first batch.
@@ -159,19 +175,19 @@ class Steps:
             self.initialize(values, **options)
         values = scheduled(values, self.schedules, self.step_count)
         evaluated = Evaluated(values, options, random_state(self._device))
-        moving, together = self._turns, None
+        moving, together, checks = self._turns, None, self._turns[0].check.checks()
         if len(moving) > 1:
             moving = moving[::-1] if self.step_count % self.n_critic == 0 else moving[1:]
-            together = None if self.compiled else Together(self.loss, values, **options)
+            together = None if self.compiled else Together(self.loss, values, checks=checks, **options)
         begins, ends = not self._calls, self._calls + 1 == self.accumulate
         seen: dict[Turn, Tensor] = {}
         for turn in moving:
             is_last = turn is moving[-1]
             # What another player's network counts is its own; but what it ran for this turn may be all that it runs.
             kept = turn.keep_others() if together is None or is_last else []
-            loss = self._value(turn, evaluated, together)
+            loss = self._value(turn, evaluated, together, checks)
             seen[turn] = engine.of_all(loss)
-            turn.check.see_loss(seen[turn], evaluated)
+            turn.check.see_loss(seen[turn], evaluated, checks)
             if begins:
                 turn.forget_gradients()
             turn.backward(loss, engine, self.accumulate, retain_graph=self.at_once and not is_last)
@@ -194,13 +210,13 @@ class Steps:
             return seen[self._turns[0]]
         return torch.stack([seen[turn] if turn in seen else torch.full((), torch.nan, device=self._device) for turn in self._turns])
 
-    def _value(self, turn: Turn, evaluated: Evaluated, together: Together | None) -> Tensor:
+    def _value(self, turn: Turn, evaluated: Evaluated, together: Together | None, checks: Checks) -> Tensor:
         """What the turn minimises, of the same evaluation as the others' if there is one."""
         try:
             if together is not None:
                 return together.value(turn.loss)
             with turn.alone() if self.compiled else nullcontext():
-                return turn.loss.estimate(evaluated.values, **evaluated.options)
+                return turn.loss.estimate(evaluated.values, validate=checks, **evaluated.options)
         except SupportError as error:
             if not error.nans:
                 raise

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pixyz.core import Loss, ParameterError, leaves_of, of_leaves, sides
 
 from ._engine import Engine
-from ._finite import Check, make_check
+from ._finite import Validate, make_check
 from ._stepping import MaskedStep, make_step
 from ._training import Training
 
@@ -31,6 +31,7 @@ class Turn:
 
     Attributes:
         untouched: the modules of the loss that are as before when it ends.
+        validate: whether it is checked.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class Turn:
             loss.compile(**{"fullgraph": True, **compiling})
         self._steps = {n: make_step(o, compiling=compiling is not None, options=compiling or {}) for n, o in optimizers.items()}
         self._masked = {n: MaskedStep(o, self._steps[n]) for n, o in optimizers.items()}
+        self.validate: Validate = True
         self.settle()
 
     def settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
-        self.check: Check = make_check(self.loss, self.weights, self.trained[0].device)
+        self.check = make_check(self.loss, self.weights, self.trained[0].device, self.validate)
         mine = {*self.trained}
         apart = [leaf for leaf in leaves_of(self.loss) if mine.isdisjoint(leaf.parameters())]
         self._not_trained = [w for w in self.loss.parameters() if w.requires_grad and w not in mine]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn, optim
 
-from pixyz.core import KindError, seeded
+from pixyz.core import KindError, random_state, seeded
 
 from ._data import batch_of, named
-from ._diagnosis import random_state, unnoticed
+from ._diagnosis import unnoticed
 from ._engine import Engine
 from ._of_lightning import DDPStrategy, LightningModule, SingleDeviceStrategy
 from ._schedules import scheduled
