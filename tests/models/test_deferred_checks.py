@@ -68,7 +68,7 @@ def test_a_deferred_step_reads_nothing_and_is_the_same_step():
         losses = [model.train({"x": X})]
         with Reads() as reads:
             losses += [model.train({"x": X}) for _ in range(3)]
-        assert reads.count == (0 if validate is not True else 3 * 7)
+        assert bool(reads.count) is (validate is True)
         models.append((losses, [w.detach() for w in model.trained_parameters]))
     torch.testing.assert_close(models[1:], models[:1] * 2, rtol=0, atol=0)
 
@@ -104,7 +104,7 @@ def test_a_nan_is_a_loss_that_is_not_finite_there_too():
     model = bound(validate="deferred")
     model.train({"x": X})
     model.train({"x": X * torch.nan})
-    with pytest.raises(NonFiniteLossError, match=r"x must be 0 or 1.*24 nan"):
+    with pytest.raises(NonFiniteLossError, match=r"^q.z.x.: loc must be a number, but 8 of 8 are not .*8 nan"):
         model.check()
 
 
@@ -186,8 +186,9 @@ def test_verbs_without_checks():
         with pytest.raises(SupportError):
             call({"x": x})
         with Reads() as reads:
-            assert call({"x": x}, validate=False).isnan().all()
+            value = call({"x": x}, validate=False)
         assert reads.count == 0
+        assert value.isnan().all()
         with pytest.raises(KindError, match="validate must be True or False; got 'no'"):
             call({"x": x}, validate="no")
     assert p.sample(batch_size=3, validate=False)["x"].shape == (3, 2)
@@ -243,7 +244,5 @@ def test_fit_takes_the_same_word():
     history = model.fit(bad, epochs=1, progress=False, validate=False)
     assert history.train[0] != history.train[0]
     assert model.validate is True
-    with pytest.raises(
-        KindError, match=r"^ML\.fit: validate says whether steps are checked.*The data for the validation loss are validation="
-    ):
+    with pytest.raises(KindError, match=r"^ML\.fit: validate says whether.*The data for the validation loss are validation="):
         model.fit(bad, epochs=1, validate=bad, progress=False)
