@@ -66,3 +66,29 @@ def test_what_is_impossible_may_differ_from_datum_to_datum():
     x, y = torch.ones(2, 1), torch.tensor([0.0, 1.0])
     value = p.log_prob().expectation(q, estimator="enumerate").estimate({"x": x, "y": y})
     torch.testing.assert_close(value, torch.stack([TorchNormal(0.0, s).log_prob(torch.tensor(1.0)) for s in (1.0, 2.0)]))
+
+
+TRANSITIONS = ((0.2, 0.8, 0.0), (0.7, 0.3, 0.0), (0.4, 0.6, 0.0))
+
+
+def chain(transitions, *scales):
+    """Two states, of which the second follows from the first, and what is seen of the second."""
+    table = torch.tensor(transitions, dtype=torch.float64)
+    first = d.Categorical("q(k)", probs=torch.tensor(PROBS, dtype=torch.float64))
+    second = d.Categorical("q(l|k)", probs=lambda k: k @ table)
+    return d.Normal("p(x|l)", loc=chosen(*LOCS), scale=chosen(*scales)), second * first
+
+
+def test_a_state_that_is_impossible_after_every_other_may_have_a_scale_of_zero():
+    x = torch.tensor([[0.5], [2.0]], dtype=torch.float64)
+    p, q = chain(TRANSITIONS, 1.0, 2.0, -3.0)
+    value = p.log_prob().expectation(q, estimator="enumerate").estimate({"x": x})
+    weights = torch.tensor(PROBS, dtype=torch.float64) @ torch.tensor(TRANSITIONS, dtype=torch.float64)
+    a, b = densities(x, (1.0, 2.0))
+    torch.testing.assert_close(value, weights[0] * a + weights[1] * b)
+
+
+def test_a_state_that_is_possible_after_one_other_may_not():
+    p, q = chain((*TRANSITIONS[:1], (0.7, 0.2, 0.1), *TRANSITIONS[2:]), 1.0, 2.0, -3.0)
+    with pytest.raises(SupportError, match=r"p\(x\|l\): scale must be positive, but 1 of 3 are not"):
+        p.log_prob().expectation(q, estimator="enumerate").estimate({"x": torch.ones(2, 1, dtype=torch.float64)})

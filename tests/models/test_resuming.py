@@ -58,7 +58,7 @@ def batch_size_of(form):
 def test_a_training_goes_on_from_any_of_its_checkpoints_bit_for_bit(form, tmp_path):
     make, x = FORMS[form], data()["x"]
     options = {"scheduler": ExponentialLR, "scheduler_params": {"gamma": 0.9}, "ema": 0.9, "clip_grad_norm": 1.0, "accumulate": 2}
-    given = {"epochs": 2, "batch_size": batch_size_of(form), "names": ["x"], "validate": {"x": x[:7]}, "seed": 4, "patience": 9}
+    given = {"epochs": 2, "batch_size": batch_size_of(form), "names": ["x"], "validation": {"x": x[:7]}, "seed": 4, "patience": 9}
     whole = vi(**options)
     with torch.random.fork_rng():
         torch.manual_seed(1)

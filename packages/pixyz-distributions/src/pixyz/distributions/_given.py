@@ -101,8 +101,8 @@ class Given(Eventwise):
         return self
 
     def _check_support(self, name: str, weights: Mapping[int, Term]) -> None:
-        """Raises an error for a parameter outside of its support; where an enumerated variable has a value of probability 0, a parameter
-        outside becomes an element of it instead.
+        """Raises an error for a parameter outside of its support. Where an enumerated variable has a value of probability 0, an element of
+        the support stands in for the parameter.
 
         Raises:
             SupportError: if it is outside elsewhere.
@@ -115,12 +115,11 @@ class Given(Eventwise):
             if held is True or (not found and checks.passed(held, self.factor)):
                 return
         if found:
-            weight = functools.reduce(add, found)
-            dims = union(term.dims, weight.dims)
-            t, impossible = align(*term, dims), align(weight.tensor.isneginf(), weight.dims, dims)
-            t = torch.where(impossible.reshape(*impossible.shape, *[1] * (term.tensor.ndim - len(term.dims))), support.member(t), t)
+            impossible = _nowhere_possible(functools.reduce(add, found), term.dims)
+            t = term.tensor
+            t = torch.where(impossible.reshape(*impossible.shape, *[1] * (t.ndim - len(term.dims))), support.member(t), t)
             if checks.passed(support.holds(constant(t), checks), self.factor):
-                self.terms = {**self.terms, name: Term(t, dims)}
+                self.terms = {**self.terms, name: Term(t, term.dims)}
                 return
         raise outside(term.tensor, support, f"{self.factor}: {name}")
 
@@ -350,6 +349,15 @@ def with_axes(term: Term, rank: int, event_rank: int) -> Term:
     if lacking <= 0:
         return term
     return Term(tensor.reshape(*tensor.shape[: len(dims)], *[1] * lacking, *tensor.shape[len(dims) :]), dims)
+
+
+def _nowhere_possible(weight: Term, dims: Dims) -> Tensor:
+    """Where along these dims a log-density is -inf whatever the indices of its other dims, `(*dims)`."""
+    impossible = align(weight.tensor.isneginf(), weight.dims, union(weight.dims, dims))
+    others = [axis for axis, dim in enumerate(union(weight.dims, dims)) if dim not in dims]
+    for axis in reversed(others):
+        impossible = impossible.all(axis)
+    return impossible
 
 
 def _as_numbers(terms: Mapping[str, Term], supports: Mapping[str, Support]) -> dict[str, Term]:

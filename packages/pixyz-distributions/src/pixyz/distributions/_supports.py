@@ -227,6 +227,14 @@ class Constrained(Support):
             return torch.full_like(like, max(0, getattr(self.constraint, "lower_bound", 0)))
 
 
+class PositiveDefinite(Constrained):
+    """Symmetric matrices with positive eigenvalues. The constraint of `torch.distributions` reads a number to decide how to go on."""
+
+    def contains(self, t: Tensor) -> Tensor:
+        is_symmetric = torch.isclose(t, t.mT, atol=1e-6).flatten(-2).all(-1)
+        return is_symmetric & (torch.linalg.cholesky_ex(t).info == 0)
+
+
 def _first_axis(like: Tensor) -> Tensor:
     """(1, 0, ..., 0)."""
     return (torch.arange(like.shape[-1], device=like.device) == 0).to(like.dtype).expand_as(like)
@@ -271,5 +279,5 @@ real_matrices = Vectors("a number", real, event_rank=2)
 positive_vectors = Vectors("positive", positive)
 count_vectors = Vectors("whole numbers, at least 0", counts)
 sphere = Sphere()
-positive_definite = Constrained(constraints.positive_definite)
+positive_definite = PositiveDefinite(constraints.positive_definite)
 lower_cholesky = Constrained(constraints.lower_cholesky)

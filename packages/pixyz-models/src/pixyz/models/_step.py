@@ -7,7 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from pixyz.core import Checks, KindError, Loss, NonFiniteLossError, ParameterError, SupportError, Together, is_whole, random_state
+from pixyz.core import (
+    NO_CHECKS,
+    ON_HOST,
+    Checks,
+    KindError,
+    Loss,
+    NonFiniteLossError,
+    ParameterError,
+    SupportError,
+    Together,
+    is_whole,
+    random_state,
+)
 
 from ._ema import AveragedWeights
 from ._engine import PLAIN, Engine
@@ -257,8 +269,8 @@ class Steps:
         values = scheduled(values, self.schedules, self.step_count)
         with evaluating(self.test_loss), self.with_averages():
             if len(self._turns) == 1 or self.test_loss is not self.loss:
-                return self.test_loss.estimate(values, **options)
-            together = Together(self.loss, values, **options)
+                return self.test_loss.estimate(values, validate=self._validate is not False, **options)
+            together = Together(self.loss, values, checks=ON_HOST if self._validate else NO_CHECKS, **options)
             return torch.stack([together.value(turn.loss) for turn in self._turns])
 
     def with_averages(self) -> AbstractContextManager[None]:
