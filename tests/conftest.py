@@ -13,7 +13,7 @@ UNMARKED = pytest.StashKey[list[Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="cpu or cuda: where tests that take the fixture `device` run")
+    parser.addoption("--device", default="cpu", help="cpu, cuda or elsewhere: where tests that take the fixture `device` run")
     parser.addoption("--part", metavar="PART", help="a package, such as losses: import only what pixyz-PART[test] declares")
     parser.addoption(
         "--bare", action="store_true", help="import only torch, numpy and pytest, as on a machine that has a GPU and nothing else"
@@ -36,6 +36,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[UNMARKED] = []
+    if config.getoption("--device") == "elsewhere":
+        import elsewhere
+
+        elsewhere.register()
     part, bare = config.getoption("--part"), config.getoption("--bare")
     if part and bare:
         raise pytest.UsageError("--part says what may be imported, and so does --bare: give one of them.")

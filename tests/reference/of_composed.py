@@ -84,7 +84,7 @@ class Ramp(d.Family):
 
     @staticmethod
     def rsample(params: dict[str, Tensor], shape: torch.Size) -> Tensor:
-        return params["width"] * torch.rand(shape, dtype=params["width"].dtype).sqrt()
+        return params["width"] * torch.rand(shape, dtype=params["width"].dtype, device=params["width"].device).sqrt()
 
 
 class Encoder(d.Normal):

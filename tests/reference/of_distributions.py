@@ -99,7 +99,10 @@ def log_density(name: str) -> Row:
 
 
 def draws(name: str) -> Row:
-    of_x = Loss.from_function(lambda x: torch.cos(x if x.ndim == 1 else x @ torch.arange(1.0, 1.0 + x.shape[-1])), "f", var=["x"])
+    def f(x: Tensor) -> Tensor:
+        return torch.cos(x if x.ndim == 1 else x @ torch.arange(1.0, 1.0 + x.shape[-1], device=x.device))
+
+    of_x = Loss.from_function(f, "f", var=["x"])
     return Row(Expectation(member(name, FAMILIES[name][1]), of_x, num_samples=2), batch_size=3)
 
 

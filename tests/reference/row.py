@@ -76,19 +76,25 @@ def in_float64() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def evaluated(make: Callable[[], Row]) -> Evaluated:
-    """Builds a row from the seed, and evaluates it from the seed, once."""
+def evaluated(make: Callable[[], Row], device: torch.device | None = None) -> Evaluated:
+    """Builds a row from the seed, moves it to a device, if one is given, and evaluates it from the seed, once. The numbers come back."""
     with in_float64():
         with seeded(SEED):
             row = make()
             if row.loss.needs_start:
                 row.loss.initialize(row.values, batch_size=row.batch_size)
+        row = row if device is None else _moved(row, device)
         before = {k: b.clone() for k, b in row.loss.named_buffers()}
         with seeded(SEED + 1):
             value = row.loss.estimate(row.values, batch_size=row.batch_size).reshape(-1)
             gradients = _gradients(row, value)
-    buffers = {k: b.detach().double() for k, b in row.loss.named_buffers() if not torch.equal(b, before[k])}
-    return Evaluated(value.detach(), gradients, buffers)
+    buffers = {k: b.detach().double().cpu() for k, b in row.loss.named_buffers() if not torch.equal(b, before[k])}
+    return Evaluated(value.detach().cpu(), {k: g.cpu() for k, g in gradients.items()}, buffers)
+
+
+def _moved(row: Row, device: torch.device) -> Row:
+    values = {k: v.detach().to(device).requires_grad_(v.requires_grad) for k, v in row.values.items()}
+    return row._replace(loss=row.loss.to(device), values=values)
 
 
 def _gradients(row: Row, value: Tensor) -> dict[str, Tensor]:
@@ -97,7 +103,7 @@ def _gradients(row: Row, value: Tensor) -> dict[str, Tensor]:
     wrt = {k: t for k, t in wrt.items() if t.requires_grad}
     if not wrt or not value.requires_grad:
         return {k: torch.zeros_like(t) for k, t in wrt.items()}
-    weights = 2.0 ** torch.arange(value.numel())  # so that data that change places do not go unnoticed
+    weights = 2.0 ** torch.arange(value.numel(), device=value.device)  # so that data that change places do not go unnoticed
     found = torch.autograd.grad((weights * value).sum(), [*wrt.values()], allow_unused=True)
     return {k: torch.zeros_like(t) if g is None else g for (k, t), g in zip(wrt.items(), found)}
 

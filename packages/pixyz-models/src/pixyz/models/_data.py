@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pixyz.core import KindError, ShapeError, is_whole
 
@@ -34,6 +33,8 @@ def batches(
         ShapeError: for no data, or variables of a mapping with unequal batches.
         KindError: for a batch that is no mapping and has no names.
     """
+    from tqdm.auto import tqdm  # needed by a loop over batches, and by no single step
+
     parts: Iterable[Any] = _parts(data, split, who, batch_size) if isinstance(data, Mapping) else data
     empty = True
     each = (part for part in parts)  # which tqdm does not ask for its length

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pixyz.core import CheckpointError, KindError
@@ -87,6 +86,8 @@ class TensorFile:
         self.path = path
         with path.open("rb"):  # a folder, no permission: Python says so best
             pass
+        from safetensors import SafetensorError, safe_open  # needed by a file that is read, and by no training
+
         try:
             self._file = safe_open(str(path), framework="pt", device="cpu")
             self.texts: dict[str, str] = self._file.metadata() or {}
