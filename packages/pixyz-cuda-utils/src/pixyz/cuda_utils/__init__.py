@@ -1,3 +1,6 @@
 """Training on a GPU."""
 
-__all__: list[str] = []
+from ._prefetched import Prefetched
+from ._streams import Streams
+
+__all__ = ["Prefetched", "Streams"]

@@ -13,6 +13,7 @@ from ._likelihood import LogLikelihood
 from ._model import Model
 from ._optimisation import Optimizer
 from ._ready_made import ML, VAE, VI
+from ._scaling import scaled_losses
 from ._schedules import CyclicalSchedule, LinearSchedule
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "plot_latent",
     "plot_reconstructions",
     "plot_samples",
+    "scaled_losses",
 ]
 
 _IN_OTHER_PACKAGES = {"GAN": "pixyz-gan"}

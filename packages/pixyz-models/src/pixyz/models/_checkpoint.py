@@ -88,6 +88,9 @@ def save_checkpoint(
         "extra": apart(dict(extra or {}), "extra"),
         "position": apart(dict(position or {}), "position"),
     }
+    scales = [None if scale is None else scale.state_dict() for scale in model._loss_scales]
+    if any(scales):
+        state["scales"] = apart(scales, "scales")
     texts = {
         "format": FORMAT,
         "version": library_version(),

@@ -29,6 +29,10 @@ Validate = bool | Literal["deferred"]
 RUN_AHEAD = 4
 
 
+Overflow = tuple[Tensor, Tensor]
+"""Whether scaled gradients are not finite, and whether they are so although the scale was at most 1: flags, `()`."""
+
+
 class Evaluated(NamedTuple):
     """What it takes to evaluate a loss again, with the same draws."""
 
@@ -54,8 +58,14 @@ class NoCheck:
     def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
         """Any loss will do."""
 
-    def see_gradients(self) -> Tensor | None:
-        """Any gradients will do."""
+    def see_gradients(self, overflow: Overflow | None = None) -> Tensor | None:
+        """The flag of an overflow of scaled gradients, if they were scaled; any others will do."""
+        return None if overflow is None else overflow[0]
+
+    @property
+    def is_bad(self) -> Tensor | None:
+        """None: what is bad was raised."""
+        return None
 
     def end(self, evaluated: Evaluated) -> None:
         """Nothing is on its way."""
@@ -86,8 +96,12 @@ class HostCheck(NoCheck):
         if not math.isfinite(value.item()):
             raise loss_error(self._loss, evaluated, "The optimiser has not stepped.")
 
-    def see_gradients(self) -> Tensor | None:
-        """Raises `NonFiniteLossError` unless all gradients are finite."""
+    def see_gradients(self, overflow: Overflow | None = None) -> Tensor | None:
+        """Raises `NonFiniteLossError` unless all gradients are finite; a flag, `()`, if they overflowed because they were scaled."""
+        if overflow is not None:
+            if overflow[1].item():
+                raise gradient_error(self._weights, "The loss was not scaled up. The optimiser has not stepped.")
+            return overflow[0] if overflow[0].item() else None
         if any([flag.item() for flag in self._find()]):
             self._find.forget()
             raise gradient_error(self._weights, "The optimiser has not stepped.")
@@ -124,11 +138,16 @@ class DeviceCheck(NoCheck):
             bad, self._failed, self._names = bad | failed.any(), failed, checks.names
         self._bad_loss = torch.maximum(self._bad_loss, bad.float())
 
-    def see_gradients(self) -> Tensor | None:
-        """The flag, `()`, which is 1 if a gradient or a loss since the last error was not finite."""
-        for flag in self._find():
+    def see_gradients(self, overflow: Overflow | None = None) -> Tensor | None:
+        """The flag, `()`, which is 1 if a gradient or a loss since the last error was not finite, or scaled gradients have overflowed."""
+        for flag in self._find() if overflow is None else overflow[1:]:
             self._bad = torch.maximum(self._bad, flag.to(self._device, non_blocking=True))
         self._bad = torch.maximum(self._bad, self._bad_loss)
+        return self._bad if overflow is None else torch.maximum(self._bad, overflow[0])
+
+    @property
+    def is_bad(self) -> Tensor | None:
+        """The flag, `()`, which is 1 where something since the last error is no matter of the scale."""
         return self._bad
 
     def end(self, evaluated: Evaluated) -> None:

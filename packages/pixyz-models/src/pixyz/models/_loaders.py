@@ -1,8 +1,9 @@
 """Data of any kind as a loader whose order is known: what `fit` trains on."""
 
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ def make_loader(
         ShapeError: for no data, or variables with unequal numbers of data.
         KindError: for a batch size that is none, or that comes with a loader.
     """
+    if isinstance(data, FetchesAhead):
+        names = data.names if names is None else names
+        loader = make_loader(data.loader, split, who, batch_size=batch_size, names=names, position=position, shuffle=shuffle)
+        loader.ahead = data if data.fetches_ahead else None
+        return loader
     if isinstance(data, TensorDataset) and names is not None:
         data = named(data.tensors, names, who)
     if not is_in_memory(data):
@@ -58,6 +64,19 @@ def is_in_memory(data: Data) -> bool:
     return isinstance(data, Mapping) or (isinstance(data, Dataset) and not isinstance(data, IterableDataset))
 
 
+@runtime_checkable
+class FetchesAhead(Protocol):
+    """A loader around another one, from which it fetches batches before they are asked for: `Prefetched` of pixyz.cuda_utils."""
+
+    loader: Any
+    names: Sequence[str] | None
+    fetches_ahead: bool
+
+    def ahead(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, in their order."""
+        ...
+
+
 class Loader:
     """Batches as mappings.
 
@@ -66,7 +85,12 @@ class Loader:
         names: the variables that the tensors of a tuple are.
         who: for the messages.
         position: where in the training we are.
+
+    Attributes:
+        ahead: what fetches them before they are asked for, if there is such a thing.
     """
+
+    ahead: FetchesAhead | None = None
 
     def __init__(self, batches: "DataLoader[Any] | _Stream", names: Sequence[str] | None, who: str, position: Position) -> None:
         self._batches = batches
@@ -75,6 +99,20 @@ class Loader:
         self._position = position
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield from self._mappings() if self.ahead is None else self.ahead.ahead(self._with_own_seeds())
+
+    def _with_own_seeds(self) -> Iterator[dict[str, Any]]:
+        """The batches, each made from a seed of its own: so a dataset that draws has no part in the draws of the steps in between."""
+        batches, number, epoch = self._mappings(), self._position.batch, self._position.seed_of_epoch
+        while True:
+            with seeded(random.Random(f"{epoch}/{number}").getrandbits(63)):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            number += 1
+            yield batch
+
+    def _mappings(self) -> Iterator[dict[str, Any]]:
         if isinstance(self._batches, DataLoader):  # the seeds of its workers come from here
             self._batches.generator.manual_seed(self._position.seed_of_epoch)  # type: ignore[union-attr]
         for batch in self._batches:

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from os import PathLike
@@ -18,6 +18,7 @@ from ._checkpoint import FORMAT, Checkpoint, library_version
 from ._facts import described, differences, facts_of
 from ._misfits import count, few, first_other, printable, same_as
 from ._optimizer_state import optimizer_state, scheduler_state
+from ._scaling import is_scale_state
 from ._series import newest
 from ._signature import Weights
 from ._tensor_file import TensorFile
@@ -65,6 +66,7 @@ class _Plan:
         self.extra = self._entry("extra")
         self.position = self._entry("position")
         self._random = self._random_state()
+        self._scales = self._scale_states()
         weights = Weights(self.model)
         self._constants = weights.constants
         formula = self.file.texts["formula"]
@@ -96,6 +98,7 @@ class _Plan:
                 target.copy_(value)
                 target.grad = None
         set_random_state(self._random, self._device)
+        self.model._load_scales(self._scales)
         self.model.step_count = self._state["step_count"]
 
     def checkpoint(self) -> Checkpoint:
@@ -127,7 +130,7 @@ class _Plan:
             state = json.loads(texts["state"])
         except ValueError as error:
             raise self._damaged(f"its state is no JSON: {error}") from error
-        if not isinstance(state, dict) or state.keys() != {*_KINDS, "ema"}:
+        if not isinstance(state, dict) or state.keys() - {"scales"} != {*_KINDS, "ema"}:
             raise self._damaged(f"its state has not the entries {', '.join(_KINDS)} and ema")
         for key, kind in _KINDS.items():
             if type(state[key]) is not kind:
@@ -246,6 +249,16 @@ class _Plan:
             except (RuntimeError, TypeError) as error:
                 raise self._damaged("its random state is none of torch's") from error
         return cpu, cuda  # type: ignore[return-value]
+
+    def _scale_states(self) -> Sequence[dict[str, Any] | None]:
+        """The scale of each player's loss, if they were scaled."""
+        players = len(self.model._loss_scales)
+        found = self._value(self._state["scales"]) if "scales" in self._state else [None] * players
+        if not isinstance(found, list) or not all([s is None or is_scale_state(s) for s in found]):
+            raise self._damaged("its scales are none of a loss")
+        if len(found) != players:
+            self.left.append(f"the scales of the loss: {len(found)} in the file, {players} in this model")
+        return found
 
     def _entry(self, key: str) -> dict[str, Any]:
         value = self._value(self._state[key])

@@ -27,6 +27,7 @@ from ._finite import Evaluated, Validate
 from ._modes import evaluating, put_back, train_mode
 from ._optimisation import Optimizer
 from ._options import need_positive
+from ._scaling import LossScale
 from ._schedules import Schedule, scheduled
 from ._training import arrange
 from ._turn import Turn, make_turns
@@ -281,6 +282,23 @@ class Steps:
     def is_between_steps(self) -> bool:
         """Whether no gradient waits for the rest of its step, which `accumulate` makes of several calls."""
         return not self._calls
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps were left out because the gradient of a loss that `scaled_losses` had scaled overflowed; of a game, of both sides.
+
+        They count in `step_count` too. On an accelerator the host waits for the number.
+        """
+        return sum([scale.skipped for scale in self._loss_scales if scale is not None])
+
+    @property
+    def _loss_scales(self) -> list[LossScale | None]:
+        """The scale of the loss, of a game of those who minimise and of those who maximise; None where it was never scaled."""
+        return [turn.scale for turn in self._turns]
+
+    def _load_scales(self, states: Iterable[Mapping[str, Any] | None]) -> None:
+        for turn, state in zip(self._turns, states):
+            turn.load_scale(state)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -86,6 +86,7 @@ class MaskedStep:
         """
         if not self._has_state:
             if flag.item():
+                self._optimizer._opt_called = True  # type: ignore[attr-defined]  # a scheduler goes on with a step that was left out
                 return
             self._has_state = True
             self._step()

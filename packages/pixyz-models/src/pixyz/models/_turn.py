@@ -13,6 +13,7 @@ from pixyz.core import Loss, ParameterError, leaves_of, of_leaves, sides
 
 from ._engine import Engine
 from ._finite import Validate, make_check
+from ._scaling import LossScale, scaling_options
 from ._stepping import MaskedStep, make_step
 from ._training import Training
 
@@ -32,7 +33,10 @@ class Turn:
     Attributes:
         untouched: the modules of the loss that are as before when it ends.
         validate: whether it is checked.
+        scale: what its loss is scaled by before the gradient is taken; None before the first time.
     """
+
+    scale: LossScale | None = None
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Turn:
     ) -> None:
         self.loss = loss
         self.weights = weights
+        self.optimizers = optimizers
         self.schedulers = schedulers
         self.trained = [*weights.values()]
         self._others = others
@@ -56,11 +61,13 @@ class Turn:
         self._steps = {n: make_step(o, compiling=compiling is not None, options=compiling or {}) for n, o in optimizers.items()}
         self._masked = {n: MaskedStep(o, self._steps[n]) for n, o in optimizers.items()}
         self.validate: Validate = True
+        self._is_scaled = False
         self.settle()
 
     def settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
         self.check = make_check(self.loss, self.weights, self.trained[0].device, self.validate)
+        self.scale = None if self.scale is None else self.scale.on(self.trained[0].device)
         mine = {*self.trained}
         apart = [leaf for leaf in leaves_of(self.loss) if mine.isdisjoint(leaf.parameters())]
         self._not_trained = [w for w in self.loss.parameters() if w.requires_grad and w not in mine]
@@ -79,8 +86,18 @@ class Turn:
 
     def forget_gradients(self) -> None:
         """Begins anew."""
+        options = scaling_options()
+        self._is_scaled = options is not None
+        if options is not None and self.scale is None:
+            self.scale = LossScale(options, self.trained[0].device)
         for weight in self.trained:
             weight.grad = None
+
+    def load_scale(self, state: Mapping[str, Any] | None) -> None:
+        """Scales the loss as that of which `LossScale.state_dict` gave the state; with None, as a model that was never scaled."""
+        self.scale = None if state is None else LossScale(scaling_options() or {}, self.trained[0].device)
+        if self.scale is not None and state is not None:
+            self.scale.load_state_dict(state)
 
     def keep_others(self) -> list[tuple[Tensor, Tensor]]:
         """The buffers of the other players, with copies."""
@@ -90,17 +107,22 @@ class Turn:
         """Adds the gradient of a share of the loss to those that are there."""
         # What another player or another model trains gets no gradient from here.
         only = None if self._trains_all else [w for w in self.trained if w.requires_grad]
+        if self._is_scaled and self.scale is not None:
+            loss = self.scale.scale(loss)
         engine.backward(loss, gradient=None if share == 1 else torch.full_like(loss, 1 / share), inputs=only, **how)
 
     def update(self, engine: Engine, *, clip_norm: float | None, clip_value: float | None) -> None:
         """One step with the gradients that are there."""
-        flag = self.check.see_gradients()
+        scale = self.scale if self._is_scaled else None
+        flag = self.check.see_gradients(None if scale is None else scale.unscale(self.optimizers.values()))
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, clip_norm)
         if clip_value is not None:
             nn.utils.clip_grad_value_(self.trained, clip_value)
         for number, step in self._steps.items():
             engine.step(number, step if flag is None else partial(self._masked[number], flag))
+        if scale is not None:
+            scale.update(self.check.is_bad)
         for scheduler in self.schedulers:
             scheduler.step()
 

@@ -83,7 +83,10 @@ class LightningModel(LightningModule):
                 "To shard the weights, call fully_shard(loss) and write the loop: the page Several devices has one."
             )
         if precision == "16-mixed":
-            raise KindError(f'{self._who}: precision="16-mixed" scales the loss, and leaves out steps without a word. Take "bf16-mixed".')
+            raise KindError(
+                f'{self._who}: precision="16-mixed" scales the loss, and leaves out steps without a word. Take "bf16-mixed", '
+                'or call fit inside `with precision("f16"):` of pixyz.cuda_utils, which counts them in model.skipped_steps.'
+            )
 
     def on_train_start(self) -> None:
         """Each process draws noise of its own."""
