@@ -55,6 +55,7 @@ MEASURED = (
     "gan",
     "mode_collapse",
     "digits_gan",
+    "gpu",
 )
 
 LONGEST = ["distributions", "core", "models", "losses", "flows"]
