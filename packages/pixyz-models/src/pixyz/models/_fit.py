@@ -123,6 +123,12 @@ def fit(
     module = LightningModel(model, names=names, log_every=log_every)
     loader = make_loader(data, module.train_variables, who, batch_size=batch_size, names=names, position=position, shuffle=True)
     run.order = loader.order
+    device = model.trained_parameters[0].device
+    if loader.ahead is not None and "accelerator" not in options and loader.ahead.device.type != device.type:
+        raise KindError(
+            f"{who}: the loader moves its batches to {loader.ahead.device}, but the model is on {device}. "
+            "Move the model there before it is trained, or give the device where it is."
+        )
     held_out = None
     if validation is not None:
         size = batch_size if is_in_memory(validation) else None
@@ -134,7 +140,6 @@ def fit(
     if position.epoch >= epochs or run.history.stopped_early:
         return run.history
 
-    device = model.trained_parameters[0].device
     with TemporaryDirectory() as folder, _quiet():
         reporter = _Reporter(run, Path(folder) / "model.safetensors")
         trainer = Trainer(

@@ -70,6 +70,7 @@ class FetchesAhead(Protocol):
 
     loader: Any
     names: Sequence[str] | None
+    device: torch.device
     fetches_ahead: bool
 
     def ahead(self, batches: Iterable[Any]) -> Iterator[Any]:
