@@ -35,13 +35,20 @@ class AveragedWeights:
         self._averages = [w.detach().clone() for w in self._weights]
         self._inside = False
 
-    @torch.no_grad()
-    def update(self) -> None:
-        """One more step was taken."""
-        self.updates += 1
+    @property
+    def next_share(self) -> float:
+        """The share of the weights in their average after the next step."""
         # The same sum in one pass: at the first step the share of the new weights is 1.
-        share = (1 - self.decay) / (1 - self.decay**self.updates)
-        torch._foreach_lerp_(self._averages, self._weights, share)  # type: ignore[attr-defined]
+        return (1 - self.decay) / (1 - self.decay ** (self.updates + 1))
+
+    @torch.no_grad()
+    def move(self, share: float | Tensor) -> None:
+        """Moves the averages towards the weights by a share of the difference, a number or `()`; `updates` does not count it."""
+        if isinstance(share, Tensor):
+            for average, weight in zip(self._averages, self._weights, strict=True):
+                average.lerp_(weight, share.to(average))
+        else:
+            torch._foreach_lerp_(self._averages, self._weights, share)  # type: ignore[attr-defined]
 
     def follow(self) -> None:
         """The averages go where the weights are, which may have been moved."""

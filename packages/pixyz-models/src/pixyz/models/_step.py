@@ -10,12 +10,9 @@ from torch import Tensor, optim
 from pixyz.core import (
     NO_CHECKS,
     ON_HOST,
-    Checks,
     KindError,
     Loss,
-    NonFiniteLossError,
     ParameterError,
-    SupportError,
     Together,
     is_whole,
     random_state,
@@ -23,14 +20,16 @@ from pixyz.core import (
 
 from ._ema import AveragedWeights
 from ._engine import PLAIN, Engine
+from ._executor import Executor
 from ._finite import Evaluated, Validate
-from ._modes import evaluating, put_back, train_mode
+from ._modes import evaluating, train_mode
 from ._optimisation import Optimizer
 from ._options import need_positive
+from ._program import StepProgram
 from ._scaling import LossScale
 from ._schedules import Schedule, scheduled
 from ._training import arrange
-from ._turn import Turn, make_turns
+from ._turn import make_turns
 
 
 class Steps:
@@ -104,17 +103,25 @@ class Steps:
         self.n_critic = n_critic
         self.at_once = at_once
         self.ema = None if ema is None else AveragedWeights(self._turns[0].weights, ema)
+        self._program = StepProgram(
+            loss,
+            self._turns,
+            compiled=self.compiled,
+            accumulate=self.accumulate,
+            n_critic=n_critic,
+            at_once=at_once,
+            clip_norm=self.clip_grad_norm,
+            clip_value=self.clip_grad_value,
+            ema=self.ema,
+        )
+        self.executor = Executor()
         self._settle()
-        self._calls = 0
         self.needs_start = loss.needs_start
 
     def _settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
         self._device = self.trained_parameters[0].device
-        for turn in self._turns:
-            turn.settle()
-        if self.ema is not None:
-            self.ema.follow()
+        self._program.settle()
 
     @property
     def validate(self) -> Validate:
@@ -188,61 +195,12 @@ class Steps:
             self.initialize(values, **options)
         values = scheduled(values, self.schedules, self.step_count)
         evaluated = Evaluated(values, options, random_state(self._device))
-        moving, together, checks = self._turns, None, self._turns[0].check.checks()
-        if len(moving) > 1:
-            moving = moving[::-1] if self.step_count % self.n_critic == 0 else moving[1:]
-            together = None if self.compiled else Together(self.loss, values, checks=checks, **options)
-        begins, ends = not self._calls, self._calls + 1 == self.accumulate
-        seen: dict[Turn, Tensor] = {}
-        for turn in moving:
-            is_last = turn is moving[-1]
-            # What another player's network counts is its own; but what it ran for this turn may be all that it runs.
-            kept = turn.keep_others() if together is None or is_last else []
-            loss = self._value(turn, evaluated, together, checks)
-            seen[turn] = engine.of_all(loss)
-            turn.check.see_loss(seen[turn], evaluated, checks)
-            if begins:
-                turn.forget_gradients()
-            turn.backward(loss, engine, self.accumulate, retain_graph=self.at_once and not is_last)
-            if kept:
-                put_back(kept)
-            self._calls = 0 if ends else self._calls
-            if ends and not self.at_once:
-                self._update(turn, engine)
-                if together is not None and not is_last:
-                    together.keep(turn.untouched)
-        if not ends:
-            self._calls += 1
-        else:
-            for turn in moving if self.at_once else ():
-                self._update(turn, engine)
-            self._end_step(self._turns[0] in seen)
-        for turn in moving:
+        phase = self._program.phase(self.step_count)
+        losses = self.executor.run(self._program, evaluated, phase, engine)
+        self.step_count += phase.ends
+        for turn in phase.turns:
             turn.check.end(evaluated)
-        if len(self._turns) == 1:
-            return seen[self._turns[0]]
-        return torch.stack([seen[turn] if turn in seen else torch.full((), torch.nan, device=self._device) for turn in self._turns])
-
-    def _value(self, turn: Turn, evaluated: Evaluated, together: Together | None, checks: Checks) -> Tensor:
-        """What the turn minimises, of the same evaluation as the others' if there is one."""
-        try:
-            if together is not None:
-                return together.value(turn.loss)
-            with turn.alone() if self.compiled else nullcontext():
-                return turn.loss.estimate(evaluated.values, validate=checks, **evaluated.options)
-        except SupportError as error:
-            if not error.nans:
-                raise
-            raise NonFiniteLossError(f"{error} So {turn.loss} is not finite. The optimiser has not stepped.") from error
-
-    def _update(self, turn: Turn, engine: Engine) -> None:
-        turn.update(engine, clip_norm=self.clip_grad_norm, clip_value=self.clip_grad_value)
-
-    def _end_step(self, averages: bool) -> None:
-        """One more step is taken; `averages` says whether what is averaged has moved."""
-        if self.ema is not None and averages:
-            self.ema.update()
-        self.step_count += 1
+        return losses
 
     def losses_by_name(self, losses: Tensor, step: int) -> dict[str, Tensor]:
         """What `train` has returned at a step: `loss`, and of a game `discriminator`, for those that had a turn."""
@@ -281,7 +239,7 @@ class Steps:
     @property
     def is_between_steps(self) -> bool:
         """Whether no gradient waits for the rest of its step, which `accumulate` makes of several calls."""
-        return not self._calls
+        return not self._program.calls
 
     @property
     def skipped_steps(self) -> int:

@@ -123,8 +123,17 @@ class Turn:
             engine.step(number, step if flag is None else partial(self._masked[number], flag))
         if scale is not None:
             scale.update(self.check.is_bad)
+
+    def advance(self) -> None:
+        """The schedulers take their steps."""
         for scheduler in self.schedulers:
             scheduler.step()
+
+    def count_steps(self, engine: Engine) -> None:
+        """The engine counts steps of the optimisers that were taken without it."""
+        for number, optimizer in self.optimizers.items():
+            optimizer._opt_called = True  # type: ignore[attr-defined]  # what a scheduler asks for
+            engine.step(number, _nothing)
 
 
 def make_turns(loss: Loss, training: Training, who: str, *, compiling: Mapping[str, Any] | None) -> list[Turn]:
@@ -169,3 +178,7 @@ def _turn(loss: Loss, training: Training, numbers: list[int], is_game: bool, com
         trains_all=mine.issuperset(own.parameters()) and not is_game,
         compiling=compiling,
     )
+
+
+def _nothing() -> None:
+    """A step that was taken already."""
