@@ -42,13 +42,33 @@ class AveragedWeights:
         return (1 - self.decay) / (1 - self.decay ** (self.updates + 1))
 
     @torch.no_grad()
-    def move(self, share: float | Tensor) -> None:
-        """Moves the averages towards the weights by a share of the difference, a number or `()`; `updates` does not count it."""
-        if isinstance(share, Tensor):
-            for average, weight in zip(self._averages, self._weights, strict=True):
-                average.lerp_(weight, share.to(average))
-        else:
+    def move(self, share: float | Tensor, skipped: Tensor | None = None) -> None:
+        """Moves the averages towards the weights; `updates` does not count it.
+
+        Args:
+            share: by which share of the difference, a number or `()`.
+            skipped: `()`, on the device; where it is 1, the averages stay as they are.
+        """
+        if skipped is None and not isinstance(share, Tensor):
             torch._foreach_lerp_(self._averages, self._weights, share)  # type: ignore[attr-defined]
+            return
+        shares: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        for average, weight in zip(self._averages, self._weights, strict=True):
+            kind = (average.device, average.dtype)
+            if kind not in shares:
+                one = torch.ones((), dtype=average.dtype, device=average.device)
+                taken = one if skipped is None else one - skipped.to(one)
+                shares[kind] = taken * (share.to(one) if isinstance(share, Tensor) else share)
+            average.lerp_(weight, shares[kind])
+
+    @property
+    def averages(self) -> list[Tensor]:
+        """The averages, in the order of the weights."""
+        return self._averages
+
+    @averages.setter
+    def averages(self, averages: list[Tensor]) -> None:
+        self._averages = averages
 
     def follow(self) -> None:
         """The averages go where the weights are, which may have been moved."""

@@ -49,7 +49,13 @@ class _Pending(NamedTuple):
 
 
 class NoCheck:
-    """For a model with `validate=False`: nothing is looked at."""
+    """For a model with `validate=False`: nothing is looked at.
+
+    Attributes:
+        supports: of the last loss, for each check of a support on the device whether it failed, `(n,)`, or None; and the checked terms.
+    """
+
+    supports: tuple[Tensor | None, list[object]] = (None, [])
 
     def checks(self) -> Checks:
         """None of supports."""
@@ -124,6 +130,8 @@ class DeviceCheck(NoCheck):
         self._weights = weights
         self._device = device
         self._find = NonFinite(weights.values())
+        self._bad_loss = torch.zeros((), dtype=torch.float32, device=device)
+        self._bad = self._bad_loss.clone()
         self._forget()
 
     def checks(self) -> Checks:
@@ -133,16 +141,16 @@ class DeviceCheck(NoCheck):
     def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
         """Sets the flag if the loss is not finite, or a support was missed on the way to it."""
         bad = ~value.detach().isfinite()
-        self._failed, self._names = None, []
+        self.supports = (None, [])
         if isinstance(checks, DeferredChecks) and (failed := checks.failed()) is not None:
-            bad, self._failed, self._names = bad | failed.any(), failed, checks.names
-        self._bad_loss = torch.maximum(self._bad_loss, bad.float())
+            bad, self.supports = bad | failed.any(), (failed, checks.names)
+        self._set(self._bad_loss, bad)
 
     def see_gradients(self, overflow: Overflow | None = None) -> Tensor | None:
         """The flag, `()`, which is 1 if a gradient or a loss since the last error was not finite, or scaled gradients have overflowed."""
         for flag in self._find() if overflow is None else overflow[1:]:
-            self._bad = torch.maximum(self._bad, flag.to(self._device, non_blocking=True))
-        self._bad = torch.maximum(self._bad, self._bad_loss)
+            self._set(self._bad, flag.to(self._device, non_blocking=True))
+        self._set(self._bad, self._bad_loss)
         return self._bad if overflow is None else torch.maximum(self._bad, overflow[0])
 
     @property
@@ -150,11 +158,22 @@ class DeviceCheck(NoCheck):
         """The flag, `()`, which is 1 where something since the last error is no matter of the scale."""
         return self._bad
 
+    @property
+    def flags(self) -> list[Tensor]:
+        """All flags on the device that stay from step to step."""
+        return [self._bad_loss, self._bad, *self._find.flags]
+
+    @staticmethod
+    def _set(flag: Tensor, bad: Tensor) -> None:
+        """Sets a flag, which stays where it is: a CUDA graph writes to its address."""
+        flag.copy_(torch.maximum(flag, bad.float()))
+
     def end(self, evaluated: Evaluated) -> None:
         """Sends the flags to the host, which does not wait for them."""
         flags = torch.stack([self._bad_loss, self._bad])
-        flags, event = _send(flags if self._failed is None else torch.cat([flags, self._failed]))
-        self._pending.append(_Pending(flags, event, evaluated, self._names))
+        failed, names = self.supports
+        flags, event = _send(flags if failed is None else torch.cat([flags, failed]))
+        self._pending.append(_Pending(flags, event, evaluated, names))
 
     def read(self, *, wait: bool) -> None:
         """Raises `NonFiniteLossError` if a step has met what is not finite, as far as is known; with `wait`, all of them are waited for.
@@ -184,10 +203,9 @@ class DeviceCheck(NoCheck):
 
     def _forget(self) -> None:
         self._find.forget()
-        self._failed: Tensor | None = None
-        self._names: list[object] = []
-        self._bad_loss = torch.zeros((), dtype=torch.float32, device=self._device)
-        self._bad = self._bad_loss
+        self.supports = (None, [])
+        self._bad_loss.zero_()
+        self._bad.zero_()
         self._pending: deque[_Pending] = deque()
 
 
@@ -205,6 +223,11 @@ class NonFinite:
         self._ones = {device: torch.ones((), dtype=torch.float32, device=device) for device, _ in self._groups}
         self._flags = {device: torch.zeros((), dtype=torch.float32, device=device) for device, _ in self._groups}
 
+    @property
+    def flags(self) -> list[Tensor]:
+        """The flags, one for each device."""
+        return [*self._flags.values()]
+
     def forget(self) -> None:
         """Begins anew."""
         for flag in self._flags.values():
@@ -220,7 +243,7 @@ class NonFinite:
                 gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
             # One pass without a copy; what it multiplies the gradients with is 1.
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._flags[device], self._ones[device])  # type: ignore[attr-defined]
-        return [*self._flags.values()]
+        return self.flags
 
 
 def loss_error(loss: Loss, evaluated: Evaluated, said: str, otherwise: Exception | None = None) -> Exception:

@@ -132,6 +132,7 @@ class StepProgram:
             seen[turn] = engine.of_all(loss)
             turn.check.see_loss(seen[turn], evaluated, checks)
             if phase.begins:
+                turn.begin()
                 turn.forget_gradients()
             turn.backward(loss, engine, self.accumulate, retain_graph=self.at_once and not is_last)
             if kept:
@@ -148,13 +149,14 @@ class StepProgram:
             for turn in phase.turns:
                 self._update(turn, engine, advance)
         if self.averages(phase):
-            assert self.ema is not None and share is not None
-            self.ema.move(share)
+            self.ema.move(share, self.turns[0].check.is_bad)  # type: ignore[union-attr, arg-type]  # as `averages` says
         return self._stacked(seen)
 
     def advance(self, phase: Phase, engine: Engine) -> None:
         """What Python does after a call that was carried out without it: the engine counts the steps, and the schedulers take theirs."""
         self.calls = 0 if phase.ends else self.calls + 1
+        for turn in phase.turns if phase.begins else ():
+            turn.begin()
         for turn in phase.turns if phase.ends else ():
             turn.count_steps(engine)
             turn.advance()

@@ -77,19 +77,25 @@ class MaskedStep:
     def __init__(self, optimizer: optim.Optimizer, step: Step) -> None:
         self._optimizer = optimizer
         self._step = step
-        self._has_state = False
+        self._has_stepped = False
+        self._keeps_state = False
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether the step makes the optimiser's state: a new one has none, nor one that was given an empty state."""
+        return not self._has_stepped or (self._keeps_state and not self._optimizer.state)
 
     def __call__(self, flag: Tensor) -> None:
         """Takes the step unless `flag`, `()`, is 1.
 
         The first step makes the optimiser's state, which cannot be unmade on the device: this once, the flag is read.
         """
-        if not self._has_state:
+        if self._is_first:
             if flag.item():
                 self._optimizer._opt_called = True  # type: ignore[attr-defined]  # a scheduler goes on with a step that was left out
                 return
-            self._has_state = True
             self._step()
+            self._has_stepped, self._keeps_state = True, bool(self._optimizer.state)
         elif getattr(self._optimizer, "_step_supports_amp_scaling", False):
             # What torch's own GradScaler does with the fused optimisers.
             self._optimizer.grad_scale, self._optimizer.found_inf = None, flag  # type: ignore[attr-defined]

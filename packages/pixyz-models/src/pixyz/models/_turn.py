@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from pixyz.core import Loss, ParameterError, leaves_of, of_leaves, sides
 
 from ._engine import Engine
-from ._finite import Validate, make_check
+from ._finite import NoCheck, Validate, make_check
 from ._scaling import LossScale, scaling_options
 from ._stepping import MaskedStep, make_step
 from ._training import Training
@@ -62,11 +62,16 @@ class Turn:
         self._masked = {n: MaskedStep(o, self._steps[n]) for n, o in optimizers.items()}
         self.validate: Validate = True
         self._is_scaled = False
+        self._checks: dict[object, NoCheck] = {}
         self.settle()
 
     def settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
-        self.check = make_check(self.loss, self.weights, self.trained[0].device, self.validate)
+        # The check of before, if there was one of this kind: its flags are on their way, and a CUDA graph may know them.
+        kind = (self.validate, *dict.fromkeys((w.device, w.dtype) for w in self.trained))
+        if kind not in self._checks:
+            self._checks[kind] = make_check(self.loss, self.weights, self.trained[0].device, self.validate)
+        self.check = self._checks[kind]
         self.scale = None if self.scale is None else self.scale.on(self.trained[0].device)
         mine = {*self.trained}
         apart = [leaf for leaf in leaves_of(self.loss) if mine.isdisjoint(leaf.parameters())]
@@ -84,12 +89,15 @@ class Turn:
             for weight in self._not_trained:
                 weight.requires_grad_(True)
 
-    def forget_gradients(self) -> None:
-        """Begins anew."""
+    def begin(self) -> None:
+        """Decides for a whole step whether its loss is scaled."""
         options = scaling_options()
         self._is_scaled = options is not None
         if options is not None and self.scale is None:
             self.scale = LossScale(options, self.trained[0].device)
+
+    def forget_gradients(self) -> None:
+        """Sets all gradients to None."""
         for weight in self.trained:
             weight.grad = None
 
