@@ -9,6 +9,11 @@ from torch import Tensor
 class Engine:
     """Plain torch, in one process."""
 
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return 1
+
     def backward(self, loss: Tensor, **how: Any) -> None:
         """The gradients of the loss, added to those that are there. `how` is that of `Tensor.backward`."""
         loss.backward(**how)

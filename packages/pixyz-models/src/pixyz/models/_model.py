@@ -54,6 +54,8 @@ class Model(Asked):
         schedulers: their schedulers, for those that have one.
         ema: the average of the weights, with `state_dict()` and `load_state_dict()`; None without one.
         step_count: how many steps the optimisers have taken.
+        program: the operations of a step.
+        executor: who carries them out.
 
     Warns:
         UserWarning: for a loss that is a lower bound or a log-likelihood as it stands, which is to be maximised; and for parameters of

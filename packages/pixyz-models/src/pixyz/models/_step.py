@@ -103,7 +103,7 @@ class Steps:
         self.n_critic = n_critic
         self.at_once = at_once
         self.ema = None if ema is None else AveragedWeights(self._turns[0].weights, ema)
-        self._program = StepProgram(
+        self.program = StepProgram(
             loss,
             self._turns,
             compiled=self.compiled,
@@ -121,7 +121,7 @@ class Steps:
     def _settle(self) -> None:
         """Sees to what stands where the weights are, which may have been moved."""
         self._device = self.trained_parameters[0].device
-        self._program.settle()
+        self.program.settle()
 
     @property
     def validate(self) -> Validate:
@@ -184,6 +184,28 @@ class Steps:
 
     def _train(self, values: Mapping[str, Any], options: Mapping[str, Any], engine: Engine) -> Tensor:
         """One step, whose gradient and update the engine carries out; the mean of the loss over all processes."""
+        evaluated = self.ready(values, options)
+        phase = self.program.phase(self.step_count)
+        losses = self.executor.run(self.program, evaluated, phase, engine)
+        self.step_count += phase.ends
+        for turn in phase.turns:
+            turn.check.end(evaluated)
+        return losses
+
+    def ready(self, values: Mapping[str, Any], options: Mapping[str, Any]) -> Evaluated:
+        """Prepares a call of `train`: reads what earlier steps have met, sets train mode, and initialises layers that start from data.
+
+        Args:
+            values: as for `train`.
+            options: those of `Loss.estimate`.
+
+        Returns:
+            The values with those of the schedules, the options, and the random state.
+
+        Raises:
+            ParameterError: inside of `averaged()`.
+            NonFiniteLossError: if an earlier step on an accelerator was not finite.
+        """
         if self.trained_parameters[0].device != self._device:
             self._settle()
         for turn in self._turns:
@@ -193,14 +215,7 @@ class Steps:
         train_mode(self.loss)
         if self.needs_start:
             self.initialize(values, **options)
-        values = scheduled(values, self.schedules, self.step_count)
-        evaluated = Evaluated(values, options, random_state(self._device))
-        phase = self._program.phase(self.step_count)
-        losses = self.executor.run(self._program, evaluated, phase, engine)
-        self.step_count += phase.ends
-        for turn in phase.turns:
-            turn.check.end(evaluated)
-        return losses
+        return Evaluated(scheduled(values, self.schedules, self.step_count), options, random_state(self._device))
 
     def losses_by_name(self, losses: Tensor, step: int) -> dict[str, Tensor]:
         """What `train` has returned at a step: `loss`, and of a game `discriminator`, for those that had a turn."""
@@ -239,7 +254,7 @@ class Steps:
     @property
     def is_between_steps(self) -> bool:
         """Whether no gradient waits for the rest of its step, which `accumulate` makes of several calls."""
-        return not self._program.calls
+        return not self.program.calls
 
     @property
     def skipped_steps(self) -> int:

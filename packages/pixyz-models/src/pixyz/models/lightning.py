@@ -165,6 +165,10 @@ class _TrainersEngine(Engine):
     def __init__(self, module: LightningModel) -> None:
         self._module = module
 
+    @property
+    def processes(self) -> int:
+        return self._module.trainer.world_size
+
     def backward(self, loss: Tensor, **how: Any) -> None:
         trainer, weights = self._module.trainer, how.get("inputs")
         if trainer.world_size == 1 or not self._module.loss.is_game:
