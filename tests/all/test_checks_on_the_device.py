@@ -7,8 +7,9 @@ from reference.row import Computed, in_float64, seeded
 from reference.rows import PARTS, ROWS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pixyz.core import DeferredChecks
-from pixyz.distributions import Interval
+import pixyz.distributions as d
+from pixyz.core import DeferredChecks, SupportError
+from pixyz.distributions import Bernoulli, Interval
 
 A = torch.ops.aten
 READING = {A._local_scalar_dense.default, A.equal.default, A.nonzero.default, A.is_nonzero.default, A._linalg_check_errors.default}
@@ -74,3 +75,68 @@ def reads_at_once(f):
 def test_a_support_that_reads_is_found(monkeypatch):
     check = Check("all", "test_deferred_checks_change_no_value_and_read_nothing", "core")
     need_found(monkeypatch, changed(Interval, "holds", reads_at_once), check)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it is on an accelerator, so that an evaluation with it is one of an accelerator."""
+
+    device = property(lambda self: torch.device("mps"))  # type: ignore[assignment]
+
+
+def on_an_accelerator(x):
+    return {"other": torch.zeros(1).as_subclass(Elsewhere), "x": x}
+
+
+CALLS = {
+    "estimate": lambda p, x: (p.log_prob() - p.log_prob().expectation(p)).estimate(x),
+    "log_likelihood": lambda p, x: p.log_likelihood(x),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_evaluation_on_an_accelerator_reads_once_when_it_ends(name):
+    p, call = Bernoulli("p(x)", probs=torch.tensor([0.5, 0.25])), CALLS[name]
+    x = torch.tensor([[0.0, 1.0]])
+    with seeded(0):
+        expected = call(p, {"x": x})
+    with Reads() as reads, seeded(0):
+        value = call(p, on_an_accelerator(x))
+    assert torch.equal(value, expected)
+    assert reads.count == 1
+    with pytest.raises(SupportError, match=r"^p\(x\) \(Bernoulli\): x must be 0 or 1, but 1 of 2 are not"):
+        call(p, on_an_accelerator(x + 0.5 * x))
+
+
+def test_draws_on_an_accelerator_check_the_parameters():
+    p = Bernoulli("p(y|x)", probs="x")
+    with Reads() as reads:
+        p.sample(on_an_accelerator(torch.tensor([[0.0, 1.0]])))
+    assert reads.count == 1
+    with pytest.raises(SupportError, match=r"^p\(y\|x\): probs must be in \[0, 1\], but 1 of 2 are not"):
+        p.sample(on_an_accelerator(torch.tensor([[0.0, 1.5]])))
+
+
+SAMPLED = {
+    "Bernoulli": (d.Bernoulli, "probs"),
+    "Binomial": (lambda *a, **o: d.Binomial(*a, total_count=3.0, **o), "probs"),
+    "Geometric": (d.Geometric, "probs"),
+    "Poisson": (d.Poisson, "rate"),
+    "NegativeBinomial": (lambda *a, **o: d.NegativeBinomial(*a, total_count=3.0, **o), "probs"),
+    "ZeroInflated": (lambda *a, gate: d.ZeroInflated(d.Poisson("p(y|x)", rate="x"), gate=lambda x: x), "gate"),
+    "Categorical": (d.Categorical, "logits"),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("number", [torch.nan, -1.0, 2.0])
+def test_a_sampler_is_not_given_what_its_support_lacks(name, number):
+    """torch's samplers of whole numbers stop on the CPU, and end the process on CUDA, before a flag could be read."""
+    make, parameter = SAMPLED[name]
+    p = make("p(y|x)", **{parameter: "x"})
+    checks = DeferredChecks()
+    draw = p.log_prob().expectation(p, estimator="sample").estimate({"x": torch.tensor([[0.5, number]])}, validate=checks)
+    assert draw.shape == (1,)
+    if not (name in ("Poisson", "Categorical") and number == 2.0):
+        failed = checks.failed()
+        assert failed is not None
+        assert failed.any() == (name != "Categorical" or number != number)

@@ -183,12 +183,6 @@ def test_a_gradient_that_is_not_finite_is_named_and_not_stepped():
     assert p.w.isfinite().all()
 
 
-@pytest.fixture
-def far_away(monkeypatch):
-    """Flags are treated as on an accelerator, where the host does not look before the step."""
-    monkeypatch.setattr(pixyz.models._finite, "reading_is_free", lambda device: False)
-
-
 def weighted_bound(**options):
     p, q = Decoder(), Encoder()
     return Model((Parameter("beta") * -ELBO(p * prior(), q)).mean(), **options)
@@ -215,10 +209,10 @@ MASKED = [
 
 
 @pytest.mark.parametrize(("kind", "compile", "build"), MASKED, ids=[f"{kind}-{'compile' if c else 'eager'}" for kind, c, _ in MASKED])
-def test_a_step_that_is_not_finite_changes_nothing_on_the_device(far_away, kind, compile, build):
+def test_a_step_that_is_not_finite_changes_nothing_on_the_device(kind, compile, build):
     make = {**FUSED, **COMPILED, **OTHERS}[kind]
     params = {"momentum": 0.9} if kind == "SGD" else {}
-    model = build(optimizer=make, optimizer_params={"lr": 1e-2, **params}, compile=compile)
+    model = build(optimizer=make, optimizer_params={"lr": 1e-2, **params}, compile=compile, validate="deferred")
     for _ in range(3):
         model.train(given(model, 1.0))
     before = state_of(model)
@@ -232,8 +226,10 @@ def test_a_step_that_is_not_finite_changes_nothing_on_the_device(far_away, kind,
     assert not torch.equal(before[0][0], model.trained_parameters[0])
 
 
-def test_a_loss_that_is_not_finite_is_left_out_where_its_gradient_is_finite(far_away):
-    model = Model((NLL(Label()) + Parameter("c")).mean(), optimizer=optim.SGD, optimizer_params={"lr": 0.1, "momentum": 0.9})
+def test_a_loss_that_is_not_finite_is_left_out_where_its_gradient_is_finite():
+    model = Model(
+        (NLL(Label()) + Parameter("c")).mean(), optimizer=optim.SGD, optimizer_params={"lr": 0.1, "momentum": 0.9}, validate="deferred"
+    )
     model.train({"x": X, "y": Y, "c": 0.0})
     before = state_of(model)
     model.train({"x": X, "y": Y, "c": float("inf")})
@@ -256,7 +252,7 @@ class Clock:
 
 
 @pytest.fixture
-def clocks(far_away, monkeypatch):
+def clocks(monkeypatch):
     """The events of the flags that are on their way to the host, in their order."""
     found = []
 
@@ -271,7 +267,9 @@ def clocks(far_away, monkeypatch):
 @pytest.mark.parametrize("read", [Model.check, lambda model: model.test(given(model, 1.0))], ids=["check", "test"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_first_step_is_left_out_as_well(clocks, read, accumulate):
-    model = weighted_bound(optimizer=optim.SGD, optimizer_params={"lr": 0.1, "momentum": 0.9, "fused": True}, accumulate=accumulate)
+    model = weighted_bound(
+        optimizer=optim.SGD, optimizer_params={"lr": 0.1, "momentum": 0.9, "fused": True}, accumulate=accumulate, validate="deferred"
+    )
     before = state_of(model)
     for i in range(accumulate):
         model.train(given(model, 1.0 if i else float("inf")))
@@ -283,7 +281,7 @@ def test_the_first_step_is_left_out_as_well(clocks, read, accumulate):
 
 
 def test_steps_after_a_bad_one_are_left_out_until_the_host_knows(clocks):
-    model = weighted_bound(optimizer_params={"fused": True})
+    model = weighted_bound(optimizer_params={"fused": True}, validate="deferred")
     model.train(given(model, 1.0))
     before = state_of(model)
     model.train(given(model, float("nan")))

@@ -53,6 +53,7 @@ from ._game import Game, of_leaves, sides
 from ._given_networks import GivenNetworks
 from ._graph import Graph, Node, Plate
 from ._guards import CACHE_OF_ITS_OWN
+from ._indices import draw_indices
 from ._joint import Joint
 from ._leaf import Leaf
 from ._leaves import leaves_of, register_leaves
@@ -156,6 +157,7 @@ __all__ = [
     "common_sizes",
     "differ",
     "draw",
+    "draw_indices",
     "estimator_for",
     "fold",
     "formula",

@@ -6,6 +6,7 @@ from torch import Tensor
 from ._copies import FINITE
 from ._dims import Dims, Term, align
 from ._elimination import Elimination
+from ._indices import draw_indices
 from ._order import Step
 from ._potentials import LOG_TWO_PI, Form, root
 from ._scope import Scope
@@ -91,7 +92,7 @@ def _draw_table(step: Step, table: Tensor, own: Dims, drawn: dict[str, Tensor], 
     log_weights = _at_neighbours(table, own, step, drawn, dims, shape, 1, 0)
     count = log_weights.shape[-1]
     weights = log_weights.softmax(-1).expand(*shape, count).reshape(-1, count)
-    return torch.multinomial(weights, 1, replacement=True).reshape(shape)
+    return draw_indices(weights, 1).reshape(shape)
 
 
 def _draw_form(step: Step, form: Form, own: Dims, drawn: dict[str, Tensor], dims: Dims, sizes: list[int]) -> Tensor:

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from pixyz.core import draw_indices
+
 
 def draw_categories(probs: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Indices of this shape, from probabilities `(*own, K)` that broadcast to `(*shape, K)`.
@@ -16,7 +18,7 @@ def draw_categories(probs: Tensor, shape: tuple[int, ...]) -> Tensor:
     own = (*[1] * (len(shape) + 1 - probs.ndim), *probs.shape[:-1])
     shared = [axis for axis, (n, size) in enumerate(zip(own, shape)) if n != size]
     order = [*[axis for axis in range(len(shape)) if axis not in shared], *shared]
-    index = torch.multinomial(probs.reshape(-1, probs.shape[-1]), math.prod([shape[axis] for axis in shared]), replacement=True)
+    index = draw_indices(probs.reshape(-1, probs.shape[-1]), math.prod([shape[axis] for axis in shared]))
     return index.reshape([shape[axis] for axis in order]).permute([order.index(axis) for axis in range(len(shape))])
 
 

@@ -26,7 +26,7 @@ from pixyz.core import (
 
 from ._eventwise import Eventwise, sum_features
 from ._half import check_counts, computing_dtype, narrowed
-from ._supports import Support, has_numbers, outside
+from ._supports import MASS, Support, has_numbers, in_support, outside
 
 Shape = tuple[int, ...]
 
@@ -202,6 +202,8 @@ class Given(Eventwise):
         params, family = self.aligned(dims), self.family
         if not (pathwise and family.has_rsample):
             params = {name: constant(t) for name, t in params.items()}
+        if not self.checks.on_host and family.value_support.measure == MASS:
+            params = {name: in_support(t, family.supports[name]) for name, t in params.items()}
         x = (family.rsample if family.has_rsample else family.draw)(params, (*sizes, *self.features))
         return [Term(self._narrowed(x) if self.half else x, dims)]
 

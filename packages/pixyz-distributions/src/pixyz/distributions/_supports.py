@@ -245,6 +245,13 @@ def _slack(t: Tensor) -> float:
     return 8 * torch.finfo(t.dtype if t.is_floating_point() else torch.float32).eps * max(8, t.shape[-1])
 
 
+def in_support(t: Tensor, support: Support) -> Tensor:
+    """A tensor with elements of the support where it is outside: given others, a sampler of whole numbers ends the process on CUDA."""
+    inside = support.contains(t)
+    shape = (*inside.shape, *[1] * (t.ndim - inside.ndim))
+    return torch.where(inside.reshape(shape), t, support.member(t))
+
+
 def outside(t: Tensor, support: Support, who: str, hint: str = "") -> SupportError:
     """The error that counts the entries outside of the support and gives the range of all."""
     inside = support.contains(t)

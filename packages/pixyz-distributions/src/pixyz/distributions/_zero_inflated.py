@@ -14,7 +14,7 @@ from ._eventwise import Eventwise
 from ._family import Family
 from ._given import Given
 from ._logs import log_complement
-from ._supports import unit_interval
+from ._supports import in_support, unit_interval
 
 
 class ZeroInflated(Composed):
@@ -90,8 +90,10 @@ class ZeroInflatedGiven(Eventwise):
     def draw(self, dims: Dims, sizes: list[int], *, pathwise: bool) -> list[Term]:
         """One draw, without gradient."""
         (x, _), *_ = self.base.draw(dims, sizes, pathwise=False)
-        keep = torch.bernoulli(1 - align(self.gate.tensor, self.gate.dims, dims).detach().expand(x.shape))
-        return [Term(x * keep.to(x.dtype), dims)]
+        gate = align(self.gate.tensor, self.gate.dims, dims).detach()
+        if not self.base.checks.on_host:
+            gate = in_support(gate, unit_interval)
+        return [Term(x * torch.bernoulli(1 - gate.expand(x.shape)).to(x.dtype), dims)]
 
     def support_size(self) -> int:
         """As many values as the base takes; asked only where it takes finitely many."""
