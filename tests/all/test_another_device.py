@@ -99,7 +99,7 @@ def test_elsewhere_has_the_rules_of_cuda():
 
 
 def trained():
-    """The weights of a network that is trained elsewhere, beside those of one that is trained here; and whether they are the same objects."""
+    """The weights of a network that learns here, and of one that learns elsewhere; whether each has the parameters it was built with."""
     elsewhere.register()
     weights, same = [], []
     for device in ("cpu", elsewhere.NAME):
