@@ -81,6 +81,15 @@ class Elsewhere(Tensor):
     def __repr__(self, **_: Any) -> str:
         return f"{self.here!r} on {NAME}"
 
+    @property
+    def data(self) -> Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, other: "Elsewhere") -> None:
+        Tensor.data.__set__(self, other)
+        self.here = other.here
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 

@@ -5,6 +5,8 @@ the truth comes from **nodes**: points and weights by which integrals over the v
 
 $$\int f(x)\,p(x)\,dx \approx \sum_i w_i f(x_i) e^{\log p(x_i)}.$$
 
+Laws are checked on the device of the distribution or loss. Nodes stay on the CPU, where numbers are compared.
+
 Examples:
     >>> import torch
     >>> from pixyz.distributions import Normal

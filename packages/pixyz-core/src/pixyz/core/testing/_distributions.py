@@ -110,22 +110,22 @@ def check_free_gradients(
     Args:
         make: the distribution, from a vector of numbers that may take any value near `at`.
         nodes: of its values, from the same.
-        at: the vector, in float64.
+        at: the vector, in float64, on the device where the distribution is to be.
         draws: how many samples are drawn.
         step: relative, of the differences.
     """
     t = at.clone().requires_grad_()
-    p = make(t)
-    waves = _waves(nodes(at), _density(p, nodes(at)).detach())
+    p, there = make(t), nodes(at.cpu())
+    waves = _waves(there, _density(p, there).detach())
     found = _slopes_of_draws([test for _, test in waves], lambda: _draw(make(t), draws // 50), [t])
     for (what, test), batches in zip(waves, found):
 
         def integral(t: Tensor, test: Callable[[Tensor], Tensor] = test) -> Tensor:
-            there = nodes(t)
+            there = nodes(t.cpu())
             return _integral(there, _density(make(t), there), test(there.points))
 
         steps = torch.diag(step * at.abs().clamp_min(1e-2))
-        expected = torch.stack([(integral(at + h) - integral(at - h)) / (2 * h.sum()) for h in steps])
+        expected = torch.stack([(integral(at + h) - integral(at - h)) / (2 * h.sum().cpu()) for h in steps])
         _agree(batches, expected, 1e-6 * (1 + expected.abs()), f"{p.prob_text}: the gradient of E[{what}]")
 
 
@@ -158,7 +158,7 @@ def check_kinds(p: Distribution, nodes: Nodes) -> None:
 def check_copies(p: Distribution, nodes: Nodes) -> None:
     """`state_dict`, `deepcopy` and pickle keep it."""
     (name,) = p.var
-    x = nodes.points[:: max(1, len(nodes.points) // 50)]
+    x = nodes.points[:: max(1, len(nodes.points) // 50)].to(_device(p))
     expected = p.log_likelihood({name: x})
     twin = copy.deepcopy(p)
     for tensor in [*twin.parameters(), *twin.buffers()]:
@@ -171,7 +171,7 @@ def check_copies(p: Distribution, nodes: Nodes) -> None:
 def check_graph(p: Distribution, nodes: Nodes, *, what: Iterable[str] = ("density", "draw")) -> None:
     """`torch.compile(fullgraph=True)` gives what eager mode gives: the density, and a draw and its density."""
     (name,) = p.var
-    x = nodes.points[:: max(1, len(nodes.points) // 50)]
+    x = nodes.points[:: max(1, len(nodes.points) // 50)].to(_device(p))
     losses = {"density": (p.log_prob(), {name: x}), "draw": (p.log_prob().expectation(p, num_samples=3, estimator="auto"), {})}
     for kind in what:
         loss, values = losses[kind]
@@ -187,13 +187,18 @@ def check_divergence(p: Distribution, q: Distribution, divergence: Tensor, nodes
     _near(divergence, _integral(nodes, terms), tolerance, f"KL[{p.prob_text}||{q.prob_text}]")
 
 
+def _device(p: Distribution) -> torch.device:
+    """Where it is; what is held against truth goes to the CPU."""
+    return next((t.device for t in (*p.parameters(), *p.buffers())), torch.device("cpu"))
+
+
 def _density(p: Distribution, nodes: Nodes) -> Tensor:
-    return p.log_likelihood({p.var[0]: nodes.points}).exp()
+    return p.log_likelihood({p.var[0]: nodes.points.to(_device(p))}).exp().cpu()
 
 
 def _score(p: Distribution, x: Tensor) -> Tensor:
     try:
-        return p.log_likelihood({p.var[0]: x})
+        return p.log_likelihood({p.var[0]: x.to(_device(p))}).cpu()
     except ValueError:  # a mode on the rim of an open support
         return torch.full((1,), math.inf)
 
@@ -223,7 +228,7 @@ def _waves(nodes: Nodes, density: Tensor) -> list[tuple[str, Callable[[Tensor], 
 
 
 def _draw(p: Distribution, n: int) -> Tensor:
-    return p.sample(batch_size=n)[p.var[0]]
+    return p.sample(batch_size=n)[p.var[0]].cpu()
 
 
 def _slopes_of_draws(tests: list[Callable[[Tensor], Tensor]], draw: Callable[[], Tensor], parameters: list[Tensor]) -> Tensor:
@@ -259,12 +264,12 @@ def _agree(batches: Tensor, expected: Tensor, error: Tensor, who: str) -> None:
 
 
 def _flat(gradients: Iterable[Tensor | None], parameters: list[Tensor]) -> Tensor:
-    return torch.cat([(torch.zeros_like(t) if g is None else g).flatten() for g, t in zip(gradients, parameters)])
+    return torch.cat([(torch.zeros_like(t) if g is None else g).flatten().cpu() for g, t in zip(gradients, parameters)])
 
 
 def _known(statistic: Callable[[], Tensor]) -> Tensor | None:
     try:
-        return statistic()
+        return statistic().cpu()
     except IntractableError:
         return None
 
@@ -275,6 +280,6 @@ def _seeded(f: Callable[..., Tensor], values: dict[str, Tensor]) -> Tensor:
 
 
 def _near(found: Tensor, expected: Tensor, tolerance: float, who: str) -> None:
-    found, expected = torch.broadcast_tensors(found.squeeze(), expected.squeeze())
+    found, expected = torch.broadcast_tensors(found.cpu().squeeze(), expected.cpu().squeeze())
     equal = torch.isclose(found, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
     assert equal.all(), f"{who} is {found[~equal].tolist()[:5]}, not {expected[~equal].tolist()[:5]}."

@@ -19,7 +19,7 @@ def check_loss(loss: Loss, values: Mapping[str, Tensor], *, batch_size: int | No
 
     Args:
         loss: any loss, in evaluation mode or without dropout, in the dtype of the values.
-        values: as for `estimate`, of two data or more.
+        values: as for `estimate`, of two data or more, on the device of the loss.
         batch_size: as for `estimate`.
 
     Raises:
@@ -77,7 +77,7 @@ def check_unbiased(
     Args:
         loss: the loss.
         values: as for `estimate`.
-        expected: the exact value, with its gradient for the parameters of the loss.
+        expected: the exact value, with its gradient for the parameters of the loss, on its device.
         batch_size: as for `estimate`.
         repeats: how many evaluations are averaged.
 
@@ -133,7 +133,7 @@ def _with_gradient(value: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """The mean value, and its gradient, `(1 + D,)`."""
     found = torch.autograd.grad(value.mean(), parameters, allow_unused=True)
     rows = [(torch.zeros_like(w) if g is None else g).flatten() for g, w in zip(found, parameters)]
-    return torch.cat([value.detach().mean().reshape(1), *rows]).double()
+    return torch.cat([value.detach().mean().reshape(1), *rows]).double().cpu()
 
 
 def _raises(loss: Loss, values: Mapping[str, Tensor], batch_size: int | None, error: type[Exception], who: str) -> None:
