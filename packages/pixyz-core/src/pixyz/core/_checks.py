@@ -4,7 +4,7 @@ To read a number of an accelerator, the host waits for it, and no CUDA graph can
 stays on the device.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -117,7 +117,7 @@ def reading_is_free(device: torch.device) -> bool:
 
 def device_of(values: Any, module: torch.nn.Module) -> torch.device | None:
     """Where an evaluation runs: at the values, else at the module's parameters and buffers; None if there is no tensor."""
-    if isinstance(values, Mapping):
+    if isinstance(values, dict):
         for value in values.values():
             if isinstance(value, Tensor):
                 return value.device

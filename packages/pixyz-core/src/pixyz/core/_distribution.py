@@ -203,9 +203,10 @@ class Distribution(Moments, nn.Module):
             if sample_dims:
                 raise KindError(f"log {self.prob_text}: sample_dims and a proposal, whose draws have a sample dim, exclude one another.")
             return self._importance(values, proposal, num_samples, validate)
-        return checked(partial(self._log_likelihood, values, sample_dims), validate, device_of(values, self), Log(self.density))
+        given = as_dict(values)
+        return checked(partial(self._log_likelihood, given, sample_dims), validate, device_of(given, self), Log(self.density))
 
-    def _log_likelihood(self, values: Mapping[str, Any], sample_dims: Mapping[str, int] | None, *, checks: Checks) -> Tensor:
+    def _log_likelihood(self, values: Any, sample_dims: Mapping[str, int] | None, *, checks: Checks) -> Tensor:
         """log p, exact."""
         scored, computed = self.scored_var()
         who = Log(self.density)
