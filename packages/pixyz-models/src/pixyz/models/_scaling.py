@@ -16,7 +16,7 @@ LEAST = 1.0
 
 
 @contextmanager
-def scaled_losses(**options: Any) -> Iterator[None]:
+def scaled_losses(*, enabled: bool = True, **options: Any) -> Iterator[None]:
     r"""Inside, `train` and `fit` scale each loss, take the gradient, and divide it by the scale, for networks in float16.
 
     Where a scaled gradient overflows, the step is left out and counted in `model.skipped_steps`, and the scale is halved; after many steps
@@ -26,6 +26,7 @@ def scaled_losses(**options: Any) -> Iterator[None]:
     The scale is a state of the model, which `save` writes and `load` reads; it stays with the model when the block ends.
 
     Args:
+        enabled: False ends the scaling of a block around this one.
         options: those of `torch.amp.GradScaler`: `init_scale`, `growth_factor`, `backoff_factor`, `growth_interval`.
 
     Raises:
@@ -46,7 +47,7 @@ def scaled_losses(**options: Any) -> Iterator[None]:
         Micikevicius et al. (2018), section 3.2, https://arxiv.org/abs/1710.03740
     """
     _scaler("cpu", options)
-    token = _OPTIONS.set(options)
+    token = _OPTIONS.set(options if enabled else None)
     try:
         yield
     finally:
