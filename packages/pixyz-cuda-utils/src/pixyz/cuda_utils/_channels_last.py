@@ -44,7 +44,9 @@ def channels_last(model: T) -> T:
     modules = [model] if isinstance(model, nn.Module) else [model.loss, model.test_loss, *model.distributions]
     if not any([t.ndim == 4 for m in modules for t in (*m.parameters(), *m.buffers())]):
         name = type(model).__name__
-        warnings.warn(f"channels_last: the {name} has no tensor of 4 dims, such as the weight of a Conv2d; nothing is changed.", stacklevel=2)
+        warnings.warn(
+            f"channels_last: the {name} has no tensor of 4 dims, such as the weight of a Conv2d; nothing is changed.", stacklevel=2
+        )
     for module in modules:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(model, Model):

@@ -69,9 +69,9 @@ class Precision(AbstractContextManager[None]):
 def precision(networks: str = "bf16", *, matmul: str | None = None, scaler: Mapping[str, Any] | None = None) -> Precision:
     """Inside, networks run in half precision, and densities, expectations, kernels, eliminations and penalties in float32.
 
-    It holds for `train`, `fit`, `test`, `estimate` and whatever evaluates a formula, compiled or not, in this thread. Weights, gradients and
-    optimisers stay in float32. For `"f16"` losses are scaled, as `pixyz.models.scaled_losses` says: a step whose gradient overflows
-    is left out and counted in `model.skipped_steps`.
+    It holds for `train`, `fit`, `test`, `estimate` and whatever evaluates a formula, compiled or not, in this thread. Weights, gradients
+    and optimisers stay in float32. For `"f16"` losses are scaled, as `pixyz.models.scaled_losses` says: a step whose gradient overflows
+    is left out and counted in `model.skipped_steps`. The first steps of a training are often among these, until the scale has come down.
 
     Args:
         networks: `"bf16"`, `"f16"` or `"f32"`. bfloat16 has the range of float32, and needs no scale.
@@ -126,14 +126,13 @@ def _matmul(precision: str) -> Iterator[None]:
 
 
 def _settings() -> Callable[[], None]:
-    """What puts torch's settings of float32 back as they are. They have two forms, of which each may be set, and read only if both agree."""
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # only the newer form was set
-        before = None
-    owners: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.mkldnn.matmul]
+    """What puts torch's settings of float32 back. They have two forms; torch reads the older one only where the newer agrees."""
+    before = _read(torch.get_float32_matmul_precision)
+    cudnn = _read(lambda: torch.backends.cudnn.allow_tf32)
+    backends: Any = torch.backends
+    places = [(backends.cuda, "matmul"), (backends.cudnn, "conv"), (backends.cudnn, "rnn"), (backends.mkldnn, "matmul")]
+    owners = [getattr(backend, name, None) for backend, name in places]
     newer = [(owner, owner.fp32_precision) for owner in owners if hasattr(owner, "fp32_precision")]
-    cudnn = None if newer else torch.backends.cudnn.allow_tf32
 
     def restore() -> None:
         if before is not None:
@@ -144,6 +143,13 @@ def _settings() -> Callable[[], None]:
             owner.fp32_precision = value
 
     return restore
+
+
+def _read(get: Callable[[], Any]) -> Any:
+    try:
+        return get()
+    except RuntimeError:
+        return None
 
 
 def _either(names: Any) -> str:
