@@ -52,7 +52,23 @@ def register() -> None:
     for overload in (*BELOW_PYTHON, *of_sizes):
         library.impl(overload, functools.partial(_below_python, overload), "PrivateUse1")
     _LIBRARIES.append(library)
-    torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter that is moved stays the same object, as on CUDA
+    torch.nn.Module._apply = _apply
+
+
+_APPLY = torch.nn.Module._apply
+
+
+def _apply(self: torch.nn.Module, fn: Any, recurse: bool = True) -> torch.nn.Module:
+    """`Module._apply`, where a parameter that is moved between the devices stays the same object, as it does between the CPU and CUDA."""
+    if recurse:
+        for module in self.children():
+            module._apply(fn)
+    probes = [p.detach().flatten()[:0] for p in self._parameters.values() if p is not None]
+    torch.__future__.set_swap_module_params_on_conversion(any([fn(p).device != p.device for p in probes]))
+    try:
+        return _APPLY(self, fn, recurse=False)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
 
 
 class Elsewhere(Tensor):

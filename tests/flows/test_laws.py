@@ -61,9 +61,13 @@ class Case:
     """Puts normal numbers into the domain."""
     options: dict[str, Any] = field(default_factory=dict)
 
-    def data(self, batch=BATCH):
-        x = self.values(torch.randn(batch, *self.shape, dtype=torch.float64))
-        return x, torch.randn(batch, self.context, dtype=torch.float64) if self.context else None
+    def data(self, batch=BATCH, device=None):
+        x = self.values(torch.randn(batch, *self.shape, dtype=torch.float64, device=device))
+        return x, torch.randn(batch, self.context, dtype=torch.float64, device=device) if self.context else None
+
+    def on(self, device):
+        """Makes it there."""
+        return lambda: self.make().to(device)
 
 
 CASES = {
@@ -160,10 +164,12 @@ CASES = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
-def test_laws(name):
+def test_laws(name, device):
     case = CASES[name]
-    testing.check(case.make, *case.data(), sizes=(), **case.options)
+    options = {**case.options, **({"traceable": False} if device.type == "elsewhere" else {})}  # whose tensors torch.compile cannot trace
+    testing.check(case.on(device), *case.data(device=device), sizes=(), **options)
 
 
 ROUNDING = {
@@ -178,7 +184,7 @@ ROUNDING = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_float32_is_as_exact_as_it_can_be(name):
+def test_float32_is_as_exact_as_it_can_be(name, device):
     case = CASES[name]
     options = {"make": case.make, **ROUNDING.get(name, {})}
     make = options.pop("make")
@@ -187,7 +193,7 @@ def test_float32_is_as_exact_as_it_can_be(name):
         options["period"] = 2 * torch.pi
     elif bounds:
         options["interval"] = (-max(bounds), max(bounds))
-    testing.check_precision(make, *case.data(100), **options)
+    testing.check_precision(lambda: make().to(device), *case.data(100, device), **options)
 
 
 def test_the_table_is_complete():

@@ -41,10 +41,11 @@ CASES = {
 }
 
 
-def sides():
+def sides(device):
     torch.manual_seed(0)
     generator = Deterministic("p(x|z)", x=nn.Linear(2, 3)) * Normal("p(z)", loc=0.0, scale=1.0, dim=2)
-    return generator.marginalize_var("z"), Deterministic("d(t|x)", t=nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
+    critic = Deterministic("d(t|x)", t=nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
+    return generator.to(device).marginalize_var("z"), critic.to(device)
 
 
 def test_the_table_has_every_public_game():
@@ -52,11 +53,12 @@ def test_the_table_has_every_public_game():
     assert {name for name, x in every.items() if inspect.isclass(x) and issubclass(x, Loss)} == CASES.keys()
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
-def test_a_public_game_obeys_the_laws(name):
-    p, d = sides()
+def test_a_public_game_obeys_the_laws(name, device):
+    p, d = sides(device)
     game = CASES[name](p, d)
-    values = {"x": torch.randn(4, 3)} if game.input_var else {}
+    values = {"x": torch.randn(4, 3).to(device)} if game.input_var else {}
     size = None if values else 4
     assert game.is_game
     check_loss(game, values, batch_size=size)

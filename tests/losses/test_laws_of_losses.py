@@ -186,11 +186,12 @@ def test_the_table_has_every_public_loss():
     assert {name for name in pixyz.losses.__all__ if is_loss(name)} == CASES.keys() - {"operators"}
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("make", TABLE)
-def test_a_public_loss_obeys_the_laws(make):
+def test_a_public_loss_obeys_the_laws(make, device):
     torch.manual_seed(0)
-    loss = make()
-    values = values_of(loss)
+    loss = make().to(device)
+    values = {v: t.to(device) for v, t in values_of(loss).items()}
     check_loss(loss, values, batch_size=None if "x" in values or "z" in values else 4)
 
 
@@ -213,10 +214,12 @@ UNBIASED = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("of", UNBIASED)
-def test_what_says_that_it_is_unbiased_is_so(of):
+def test_what_says_that_it_is_unbiased_is_so(of, device):
     torch.manual_seed(0)
     loss, exact, values = enumerated(UNBIASED[of])
+    loss, exact, values = loss.to(device), exact.to(device), {v: t.to(device) for v, t in values.items()}
     assert not loss.is_biased
     check_unbiased(loss, values, lambda: exact.estimate(values), repeats=REPEATS)
 
