@@ -243,6 +243,17 @@ def test_numbers_that_look_like_probabilities_are_warned_of():
         model.train({"x": torch.randn(8, 3)})
 
 
+def test_where_the_host_may_not_read_they_are_warned_of_by_check():
+    g, net = networks()
+    p, d = players(g, Squashed(net))
+    model = GAN(p, d, validate="deferred")
+    for _ in range(20):
+        model.train({"x": torch.randn(8, 3)})
+    with pytest.warns(UserWarning, match="leave the sigmoid out of its network"):
+        model.check()
+    model.check()  # once
+
+
 @pytest.mark.parametrize(
     "loss",
     [

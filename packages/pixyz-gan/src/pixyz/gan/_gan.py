@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixyz.core import Distribution, Loss
+from pixyz.core import Distribution, Loss, reading_is_free
 from pixyz.models import Model, Optimizer
 
 from ._judged import need_discriminator
@@ -85,7 +85,8 @@ class GAN(Model):
         super().__init__(loss(p, discriminator), optimizers=optimizers, p=p, **options)
         self.discriminator = discriminator
         is_known = not discriminator.factors[0].dist.is_deterministic or squashing_layer(discriminator) is not None
-        self._unwatched = WATCHED if is_known else 0
+        self._unwatched = WATCHED + 1 if is_known else 0
+        self._like_probabilities: Tensor | None = None
 
     def _train(self, values: Mapping[str, Any], options: Mapping[str, Any], engine: Any) -> Tensor:
         losses = super()._train(values, options, engine)
@@ -94,20 +95,38 @@ class GAN(Model):
         return losses
 
     def _watch(self, values: Mapping[str, Any]) -> None:
-        """Warns of a discriminator whose numbers, batch for batch, look like probabilities."""
+        """Looks at the numbers that the discriminator gives for a batch; a warning says if, batch for batch, they look like probabilities.
+
+        Where the host may not read them, the answer stays on the device until `check` asks for it.
+        """
         d = self.discriminator
         if not set(d.cond_var).issubset(values):  # something of what it sees is drawn
-            self._unwatched = WATCHED
+            self._unwatched = WATCHED + 1
             return
         d.eval()
         with torch.no_grad():
             (number,) = d.sample({v: values[v] for v in d.cond_var}, return_all=False).values()
+            least, most = number.aminmax()
+            found = (least >= 0) & (most <= 1)
         d.train()
-        least, most = number.aminmax()
-        self._unwatched = self._unwatched + 1 if least >= 0 and most <= 1 else WATCHED + 1
+        self._like_probabilities = found if self._like_probabilities is None else self._like_probabilities & found
+        self._unwatched += 1
+        if self.validate is True and reading_is_free(found.device):
+            self._warn_of_probabilities(stacklevel=5)
+
+    def check(self) -> None:
+        """As that of every model; and the warning of a discriminator that gives probabilities."""
+        super().check()
         if self._unwatched == WATCHED:
+            self._warn_of_probabilities(stacklevel=3)
+
+    def _warn_of_probabilities(self, *, stacklevel: int) -> None:
+        if self._like_probabilities is None or not self._like_probabilities:
+            self._unwatched = WATCHED + 1
+        elif self._unwatched == WATCHED:
+            self._unwatched += 1
             warnings.warn(
-                f"{d.prob_text}: for {WATCHED} batches all of its numbers lay between 0 and 1, like probabilities. It must give logits, "
-                "any number: leave the sigmoid out of its network, for the loss has one.",
-                stacklevel=4,
+                f"{self.discriminator.prob_text}: for {WATCHED} batches all of its numbers lay between 0 and 1, like probabilities. It "
+                "must give logits, any number: leave the sigmoid out of its network, for the loss has one.",
+                stacklevel=stacklevel,
             )

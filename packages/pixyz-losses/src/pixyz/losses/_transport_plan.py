@@ -24,7 +24,11 @@ def need_transport(who: str) -> None:
         )
 
 
-@torch.library.custom_op("pixyz::transport_plan", mutates_args=())
+# It computes on the host, for an exact plan, or waits for it, to see whether the plan has converged.
+_TAGS = [tag for name in ("cudagraph_unsafe",) if (tag := getattr(torch.Tag, name, None)) is not None]
+
+
+@torch.library.custom_op("pixyz::transport_plan", mutates_args=(), tags=_TAGS)
 def transport_plan(cost: Tensor, epsilon: float, who: str) -> Tensor:
     """The cheapest plan from N equal masses to M, `(N, M)`, of sum 1; without gradient.
 
