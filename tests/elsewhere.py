@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 
 NAME = "elsewhere"
 
@@ -162,6 +163,9 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         found = func(*here_args, **{**here_kwargs, "non_blocking": False} if "non_blocking" in here_kwargs else here_kwargs)
     else:
         found = (aten.zeros.default if func is aten._efficientzerotensor.default else func)(*here_args, **here_kwargs)
+    if torch.Tag.inplace_view in func.tags:  # such as squeeze_, which changes the tensor's own shape
+        with no_dispatch():
+            func(*args, **kwargs)
     return _returned(func, args, kwargs, found) if stays else found
 
 

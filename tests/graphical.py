@@ -127,3 +127,28 @@ def switching():
     cov = [net.weight @ torch.diag(s.square()) @ net.weight.T + 0.25 * torch.eye(2) for s in switch.scale_net]
     parts = [torch.distributions.MultivariateNormal(net(m), c) for m, c in zip(switch.loc_net, cov)]
     return p, net, switch, weights, parts
+
+
+def compare_with_the_table(sizes, parents, shown, asked, seed, device="cpu"):
+    """A marginal's likelihood, and the posterior of a hidden variable, whether it was marginalised out or not, against the full table."""
+    torch.manual_seed(seed)
+    names = [f"v{i}" for i in range(len(sizes))]
+    joint, full = None, torch.zeros(sizes)
+    for i, above in enumerate(parents):
+        leaf = Table(names[i], [names[j] for j in above], [sizes[j] for j in above], sizes[i]) if above else Prior(names[i], sizes[i])
+        full = full + leaf.log_table().detach().reshape([n if j in (*above, i) else 1 for j, n in enumerate(sizes)])
+        joint = leaf if joint is None else leaf * joint
+    values = [torch.randint(sizes[i], (3,)) for i in shown]
+    given = {names[i]: one_hot(v, sizes[i]).to(device) for i, v in zip(shown, values)}
+    hidden = [i for i in range(len(sizes)) if i not in shown]
+    rest = [i for i in hidden if i != asked]
+    table = full.logsumexp(rest) if rest else full
+    table = table.movedim(sorted([*shown, asked]).index(asked), -1)[tuple(values)]
+    joint = joint.to(device)
+    marginal = joint.marginalize_var([names[i] for i in hidden])
+    torch.testing.assert_close(marginal.log_likelihood(given).detach().cpu(), table.logsumexp(-1), rtol=0, atol=1e-10)
+    # A variable on which nothing shown depends was left out of the marginal altogether; the joint still has it.
+    known = marginal if names[asked] in marginal.hidden_var else joint.marginalize_var([names[i] for i in rest]) if rest else joint
+    posterior = known.posterior(names[asked])
+    probs = posterior.mean({v: given[v] for v in posterior.cond_var}).detach().cpu()
+    torch.testing.assert_close(probs.expand(3, -1), table.softmax(-1), rtol=0, atol=1e-10)

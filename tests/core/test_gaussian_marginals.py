@@ -7,6 +7,7 @@ import operator
 import pytest
 import torch
 from graphical import Prior, one_hot, switching
+from placed import on, there
 from torch import nn
 
 from pixyz.core import FormulaError, IntractableError
@@ -16,7 +17,8 @@ from pixyz.losses import ELBO
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def test_linear_gaussian_tree_against_the_dense_gaussian():
+@pytest.mark.gpu
+def test_linear_gaussian_tree_against_the_dense_gaussian(device):
     """Two levels, the identity as a map, a number without features, and an observed input."""
     torch.manual_seed(2)
     left, right, leaf = nn.Linear(2, 2), nn.Linear(2, 3), nn.Linear(3, 1)
@@ -36,15 +38,17 @@ def test_linear_gaussian_tree_against_the_dense_gaussian():
     cov[:1, :1] += w3 @ torch.diag(torch.tensor([0.25, 1.0, 2.25])) @ w3.T + 0.09
     cov[1:, 1:] += (0.49 + 0.04) * torch.eye(2)
     d, e = torch.randn(4, 1), torch.randn(4, 2)
-    ours = p.marginalize_var(["a", "b", "c"]).log_likelihood({"d": d, "e": e})
+    p = there(p, device)
+    ours = p.marginalize_var(["a", "b", "c"]).log_likelihood(on(device, {"d": d, "e": e}))
     truth = torch.distributions.MultivariateNormal(mean, cov).log_prob(torch.cat([d, e], 1))
-    torch.testing.assert_close(ours.detach(), truth, rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(ours.detach().cpu(), truth, rtol=1e-10, atol=1e-9)
     # The mean of d alone, by the tower rule.
-    torch.testing.assert_close(p.marginalize_var(["a", "b", "c", "e"]).mean().detach()[0], mean[:1])
-    torch.testing.assert_close(p.marginalize_var(["a", "b", "c", "e"]).variance().detach()[0], cov[:1, 0])
+    torch.testing.assert_close(p.marginalize_var(["a", "b", "c", "e"]).mean().detach().cpu()[0], mean[:1])
+    torch.testing.assert_close(p.marginalize_var(["a", "b", "c", "e"]).variance().detach().cpu()[0], cov[:1, 0])
 
 
-def test_affine_in_several_variables():
+@pytest.mark.gpu
+def test_affine_in_several_variables(device):
     """p(z|h,u) with h hidden and u seen, and p(x|z,h) with both hidden."""
     torch.manual_seed(9)
     move, see = Affine(2, h=2, u=1), Affine(2, z=2, h=2, bias=False)
@@ -55,10 +59,11 @@ def test_affine_in_several_variables():
     m = c @ a + d
     cov = m @ m.T + 0.36 * c @ c.T + 0.16 * torch.eye(2)
     truth = torch.distributions.MultivariateNormal((u @ b.T + move.bias.detach()) @ c.T, cov).log_prob(x)
-    torch.testing.assert_close(p.marginalize_var(["z", "h"]).log_likelihood({"x": x, "u": u}).detach(), truth)
+    p, given = there(p, device), on(device, {"x": x, "u": u})
+    torch.testing.assert_close(p.marginalize_var(["z", "h"]).log_likelihood(given).detach().cpu(), truth)
     gain = m.T @ torch.linalg.inv(cov)
     mean = (x - (u @ b.T + move.bias.detach()) @ c.T) @ gain.T
-    torch.testing.assert_close(p.marginalize_var("z").posterior("h").mean({"x": x, "u": u}).detach(), mean)
+    torch.testing.assert_close(p.marginalize_var("z").posterior("h").mean(given).detach().cpu(), mean)
     with pytest.raises(FormulaError, match="name the variables it is linear in"):
         Affine(3)
     with pytest.raises(FormulaError, match="linear in z; it was called with h, without z"):
@@ -67,13 +72,14 @@ def test_affine_in_several_variables():
     assert Normal("p(x|z,u)", loc=Affine(3, z=2), scale=lambda u: u.exp()).linear_var == {"z"}
 
 
-def test_a_gaussian_below_a_finite_variable_is_a_mixture():
+@pytest.mark.gpu
+def test_a_gaussian_below_a_finite_variable_is_a_mixture(device):
     p, net, switch, weights, parts = switching()
     x = torch.randn(4, 2)
     joint = torch.stack([part.log_prob(x) for part in parts], -1) + weights.log()
-    marginal = p.marginalize_var(["z", "k"])
-    torch.testing.assert_close(marginal.log_likelihood({"x": x}), joint.logsumexp(-1), rtol=1e-10, atol=1e-9)
-    torch.testing.assert_close(marginal.posterior("k").mean({"x": x}), joint.softmax(-1), rtol=1e-9, atol=1e-10)
+    marginal, given = there(p.marginalize_var(["z", "k"]), device), {"x": x.to(device)}
+    torch.testing.assert_close(marginal.log_likelihood(given).cpu(), joint.logsumexp(-1), rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(marginal.posterior("k").mean(given).cpu(), joint.softmax(-1), rtol=1e-9, atol=1e-10)
     # z given x: a mixture of three normals, by the laws of total expectation and variance.
     q = marginal.posterior("z")
     assert not q.has_rsample
@@ -84,24 +90,27 @@ def test_a_gaussian_below_a_finite_variable_is_a_mixture():
     w = joint.softmax(-1).unsqueeze(-1)
     mean = (w * means).sum(1)
     variance = (w * (covs.diagonal(dim1=-2, dim2=-1) + means.square())).sum(1) - mean.square()
-    torch.testing.assert_close(q.mean({"x": x}), mean, rtol=1e-9, atol=1e-10)
-    torch.testing.assert_close(q.variance({"x": x}), variance, rtol=1e-9, atol=1e-10)
-    drawn = q.sample({"x": x}, sample_shape=[50_000])["z"]
+    torch.testing.assert_close(q.mean(given).cpu(), mean, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(q.variance(given).cpu(), variance, rtol=1e-9, atol=1e-10)
+    drawn = q.sample(given, sample_shape=[50_000])["z"].cpu()
     assert (((drawn.mean(0) - mean) / (variance / 50_000).sqrt()).abs() < 4.5).all()
     assert (drawn.var(0) / variance - 1).abs().max() < 0.05
     z = torch.randn(4, 2)
     parts_z = [torch.distributions.MultivariateNormal(means[:, i], covs[i]).log_prob(z) for i in range(3)]
-    torch.testing.assert_close(q.log_likelihood({"x": x, "z": z}), (torch.stack(parts_z, -1) + joint.log_softmax(-1)).logsumexp(-1))
+    torch.testing.assert_close(
+        q.log_likelihood({**given, "z": z.to(device)}).cpu(), (torch.stack(parts_z, -1) + joint.log_softmax(-1)).logsumexp(-1)
+    )
     with pytest.raises(IntractableError, match="has no entropy in closed form"):
-        q.entropy({"x": x})
+        q.entropy(given)
 
 
-def test_the_moments_of_a_marginal():
+@pytest.mark.gpu
+def test_the_moments_of_a_marginal(device):
     p, _, switch, weights, _ = switching()
-    z = p.marginalize_var(["x", "k"])
+    z = there(p.marginalize_var(["x", "k"]), device)
     mean = weights @ switch.loc_net
-    torch.testing.assert_close(z.mean()[0], mean)
-    torch.testing.assert_close(z.variance()[0], weights @ (switch.scale_net.square() + switch.loc_net.square()) - mean.square())
+    torch.testing.assert_close(z.mean()[0].cpu(), mean)
+    torch.testing.assert_close(z.variance()[0].cpu(), weights @ (switch.scale_net.square() + switch.loc_net.square()) - mean.square())
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
