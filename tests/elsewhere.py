@@ -195,6 +195,8 @@ def _returned(func: Any, args: Sequence[Any], kwargs: dict[str, Any], found: Any
     results = found if len(returns) > 1 else [found]
     out = []
     for spec, result in zip(returns, results):
+        if any([w.shape != w.here.shape for w in written.values() if isinstance(w, Elsewhere)]):
+            raise NotImplementedError(f"{NAME} cannot follow {func}, which changes the shape of a tensor that is there.")
         names = [n for n in (spec.alias_info.before_set if spec.alias_info is not None else ()) if n in written]
         out.append(written[names[0]] if names else _wrapped(result))
     return tuple(out) if len(out) > 1 else out[0] if out else None

@@ -38,26 +38,26 @@ def warmed(loss, values):
     return loss
 
 
-def deviations(loss, theta, n, truth):
+def deviations(loss, theta, n, truth, device):
     """How many standard errors the value and the gradient for θ, one row of it for each of n data, are from the truth.
 
-    The truth is a function of θ; where nothing varies, what is left must be rounding, and counts as 0.
+    The loss is on the device; the truth is a function of θ, on the CPU. Where nothing varies, what is left must be rounding, and counts as 0.
     """
-    rows = theta.expand(n, -1).clone().requires_grad_()
-    value = warmed(loss, {"theta": rows.detach()}).estimate({"theta": rows})
+    rows = theta.to(device).expand(n, -1).clone().requires_grad_()
+    value = warmed(loss.to(device), {"theta": rows.detach()}).estimate({"theta": rows})
     (gradients,) = torch.autograd.grad(value.sum(), rows)
     exact = theta.clone().requires_grad_()
     wanted = truth(exact)
     (slope,) = torch.autograd.grad(wanted, exact)
-    found, at = torch.cat([value.detach().unsqueeze(-1), gradients], -1), torch.cat([wanted.detach().unsqueeze(-1), slope])
+    found, at = torch.cat([value.detach().unsqueeze(-1), gradients], -1).cpu(), torch.cat([wanted.detach().unsqueeze(-1), slope])
     variance, mean = torch.var_mean(found, 0)
     gap = mean - at
     gap[gap.abs() < 1e-12] = 0.0
     return (gap / (variance / n).sqrt().clamp_min(1e-12)).tolist()
 
 
-def agrees(loss, theta, truth, n=100_000):
-    found = deviations(loss, theta, n, truth)
+def agrees(loss, theta, truth, n=100_000, device="cpu"):
+    found = deviations(loss, theta, n, truth, device)
     assert all(abs(z) < 4 for z in found), found
     return found
 
@@ -86,13 +86,14 @@ def made(estimator):
     return estimator() if callable(estimator) else estimator
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["pathwise", *UNBIASED])
-def test_the_scale_of_a_normal(name):
+def test_the_scale_of_a_normal(name, device):
     """d/ds E_N(0,s²)[z²] = 2s."""
     estimator, k = {**UNBIASED, "pathwise": ("pathwise", 4)}[name]
     q = Normal("q(z|theta)", loc=0.0, scale="theta")
     f = Loss.from_function(lambda z: z.square().sum(-1), "f", var=["z"])
-    agrees(f.expectation(q, num_samples=k, estimator=made(estimator)), torch.tensor([1.3]), lambda s: s.square().sum())
+    agrees(f.expectation(q, num_samples=k, estimator=made(estimator)), torch.tensor([1.3]), lambda s: s.square().sum(), device=device)
 
 
 NEARLY_EQUAL = Loss.from_function(lambda b: (b - 0.499).square().sum(-1), "f", var=["b"])
@@ -102,9 +103,10 @@ def nearly_equal(p):
     return (p * 0.501**2 + (1 - p) * 0.499**2).sum()
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", DISCRETE)
 @pytest.mark.parametrize("parameter", ["probs", "logits"])
-def test_a_bernoulli_whose_costs_are_nearly_equal(name, parameter):
+def test_a_bernoulli_whose_costs_are_nearly_equal(name, parameter, device):
     """E_Bern(.3)[(b-.499)²] = .249601, its derivative for p .002, for the logit .00042."""
     estimator, k = DISCRETE[name]
     theta = torch.tensor([0.3]) if parameter == "probs" else torch.tensor([0.3]).logit()
@@ -114,7 +116,7 @@ def test_a_bernoulli_whose_costs_are_nearly_equal(name, parameter):
     assert value.item() == pytest.approx(0.249601)
     assert torch.autograd.grad(value, at)[0].item() == pytest.approx(0.002 if parameter == "probs" else 0.00042)
     q = Bernoulli("q(b|theta)", **{parameter: "theta"})
-    agrees(NEARLY_EQUAL.expectation(q, num_samples=k, estimator=made(estimator)), theta, truth, n=1_000_000 // k)
+    agrees(NEARLY_EQUAL.expectation(q, num_samples=k, estimator=made(estimator)), theta, truth, n=1_000_000 // k, device=device)
 
 
 def test_leave_one_out_is_calmer_than_no_baseline():
@@ -149,8 +151,9 @@ def test_the_published_gradient_through_a_bernoulli_q_is_missing():
     assert slope.mean().item() == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("tau", [0.5, 2.0])
-def test_relaxed_is_its_own_definition_by_quadrature(tau):
+def test_relaxed_is_its_own_definition_by_quadrature(tau, device):
     def truth(p):
         noise = torch.linspace(-40, 40, 8001)
         density = noise.sigmoid() * (-noise).sigmoid() * 0.01
@@ -158,12 +161,13 @@ def test_relaxed_is_its_own_definition_by_quadrature(tau):
 
     loss = NEARLY_EQUAL.expectation(Bernoulli("q(b|theta)", probs="theta"), num_samples=2, estimator=Relaxed(tau))
     assert loss.is_biased
-    agrees(loss, torch.tensor([0.3]), truth)
+    agrees(loss, torch.tensor([0.3]), truth, device=device)
 
 
-def test_straight_through_has_the_gradient_of_the_mean():
+@pytest.mark.gpu
+def test_straight_through_has_the_gradient_of_the_mean(device):
     """E[f'(b)] dπ, which is no derivative of E[f(b)]."""
-    q, rows = Bernoulli("q(b|theta)", probs="theta"), torch.full((200_000, 1), 0.3, requires_grad=True)
+    q, rows = Bernoulli("q(b|theta)", probs="theta"), torch.full((200_000, 1), 0.3, device=device, requires_grad=True)
     loss = NEARLY_EQUAL.expectation(q, estimator="straight_through")
     value = loss.estimate({"theta": rows})
     (slope,) = torch.autograd.grad(value.sum(), rows)
@@ -189,12 +193,13 @@ def test_straight_through_gumbel_has_the_gradient_of_the_relaxed_draw(family):
     assert torch.allclose(hard * 4, (hard * 4).round())
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("k", [1, 3])
-def test_rebar_of_a_categorical(k):
+def test_rebar_of_a_categorical(k, device):
     weights = torch.randn(2, 3)
 
     def f(y):
-        return ((y * weights).sum((-2, -1)) - 0.4).pow(3)
+        return ((y * weights.to(y.device)).sum((-2, -1)) - 0.4).pow(3)
 
     def truth(theta):
         probs, eye = theta.reshape(2, 3).softmax(-1), torch.eye(3)
@@ -202,7 +207,7 @@ def test_rebar_of_a_categorical(k):
 
     q = Categorical("q(y|theta)", logits=lambda theta: theta.reshape(-1, 2, 3))
     loss = Loss.from_function(f, "f", var=["y"]).expectation(q, num_samples=k, estimator=Rebar(temperature=0.6))
-    agrees(loss, 0.5 * torch.randn(6), truth)
+    agrees(loss, 0.5 * torch.randn(6), truth, device=device)
 
 
 TERNARY = torch.tensor([0.3, -0.2, 0.5, 0.4, -0.6, 0.1, 0.8], dtype=torch.float64)
@@ -253,15 +258,17 @@ MIXES = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", MIXES)
-def test_estimators_of_a_chain_mix(name):
+def test_estimators_of_a_chain_mix(name, device):
     q, f, truth = chain()
     estimator = {v: made(e) for v, e in MIXES[name].items()}
-    agrees(f.expectation(q, num_samples=2, estimator=estimator), TERNARY, truth, n=50_000)
+    agrees(f.expectation(q, num_samples=2, estimator=estimator), TERNARY, truth, n=50_000, device=device)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("how", ["enumerate", "score", "rebar", moving])
-def test_a_mixed_model_against_a_sum_and_quadrature(how):
+def test_a_mixed_model_against_a_sum_and_quadrature(how, device):
     """An ELBO with b ~ Bernoulli and z|b ~ Normal, pathwise, below it."""
     q_b = Bernoulli("q(b|theta)", logits=lambda theta: theta[:, :1])
     q_z = Normal("q(z|b,theta)", loc=lambda b, theta: theta[:, 1:2] + theta[:, 2:3] * b, scale=lambda b, theta: (theta[:, 3:] - b).exp())
@@ -287,29 +294,33 @@ def test_a_mixed_model_against_a_sum_and_quadrature(how):
         return total
 
     theta, n = torch.tensor([0.4, 0.1, -0.5, -0.3]), 50_000
-    rows, x = theta.expand(n, -1).clone().requires_grad_(), torch.full((n, 1), 0.8)
-    loss.estimate({"theta": rows[:10], "x": x[:10]})
+    rows, x = theta.to(device).expand(n, -1).clone().requires_grad_(), torch.full((n, 1), 0.8, device=device)
+    loss.to(device).estimate({"theta": rows[:10], "x": x[:10]})
     value = loss.estimate({"theta": rows, "x": x})
     (gradients,) = torch.autograd.grad(value.sum(), rows)
     exact = theta.clone().requires_grad_()
     (slope,) = torch.autograd.grad(truth(exact), exact)
-    variance, mean = torch.var_mean(torch.cat([value.detach().unsqueeze(-1), gradients], -1), 0)
+    variance, mean = torch.var_mean(torch.cat([value.detach().unsqueeze(-1), gradients], -1).cpu(), 0)
     z = (mean - torch.cat([truth(theta).unsqueeze(0), slope])) / (variance / n).sqrt()
     assert z.abs().max() < 4, z
 
 
-def test_one_variable_enumerated_and_one_pathwise():
+@pytest.mark.gpu
+def test_one_variable_enumerated_and_one_pathwise(device):
     means, targets = torch.tensor([0.0, 1.0, -2.0]), torch.tensor([0.5, 0.2, 1.0])
-    q = Normal("q(z|y,theta)", loc=lambda y, theta: y @ means[:, None] + theta[:, 3:], scale=0.5) * Categorical(
+    means_there, targets_there = means.to(device), targets.to(device)
+    q = Normal("q(z|y,theta)", loc=lambda y, theta: y @ means_there[:, None] + theta[:, 3:], scale=0.5) * Categorical(
         "q(y|theta)", logits=lambda theta: theta[:, :3]
     )
-    f = Loss.from_function(lambda y, z: (z[:, 0] - y @ targets).square(), "f", var=["y", "z"])
+    f = Loss.from_function(lambda y, z: (z[:, 0] - y @ targets_there).square(), "f", var=["y", "z"])
     loss = f.expectation(q, num_samples=2, estimator={"y": "enumerate", "z": "pathwise"})
-    agrees(loss, torch.tensor([0.3, -0.1, 0.2, 0.4]), lambda t: (t[:3].softmax(0) * ((means + t[3] - targets).square() + 0.25)).sum())
+    truth = lambda t: (t[:3].softmax(0) * ((means + t[3] - targets).square() + 0.25)).sum()  # noqa: E731
+    agrees(loss, torch.tensor([0.3, -0.1, 0.2, 0.4]), truth, device=device)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("how", ["score", moving, Score(baseline=0.5)])
-def test_in_a_weighted_bound_the_score_multiplies_the_aggregate(how):
+def test_in_a_weighted_bound_the_score_multiplies_the_aggregate(how, device):
     """IWAE with three draws of a Bernoulli, against the sum over all eight."""
     q, p = Bernoulli("q(b|theta)", logits="theta"), Bernoulli("p(b)", probs=0.35, dim=1)
     x = Normal("p(x|b)", loc=lambda b: 2 * b, scale=0.8)
@@ -326,11 +337,12 @@ def test_in_a_weighted_bound_the_score_multiplies_the_aggregate(how):
         return total
 
     n, theta = 200_000, torch.tensor([-0.4])
-    rows, x = theta.expand(n, 1).clone().requires_grad_(), torch.full((n, 1), 0.9)
-    loss.estimate({"theta": rows[:10], "x": x[:10]})
+    rows, x = theta.to(device).expand(n, 1).clone().requires_grad_(), torch.full((n, 1), 0.9, device=device)
+    loss.to(device).estimate({"theta": rows[:10], "x": x[:10]})
     (gradients,) = torch.autograd.grad(loss.estimate({"theta": rows, "x": x}).sum(), rows)
     exact = theta.clone().requires_grad_()
     (slope,) = torch.autograd.grad(truth(exact), exact)
+    gradients = gradients.cpu()
     assert abs((gradients.mean() - slope[0]) / (gradients.std() / n**0.5)) < 4
 
 
