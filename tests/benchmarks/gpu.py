@@ -11,15 +11,15 @@ with a batch of its own. By hand means: as an expert writes it, with logits, wit
 holds the whole step, and each batch is copied to where it reads. The rows of Pixyz check on the device, as they do on a GPU; on the CPU
 too, where a model by itself lets the host look before the step.
 
-In each round all rows take some steps, in a new order, and the clock is read when the device has done them. The ratios are those of
-medians, of three parts of the rounds, with the least and the largest. Compiled rows come when all sizes have their other rows, because
-compilation takes longest; launches are counted last, for the profiler may leave the device slower. The file of `--out`, or gpu.jsonl in the
-folder $OUT, has each figure as soon as it is there.
+In each round all rows take some steps, in a new order, and the clock is read when the device has done them; on the CPU it counts the time
+of the process. The ratios are those of medians, of three parts of the rounds, with the least and the largest. Compiled rows come when all
+sizes have their other rows, because compilation takes longest; launches are counted last, for the profiler may leave the device slower. The
+file of `--out`, or gpu.jsonl in the folder $OUT, has each figure as soon as it is there.
 
-launches: calls of the host that launch a kernel, a graph, a copy or a fill; on the CPU the dispatched operations. kernels: what the device
-runs. syncs: the warnings of torch's `set_sync_debug_mode`; on the CPU the reads of a tensor by the host. waits: all calls that wait for the
-device, and copies of memory that is not pinned. peak MiB: of all that a row allocates, its weights, its warm-up and its capture. The bounds
-are printed, and never asserted. A row that fails says why in a line, and the exit status is then 1.
+launches: calls of the host that launch a kernel, a graph, a copy or a fill; on the CPU the operations that are no views. kernels: what the
+device runs. syncs: the warnings of torch's `set_sync_debug_mode`; on the CPU the reads of a tensor by the host. waits: all calls that wait
+for the device, and copies of memory that is not pinned. peak MiB: of all that a row allocates, its weights, its warm-up and its capture.
+The bounds are printed, and never asserted. A row that fails says why in a line, and the exit status is then 1.
 """
 
 import argparse
@@ -109,7 +109,8 @@ def ours_graphed(program: Program, device: torch.device, example: Tensor) -> Mad
     eager = model_of(program, device, example)
     began = now(device)
     model = graphed(eager, {"x": example})
-    return Made(step_of(model), " ".join(str(graph_report(model)).split()) if model is eager else "", began)
+    report = graph_report(model)
+    return Made(step_of(model), "" if report.unavailable is None else "; ".join(str(report).splitlines()), began)
 
 
 Make = Callable[[Program, torch.device, Tensor], Made]

@@ -41,6 +41,8 @@ def milliseconds(
 ) -> dict[str, list[float]]:
     """Milliseconds a step, one number for each round; in each round all rows take their turns, in a new order.
 
+    On the CPU they are of the process's time, which other processes do not lengthen; a step has one thread there, and never waits.
+
     Args:
         steps: the rows.
         batches: their data.
@@ -50,16 +52,17 @@ def milliseconds(
         until: when `time.monotonic()` is past this, no further round begins; there is always one.
     """
     shuffler = random.Random(0)
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     taken: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps)
     for _ in range(rounds):
         shuffler.shuffle(order)
         for name in order:
             wait_for(device)
-            start = time.perf_counter()
+            start = clock()
             run_steps(steps[name], batches, count)
             wait_for(device)
-            taken[name].append((time.perf_counter() - start) / count * 1e3)
+            taken[name].append((clock() - start) / count * 1e3)
         if time.monotonic() > until:
             break
     return taken
@@ -111,14 +114,17 @@ def sync_warnings() -> Iterator[None]:
 
 
 class CountedOperations(TorchDispatchMode):
-    """Counts the operations that are dispatched inside, by name."""
+    """Counts the operations inside by name, but for those that compute nothing: views, and memory that is not filled."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.found[func.overloadpacket.__name__] += 1
+        name = func.overloadpacket.__name__
+        is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        if func.namespace == "aten" and not is_view and not name.startswith("empty") and name != "_unsafe_view":
+            self.found[name] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -126,7 +132,7 @@ class Launches(NamedTuple):
     """What a step gives to the device.
 
     Attributes:
-        calls: calls of the host that launch a kernel, a graph, a copy or a fill; on the CPU the dispatched operations.
+        calls: calls of the host that launch a kernel, a graph, a copy or a fill; on the CPU the operations that are no views.
         kernels: kernels, copies and fills that the device runs; None on the CPU.
         waits: calls with which the host waits for the device, and copies from or to memory that is not pinned; None on the CPU.
     """

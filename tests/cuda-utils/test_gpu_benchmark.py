@@ -127,7 +127,7 @@ def test_rows_have_their_figures(gpu, benchmark, tmp_path, capsys):
     assert report.rows == benchmark.report.rows
     ours = report.rows["small", gpu.OURS]
     assert ours["syncs"] == 0
-    assert ours["launches"] > 100
+    assert ours["launches"] > 70
     assert ours["rounds"] == 1
     assert ours["ms"] > 0
     assert len(ours["to_hand"]) == 1
@@ -180,7 +180,7 @@ def test_host_reads_are_counted(gpu):
     batches = [torch.ones(2)]
     assert synchronisations(lambda x: (x.sum().item(), x.nonzero()), batches, CPU, count=5) == 2
     assert synchronisations(lambda x: x.sum(), batches, CPU, count=5) == 0
-    assert launches(lambda x: (x + 1).sum(), batches, CPU, count=5).calls == 2
+    assert launches(lambda x: (x + 1).view(1, 2).t().sum(), batches, CPU, count=5).calls == 2
 
 
 def test_launches_are_counted_in_the_events_of_a_profile():
