@@ -73,25 +73,29 @@ class HandGame:
     def __init__(self, modules: Sequence[nn.Module], latent: int, *, compiles: bool = False, capturable: bool = False) -> None:
         self.modules, self.latent = list(modules), latent
         self.optimizers = [fused_adam(module, capturable) for module in modules]
-        self.of_d, self.of_g = _of_discriminator, _of_generator
+        self.parts = [_fakes, _of_discriminator, _of_generator]
         if compiles:
-            modules[0].compile(**STATIC)
-            self.of_d, self.of_g = torch.compile(self.of_d, **STATIC), torch.compile(self.of_g, **STATIC)
+            self.parts = [torch.compile(part, **STATIC) for part in self.parts]
 
     def __call__(self, x: Tensor) -> Losses:
         (g, d), (g_optimizer, d_optimizer) = self.modules, self.optimizers
-        fake = g(torch.randn(len(x), self.latent, device=x.device))
-        d_loss = self.of_d(d, x, fake.detach())
+        fakes, of_discriminator, of_generator = self.parts
+        fake = fakes(g, torch.randn(len(x), self.latent, device=x.device))
+        d_loss = of_discriminator(d, x, fake.detach())
         d_optimizer.zero_grad()
         d_loss.backward()
         d_optimizer.step()
         d.requires_grad_(False)
-        loss = self.of_g(d, fake)
+        loss = of_generator(d, fake)
         g_optimizer.zero_grad()
         loss.backward()
         g_optimizer.step()
         d.requires_grad_(True)
         return loss.detach(), d_loss.detach()
+
+
+def _fakes(g: nn.Module, z: Tensor) -> Tensor:
+    return g(z)
 
 
 def _of_discriminator(d: nn.Module, x: Tensor, fake: Tensor) -> Tensor:
