@@ -107,7 +107,7 @@ def _draw_form(step: Step, form: Form, own: Dims, drawn: dict[str, Tensor], dims
     if len(lengths) > 1:
         around = torch.cat([_stacked(step, drawn, n, dims) for n in range(step.finite_neighbours, len(step.neighbours[0]))], -1)
         linear = linear - (quadratic[..., :d, d:] @ around.unsqueeze(-1)).squeeze(-1)
-    noise = torch.empty(*shape, d, dtype=linear.dtype, device=linear.device).normal_()
+    noise = torch.randn(*shape, d, dtype=linear.dtype, device=linear.device)
     # The mean J⁻¹h and a noise of covariance J⁻¹, by J⁻¹ = RᵀR.
     return (white.mT @ ((white @ linear.unsqueeze(-1)) + noise.unsqueeze(-1))).squeeze(-1)
 

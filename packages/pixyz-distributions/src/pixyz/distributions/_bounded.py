@@ -55,7 +55,7 @@ class Uniform(Family):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         low, high = params["low"], params["high"]
-        return torch.addcmul(low, high - low, torch.empty(shape, dtype=low.dtype, device=low.device).uniform_())
+        return torch.addcmul(low, high - low, torch.rand(shape, dtype=low.dtype, device=low.device))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -378,8 +378,8 @@ def device_of_params(params: Params) -> torch.device | None:
 def uniform_draw(params: Params, shape: Shape) -> Tensor:
     """Numbers strictly between 0 and 1, of the parameters' kind."""
     like = next((t for t in params.values() if t.ndim), next(iter(params.values())))
-    u = torch.empty(shape, dtype=like.dtype, device=like.device).uniform_()
-    return u.clamp_min_(torch.finfo(u.dtype).tiny)  # uniform_ is below 1
+    u = torch.rand(shape, dtype=like.dtype, device=like.device)
+    return u.clamp_min(torch.finfo(u.dtype).tiny)  # rand is below 1
 
 
 def _families(parent: type[Family]) -> Iterable[type[Family]]:

@@ -46,7 +46,7 @@ class Normal(Symmetric):
     def rsample(params: Params, shape: tuple[int, ...]) -> Tensor:
         loc, scale = params["loc"], params["scale"]
         # normal_ and not randn: the compiler leaves it to the same generator, so a compiled draw is the eager one, and a cheaper one.
-        return torch.addcmul(loc, scale, torch.empty(shape, dtype=loc.dtype, device=loc.device).normal_())
+        return torch.addcmul(loc, scale, torch.randn(shape, dtype=loc.dtype, device=loc.device))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -47,7 +47,7 @@ class MultivariateNormal(Family):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         loc, tril = params["loc"], _tril(params)
-        noise = torch.empty(shape, dtype=loc.dtype, device=loc.device).normal_()
+        noise = torch.randn(shape, dtype=loc.dtype, device=loc.device)
         return loc + _applied(torch.matmul, tril, noise)
 
     @staticmethod
@@ -173,7 +173,7 @@ class PowerSpherical(Family):
         kappa = params["concentration"].expand(shape[:-1])
         beta = 0.5 * (shape[-1] - 1)
         t = 2 * td.Beta(kappa + beta, torch.full_like(kappa, beta), validate_args=False).rsample().unsqueeze(-1) - 1
-        v = torch.empty(*shape[:-1], shape[-1] - 1, dtype=loc.dtype, device=loc.device).normal_()
+        v = torch.randn(*shape[:-1], shape[-1] - 1, dtype=loc.dtype, device=loc.device)
         v = v / v.norm(dim=-1, keepdim=True)
         y = torch.cat([t, (1 - t.square()).clamp_min(0).sqrt() * v], -1)
         # The reflection that takes the first axis to μ.
