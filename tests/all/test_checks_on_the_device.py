@@ -89,6 +89,7 @@ def on_an_accelerator(x):
 
 CALLS = {
     "estimate": lambda p, x: (p.log_prob() - p.log_prob().expectation(p)).estimate(x),
+    "a call": lambda p, x: p.log_prob()(x),
     "log_likelihood": lambda p, x: p.log_likelihood(x),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ._checks import ON_HOST
 from ._depth import nested
 from ._dims import BATCH, Term
 from ._drawing import Draw
@@ -116,7 +117,7 @@ def explain(loss: Loss, values: Mapping[str, Any] | None, *, gradients: bool, **
     """One evaluation of the loss, recorded."""
     recorder = Recorder()
     with torch.set_grad_enabled(gradients):
-        value = Loss.forward(loss, values, watch=recorder, **options)
+        value = Loss.forward(loss, values, watch=recorder, validate=ON_HOST, **options)
     norms: dict[str, float] = {}
     if gradients:
         for name, leaf in loss.named_children():

@@ -19,7 +19,7 @@ function after eight graphs, and with these, where it can, each has a count of i
 
 _OF_A_CLASS = re.compile(r"(?:dict\()?type\((?P<of>.*)\)\.__mro__\[(?P<number>\d+)\]")
 _OPEN = ("_modules", "_parameters", "_buffers", "training")
-_ARGUMENTS = {"self", "values", "batch_size", "sample_dims", "watch", "starting", "checks"}
+_ARGUMENTS = {"self", "values", "batch_size", "sample_dims", "watch", "starting", "validate"}
 """Those of `Loss.forward`, by which the graph of a whole formula is known."""
 
 

@@ -221,7 +221,7 @@ class Loss(nn.Module):
         values = as_dict(values)
         if self._compiled_call_impl is not None:
             return self(self._prepared(values), batch_size=batch_size, sample_dims=sample_dims)
-        return checked(partial(self, values, batch_size=batch_size, sample_dims=sample_dims), validate, device_of(values, self), self)
+        return self(values, batch_size=batch_size, sample_dims=sample_dims, validate=validate)
 
     def forward(
         self,
@@ -231,11 +231,17 @@ class Loss(nn.Module):
         sample_dims: Mapping[str, int] | None = None,
         watch: Watcher | None = None,
         starting: bool = False,
-        checks: Checks = ON_HOST,
+        validate: bool | Checks = True,
     ) -> Tensor:
-        """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`; `checks` says how
-        numbers in tensors are checked."""
-        scope = self.open(values, batch_size=batch_size, sample_dims=sample_dims, watch=watch, starting=starting, checks=checks)
+        """The same as `estimate`. `watch` is told of every part and its term; `starting` is that of `initialize`."""
+        values = as_dict(values)
+        evaluate = partial(self._value, values, batch_size=batch_size, sample_dims=sample_dims, watch=watch, starting=starting)
+        if torch.compiler.is_compiling():
+            return evaluate()
+        return checked(evaluate, validate, device_of(values, self), self)
+
+    def _value(self, values: Any, **options: Any) -> Tensor:
+        scope = self.open(values, **options)
         try:
             return self.for_each_datum(in_full_precision(scope.evaluate, self), scope.batch).tensor
         except RecursionError:
@@ -281,7 +287,7 @@ class Loss(nn.Module):
         Args, Raises: as `estimate`.
         """
         if self.needs_start:
-            self.forward(values, batch_size=batch_size, sample_dims=sample_dims, starting=True)
+            self.forward(values, batch_size=batch_size, sample_dims=sample_dims, starting=True, validate=ON_HOST)
 
     @property
     def needs_start(self) -> bool:

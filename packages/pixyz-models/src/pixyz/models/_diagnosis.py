@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pixyz.core import BATCH, Explanation, Loss, RandomState, Recorder, SupportError, Term, random_state, set_random_state
+from pixyz.core import BATCH, ON_HOST, Explanation, Loss, RandomState, Recorder, SupportError, Term, random_state, set_random_state
 
 from ._modes import put_back
 
@@ -57,7 +57,7 @@ def name_nonfinite(
     watch = _NonFinite()
     try:
         with unnoticed(loss, state):
-            Loss.forward(loss, values, **options, watch=watch)
+            Loss.forward(loss, values, **options, watch=watch, validate=ON_HOST)
     except SupportError as error:
         if not error.nans:
             raise
