@@ -41,17 +41,18 @@ with seeded(0):
     X = binary(8)
 
 
-def vae(optimizer="Adam", scheduler="none", *, ema=False, hidden=8):
+def vae(optimizer="Adam", scheduler="none", *, ema=False, hidden=8, device="cpu"):
     """A loss that draws, twice over: in its expectation and in the dropout. Its weights are those of the seed."""
     with seeded(1):
-        p, q = Decoder(hidden=hidden), Encoder(hidden=hidden, dropout=0.2)
+        p, q = Decoder(hidden=hidden).to(device), Encoder(hidden=hidden, dropout=0.2).to(device)
+    z = prior().to(device)
     kind, params = OPTIMIZERS[optimizer]
     params = copy.deepcopy(params)  # a scheduler fills a tensor
     if kind is optim.LBFGS:  # which has a loop of its own
-        model = VI(p * prior(), q)
+        model = VI(p * z, q)
         model.optimizers[:] = [kind(model.trained_parameters, **params)]
     else:
-        model = VI(p * prior(), q, optimizer=kind, optimizer_params=params)
+        model = VI(p * z, q, optimizer=kind, optimizer_params=params)
     if SCHEDULERS[scheduler]:
         model.schedulers.append(SCHEDULERS[scheduler](model.optimizers[0]))
     if ema:
@@ -73,7 +74,7 @@ def steps(model, num_steps):
         if isinstance(model.optimizers[0], optim.LBFGS):
             losses.append(lbfgs_step(model))
         else:
-            losses.append(model.train({"x": X}).item())
+            losses.append(model.train({"x": X.to(model.trained_parameters[0].device)}).item())
         for scheduler in schedulers:
             if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(losses[-1])
@@ -88,7 +89,7 @@ def steps(model, num_steps):
 def lbfgs_step(model):
     def closure():
         model.optimizers[0].zero_grad()
-        loss = model.loss.estimate({"x": X})
+        loss = model.loss.estimate({"x": X.to(model.trained_parameters[0].device)})
         loss.backward()
         return loss
 
@@ -110,16 +111,16 @@ def same(a, b):
 
 
 def snapshot(model):
-    """All that a load could change, by value."""
+    """All that a load could change, by value, on the CPU: torch loads the state of NAdam to another device than it starts it on."""
     state = {
         "weights": dict(model.loss.state_dict()),
         "optimizers": [o.state_dict() for o in model.optimizers],
         "schedulers": [s.state_dict() for s in model.schedulers],
         "ema": None if model.ema is None else dict(model.ema.state_dict()),
-        "random": torch.get_rng_state(),
+        "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count()))],
         "steps": model.step_count,
     }
-    return torch.utils._pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, state)
+    return torch.utils._pytree.tree_map(lambda v: v.cpu().clone() if isinstance(v, torch.Tensor) else v, state)
 
 
 def disturbed(model):

@@ -30,8 +30,11 @@ OF_NUMBERS = {
     aten._index_put_impl_.default,
     aten.index_fill.int_Tensor,
     aten.index_fill_.int_Tensor,
+    aten._fused_adam_.tensor_lr,
+    aten._fused_adamw_.tensor_lr,
+    aten._fused_sgd_.tensor_lr,
 }
-"""What takes a number on the CPU on CUDA too, beside elementwise operations."""
+"""What takes a number on the CPU on CUDA too, beside elementwise operations: indices, and learning rates."""
 INDEXING = {aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 BELOW_PYTHON = (aten.empty.memory_format, aten.empty_strided.default, aten._copy_from.default, aten._efficientzerotensor.default)
 """What torch calls where it asks no subclass: for tensors from Python's numbers, for copies, and for gradients that are 0."""

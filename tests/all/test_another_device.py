@@ -9,8 +9,9 @@ import children
 import elsewhere
 import pytest
 import torch
+from placed import NoiseOfTheCPU
 from planted import planted
-from reference.elsewhere import LEFT_OUT, NoiseOfTheCPU, comparable, differing, differing_elsewhere, one_of_each
+from reference.elsewhere import LEFT_OUT, comparable, differing, differing_elsewhere, one_of_each
 from reference.rows import PARTS, ROWS
 from torch import nn
 

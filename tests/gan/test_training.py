@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from placed import NoiseOfTheCPU, on
 from torch import nn, optim
 
 from pixyz.core import NonFiniteLossError, Parameter, ParameterError
@@ -57,7 +58,8 @@ def descend(networks, loss, rate):
 SGD = {"optimizer": optim.SGD, "optimizer_params": {"lr": 0.1}}
 
 
-def test_two_generators_and_two_discriminators_are_the_hand_written_loop():
+@pytest.mark.gpu
+def test_two_generators_and_two_discriminators_are_the_hand_written_loop(device):
     """CycleGAN: least squares both ways, and L1 around."""
     f, g, d, e = [network(2, n) for n in (2, 2, 1, 1)]
     there, back = Deterministic("f(y|x)", y=f), Deterministic("g(x|y)", x=g)
@@ -65,10 +67,10 @@ def test_two_generators_and_two_discriminators_are_the_hand_written_loop():
     around = Laplace("r(x|y)", loc=g, scale=1.0).log_prob().expectation(there)
     around_again = Laplace("s(y|x)", loc=f, scale=1.0).log_prob().expectation(back)
     theirs = [copy.deepcopy(net) for net in (f, g, d, e)]
-    model = Model(games - 0.5 * (around + around_again).mean(), **SGD)
+    model = Model((games - 0.5 * (around + around_again).mean()).to(device), **SGD)
     data = torch.randn(6, 2, 5, 2)
     for x, y in data:
-        model.train({"x": x, "y": y})
+        model.train(on(device, {"x": x, "y": y}))
     f, g, d, e = theirs
     for x, y in data:
         pairs = ((d, y, f(x).detach()), (e, x, g(y).detach()))
@@ -79,19 +81,21 @@ def test_two_generators_and_two_discriminators_are_the_hand_written_loop():
     found = [there, back, *[leaf for leaf in model.distributions if leaf.name in "de"]]
     for leaf, net in zip(found, theirs, strict=True):
         for a, b in zip(leaf.parameters(), net.parameters(), strict=True):
-            torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+            torch.testing.assert_close(a.cpu(), b, atol=1e-10, rtol=0)
 
 
-def test_a_wasserstein_distance_with_its_penalty_is_the_hand_written_loop():
+@pytest.mark.gpu
+def test_a_wasserstein_distance_with_its_penalty_is_the_hand_written_loop(device):
     """WGAN-GP: two steps of the critic to one of the generator."""
     p, d = players()
     loss = AdversarialWassersteinDistance(p, d) - 10 * GradientPenalty(p, d)
     g, net = [copy.deepcopy(next(m for m in r.modules() if isinstance(m, nn.Sequential))) for r in (p, d)]
-    model = Model(loss, n_critic=2, optimizer=optim.SGD, optimizer_params={"lr": 0.01})
+    model = Model(loss.to(device), n_critic=2, optimizer=optim.SGD, optimizer_params={"lr": 0.01})
     data = torch.randn(6, 8, 3)
     torch.manual_seed(1)
-    for x in data:
-        model.train({"x": x})
+    with NoiseOfTheCPU():
+        for x in data:
+            model.train({"x": x.to(device)})
     torch.manual_seed(1)
     for step, x in enumerate(data):
         fake = g(torch.randn(8, 2))
@@ -102,7 +106,7 @@ def test_a_wasserstein_distance_with_its_penalty_is_the_hand_written_loop():
         if step % 2 == 0:
             descend([g], -net(fake).mean(), 0.01)
     for a, b in zip([*p.parameters(), *d.parameters()], [*g.parameters(), *net.parameters()], strict=True):
-        torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+        torch.testing.assert_close(a.cpu(), b, atol=1e-12, rtol=0)
 
 
 def test_what_infers_a_code_is_trained_with_the_generator():

@@ -41,7 +41,7 @@ def warmed(loss, values):
 def deviations(loss, theta, n, truth, device):
     """How many standard errors the value and the gradient for θ, one row of it for each of n data, are from the truth.
 
-    The loss is on the device; the truth is a function of θ, on the CPU. Where nothing varies, what is left must be rounding, and counts as 0.
+    The loss is on the device; the truth is a function of θ, on the CPU. Where nothing varies, what is left must be rounding, and is 0.
     """
     rows = theta.to(device).expand(n, -1).clone().requires_grad_()
     value = warmed(loss.to(device), {"theta": rows.detach()}).estimate({"theta": rows})

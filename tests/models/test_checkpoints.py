@@ -5,8 +5,6 @@ from collections import Counter
 import pytest
 import torch
 from checkpointed import OPTIMIZERS, SCHEDULERS, X, disturbed, same, snapshot, steps, vae
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn, optim
 from zoo import Decoder, Encoder, prior
 
@@ -15,21 +13,25 @@ from pixyz.distributions import Normal
 from pixyz.losses import NLL, KullbackLeibler
 from pixyz.models import ML, VI, Model
 
+safetensors = pytest.importorskip("safetensors", reason="checkpoints are read by safetensors")
+load_file = pytest.importorskip("safetensors.torch").load_file
+
 WITH_EVERY_SCHEDULER = ("Adam", "Adam tensor lr", "SGD momentum")
 WITH_EVERY_OPTIMIZER = ("none", "OneCycleLR", "ReduceLROnPlateau")
 PAIRS = [(o, s) for o in OPTIMIZERS for s in SCHEDULERS if o in WITH_EVERY_SCHEDULER or s in WITH_EVERY_OPTIMIZER]
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize(("optimizer", "scheduler"), PAIRS)
-def test_training_goes_on_as_if_it_had_never_stopped(optimizer, scheduler, tmp_path):
-    model = vae(optimizer, scheduler)
+def test_training_goes_on_as_if_it_had_never_stopped(optimizer, scheduler, tmp_path, device):
+    model = vae(optimizer, scheduler, device=device)
     steps(model, 5)
     model.save(tmp_path / "a.safetensors")
     saved = snapshot(model)
     expected = steps(model, 6)
     end = snapshot(model)
 
-    fresh = disturbed(vae(optimizer, scheduler))
+    fresh = disturbed(vae(optimizer, scheduler, device=device))
     assert not same(snapshot(fresh), saved)
     fresh.load(tmp_path / "a.safetensors")
     assert same(snapshot(fresh), saved)
@@ -37,12 +39,13 @@ def test_training_goes_on_as_if_it_had_never_stopped(optimizer, scheduler, tmp_p
     assert same(snapshot(fresh), end)
 
 
-def test_the_moving_average_goes_on(tmp_path):
-    model = vae(ema=True)
+@pytest.mark.gpu
+def test_the_moving_average_goes_on(tmp_path, device):
+    model = vae(ema=True, device=device)
     steps(model, 3)
     model.save(tmp_path / "a")
     steps(model, 3)
-    fresh = disturbed(vae(ema=True))
+    fresh = disturbed(vae(ema=True, device=device))
     fresh.load(tmp_path / "a")
     steps(fresh, 3)
     assert same(snapshot(fresh), snapshot(model))
@@ -86,15 +89,16 @@ class Odd(Normal):
         self.register_buffer("special", torch.tensor([torch.nan, torch.inf, -0.0, 5e-45, float(fill)]))
 
     def forward(self):
-        return {"loc": self.loc_of, "scale": torch.ones(3)}
+        return {"loc": self.loc_of, "scale": torch.ones_like(self.loc_of)}
 
 
 def bits(tensor):
-    return tensor.contiguous().view(-1).view(torch.uint8).tolist() if tensor.numel() else []
+    return tensor.cpu().contiguous().view(-1).view(torch.uint8).tolist() if tensor.numel() else []
 
 
-def test_every_dtype_keeps_its_bits(tmp_path):
-    a, b = ML(Odd(1)), ML(Odd(2))
+@pytest.mark.gpu
+def test_every_dtype_keeps_its_bits(tmp_path, device):
+    a, b = ML(Odd(1).to(device)), ML(Odd(2).to(device))
     a.save(tmp_path / "a")
     b.load(tmp_path / "a")
     ours, theirs = a.loss.state_dict(), b.loss.state_dict()
@@ -174,7 +178,7 @@ def test_any_reader_of_safetensors_reads_it(tmp_path):
     tensors = load_file(path)
     weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
     assert same(weights, dict(model.loss.state_dict()))
-    with safe_open(path, "pt") as file:
+    with safetensors.safe_open(path, "pt") as file:
         texts = file.metadata()
     assert texts["formula"] == str(model.loss) == "-mean(E_q(z|x)[log p(x,z)/q(z|x)])"
     lines = texts["signature"].splitlines()
@@ -215,6 +219,7 @@ def test_the_way_a_step_is_run_stays_that_of_the_model(there, here, fused, tmp_p
     assert all(torch.isfinite(torch.tensor(steps(other, 2))))
 
 
+@pytest.mark.gpu
 def test_loads_where_the_model_is(device, tmp_path):
     model = vae()
     steps(model, 2)

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from placed import NoiseOfTheCPU, on
 from torch import nn, optim
 from zoo import Decoder, Encoder, Label, binary, prior
 
@@ -40,41 +41,45 @@ def hand_written(p, q, x, num_steps, *, kl_form):
 DTYPES = pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["float64", "float32"])
 
 
+@pytest.mark.gpu
 @DTYPES
 @pytest.mark.parametrize("kl_form", [False, True], ids=["VI", "VAE"])
-def test_forty_steps_equal_a_hand_written_loop(kl_form, dtype, atol):
+def test_forty_steps_equal_a_hand_written_loop(kl_form, dtype, atol, device):
     torch.set_default_dtype(dtype)
     p, q = Decoder(), Encoder()
     p2, q2 = copy.deepcopy(p), copy.deepcopy(q)
-    x = binary(20).to(dtype)
+    x, z = binary(20).to(dtype), prior().to(dtype).to(device)
+    p.to(device), q.to(device)
     options = {"optimizer": optim.Adam, "optimizer_params": {"lr": 1e-2}}
-    model = VAE(q, p, prior().to(dtype), **options) if kl_form else VI(p * prior().to(dtype), q, **options)
-    with seeded(0):
-        ours = [model.train({"x": x}).item() for _ in range(40)]
+    model = VAE(q, p, z, **options) if kl_form else VI(p * z, q, **options)
+    with seeded(0), NoiseOfTheCPU():
+        ours = [model.train({"x": x.to(device)}).item() for _ in range(40)]
     with seeded(0):
         theirs = hand_written(p2, q2, x, 40, kl_form=kl_form)
     assert ours == pytest.approx(theirs, abs=atol)
     for a, b in zip([*p.parameters(), *q.parameters()], [*p2.parameters(), *q2.parameters()]):
-        torch.testing.assert_close(a, b, rtol=0, atol=atol)
+        torch.testing.assert_close(a.cpu(), b, rtol=0, atol=atol)
 
 
+@pytest.mark.gpu
 @DTYPES
-def test_forty_steps_of_maximum_likelihood_equal_a_hand_written_loop(dtype, atol):
+def test_forty_steps_of_maximum_likelihood_equal_a_hand_written_loop(dtype, atol, device):
     torch.set_default_dtype(dtype)
     f = Label()
     f2 = copy.deepcopy(f)
+    f.to(device)
     x, index = torch.randn(20, 6), torch.arange(20) % 3
     model = ML(f, optimizer=optim.Adam, optimizer_params={"lr": 1e-2})
     optimiser = optim.Adam(f2.parameters(), lr=1e-2)
     for _ in range(40):
-        ours = model.train({"x": x, "y": torch.eye(3)[index]})
+        ours = model.train(on(device, {"x": x, "y": torch.eye(3)[index]}))
         theirs = nn.functional.cross_entropy(f2.fc(x), index)
         optimiser.zero_grad()
         theirs.backward()
         optimiser.step()
         assert ours.item() == pytest.approx(theirs.item(), abs=atol)
     for a, b in zip(f.parameters(), f2.parameters()):
-        torch.testing.assert_close(a, b, rtol=0, atol=atol)
+        torch.testing.assert_close(a.cpu(), b, rtol=0, atol=atol)
 
 
 def test_ml_is_the_mean_over_the_batch():

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any
 
 import elsewhere
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from placed import NoiseOfTheCPU
 
 from .row import Evaluated, evaluated
 from .rows import LACKING, PARTS, ROWS
@@ -22,22 +19,6 @@ LEFT_OUT = {
     "flows: from_transform: noise to data": "the constants of another library's transform stay on the CPU, as from_transform says",
 }
 ELSEWHERE_LEFT_OUT = {"sequences: sequence: a recurrent network": "torch has a GRU for a device, and elsewhere has none"}
-
-
-class NoiseOfTheCPU(TorchDispatchMode):
-    """Draws every random number on the CPU, from its generator, so that two devices draw the same."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
-        first = args[0] if args and isinstance(args[0], Tensor) else None
-        device = first.device if first is not None else torch.device(kwargs.get("device") or "cpu")
-        on_cpu = {**tree_map_only(Tensor, Tensor.cpu, kwargs), **({"device": torch.device("cpu")} if kwargs.get("device") else {})}
-        drawn = func(*tree_map_only(Tensor, Tensor.cpu, args), **on_cpu)
-        if func._schema.name.endswith("_"):
-            return first.copy_(drawn)
-        return tree_map_only(Tensor, lambda t: t.to(device), drawn)
 
 
 def comparable(names: Iterable[str], device: str) -> list[str]:
