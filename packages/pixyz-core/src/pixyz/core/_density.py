@@ -19,10 +19,12 @@ def log_density(scope: Scope, factors: Iterable[Factor], who: object) -> Term:
         if factor.dist.is_deterministic:
             inner = compute(inner, factor)
             continue
+        watch = scope.shared.watch
+        if watch is not None:
+            watch.enter(f"log {factor}")
         term = inner.log_prob(factor)
-        if scope.shared.watch is not None:
-            scope.shared.watch.enter(f"log {factor}")
-            scope.shared.watch.leave(f"log {factor}", term)
+        if watch is not None:
+            watch.leave(f"log {factor}", term)
         if total is None:
             total = term
         else:

@@ -131,7 +131,7 @@ def _settings() -> Callable[[], None]:
     cudnn = _read(lambda: torch.backends.cudnn.allow_tf32)
     backends: Any = torch.backends
     places = [(backends.cuda, "matmul"), (backends.cudnn, "conv"), (backends.cudnn, "rnn"), (backends.mkldnn, "matmul")]
-    owners = [getattr(backend, name, None) for backend, name in places]
+    owners: list[Any] = [getattr(backend, name, None) for backend, name in places]
     newer = [(owner, owner.fp32_precision) for owner in owners if hasattr(owner, "fp32_precision")]
 
     def restore() -> None:
