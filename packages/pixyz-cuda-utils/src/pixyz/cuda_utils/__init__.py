@@ -2,6 +2,10 @@
 
 from ._capturable import capturable
 from ._channels_last import channels_last
+from ._graph_error import GraphError
+from ._graph_report import CapturedSteps, GraphReport, graph_report
+from ._graphed import graphed
+from ._graphs import Graphs
 from ._memory import MemoryReport, MemoryTerm
 from ._memory_of_terms import Allocator
 from ._memory_report import memory_report
@@ -12,6 +16,10 @@ from ._streams import Streams
 
 __all__ = [
     "Allocator",
+    "CapturedSteps",
+    "GraphError",
+    "GraphReport",
+    "Graphs",
     "MemoryReport",
     "MemoryTerm",
     "Obstacle",
@@ -21,6 +29,8 @@ __all__ = [
     "Streams",
     "capturable",
     "channels_last",
+    "graph_report",
+    "graphed",
     "memory_report",
     "precision",
 ]

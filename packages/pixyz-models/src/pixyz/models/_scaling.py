@@ -75,6 +75,11 @@ class LossScale:
         self._found: list[Tensor] = []
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """What a step changes: the scale, how many steps ago it changed, and how many steps were left out."""
+        return [self._scaler._scale, self._scaler._growth_tracker, self._skipped]  # type: ignore[list-item]
+
+    @property
     def skipped(self) -> int:
         """How many steps were left out so far; on an accelerator, the host waits for it."""
         return int(self._skipped.item())

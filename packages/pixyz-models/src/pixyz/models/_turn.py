@@ -53,6 +53,7 @@ class Turn:
         self.weights = weights
         self.optimizers = optimizers
         self.schedulers = schedulers
+        self.compiling = compiling
         self.trained = [*weights.values()]
         self._others = others
         self._trains_all = trains_all
@@ -61,7 +62,7 @@ class Turn:
         self._steps = {n: make_step(o, compiling=compiling is not None, options=compiling or {}) for n, o in optimizers.items()}
         self._masked = {n: MaskedStep(o, self._steps[n]) for n, o in optimizers.items()}
         self.validate: Validate = True
-        self._is_scaled = False
+        self.is_scaled = False
         self._checks: dict[object, NoCheck] = {}
         self.settle()
 
@@ -92,7 +93,7 @@ class Turn:
     def begin(self) -> None:
         """Decides for a whole step whether its loss is scaled."""
         options = scaling_options()
-        self._is_scaled = options is not None
+        self.is_scaled = options is not None
         if options is not None and self.scale is None:
             self.scale = LossScale(options, self.trained[0].device)
 
@@ -115,13 +116,13 @@ class Turn:
         """Adds the gradient of a share of the loss to those that are there."""
         # What another player or another model trains gets no gradient from here.
         only = None if self._trains_all else [w for w in self.trained if w.requires_grad]
-        if self._is_scaled and self.scale is not None:
+        if self.is_scaled and self.scale is not None:
             loss = self.scale.scale(loss)
         engine.backward(loss, gradient=None if share == 1 else torch.full_like(loss, 1 / share), inputs=only, **how)
 
     def update(self, engine: Engine, *, clip_norm: float | None, clip_value: float | None) -> None:
         """One step with the gradients that are there."""
-        scale = self.scale if self._is_scaled else None
+        scale = self.scale if self.is_scaled else None
         flag = self.check.see_gradients(None if scale is None else scale.unscale(self.optimizers.values()))
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, clip_norm)
