@@ -208,6 +208,9 @@ class Replays(Executor):
             for phase in phases:
                 self._compute(phase, static)
 
+        for turn in self._model.program.turns:
+            if turn.scale is not None and turn.is_scaled:
+                turn.scale.tensors[0].fill_(1.0)  # a step that overflows would make no state of the optimiser
         for number in range(self._warmup):
             self._graphs.warm_up(cycle)
             for turn in self._model.program.turns if number == 0 else ():

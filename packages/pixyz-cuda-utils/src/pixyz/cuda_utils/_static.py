@@ -178,15 +178,17 @@ class StaticState:
 
     def need_device(self) -> None:
         """Raises a `GraphError` if the model has been moved to another device."""
-        self._need_kind(self._model.trained_parameters[0], self._weights[0][1])
+        devices = [self._model.trained_parameters[0].device, next(self._model.loss.parameters()).device]
+        device = next((device for device in devices if device != self.device), None)
+        if device is not None:
+            raise GraphError(
+                f"{type(self._model).__name__}: its graphs are on {self.device}, and it has been moved to {device}. "
+                "Move it back, or capture graphs there with graphed(model, example)."
+            )
 
     def _need_kind(self, tensor: Tensor, home: Tensor) -> None:
         who = type(self._model).__name__
-        if tensor.device != home.device:
-            raise GraphError(
-                f"{who}: its graphs are on {home.device}, and it has been moved to {tensor.device}. "
-                "Move it back, or capture graphs there with graphed(model, example)."
-            )
+        self.need_device()
         if tensor.dtype != home.dtype or tensor.shape != home.shape:
             raise GraphError(
                 f"{who}: its graphs were captured with {_kind(home)}, which has become {_kind(tensor)}. "

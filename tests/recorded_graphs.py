@@ -23,6 +23,10 @@ class Recording(TorchDispatchMode):
         self.thunks = []
         self.made = []
 
+    @classmethod
+    def is_infra_mode(cls):
+        return True  # compiled functions run in it
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function in WAITS:
@@ -53,6 +57,7 @@ class Recorded(Graphs):
     Attributes:
         captures: how many there were.
         replays: the numbers of the graphs replayed, in their order.
+        pool: what was made while graphs were captured.
         operations: of each graph, how many operations it has.
     """
 
@@ -63,7 +68,7 @@ class Recorded(Graphs):
         self.captures = 0
         self.replays = []
         self.operations = []
-        self._pool = []
+        self.pool = []
 
     def warm_up(self, work):
         work()
@@ -73,13 +78,13 @@ class Recorded(Graphs):
         self.captures += 1
         with Recording() as recording:
             work()
-        self._pool += recording.made
+        self.pool += recording.made
         self.operations.append(len(recording.thunks))
 
         @torch.no_grad()
         def replay():
             self.replays.append(number)
-            for tensor in self._pool:
+            for tensor in self.pool:
                 if tensor.is_floating_point():
                     tensor.fill_(torch.nan)
             for thunk in recording.thunks:
