@@ -9,7 +9,7 @@ from recorded_graphs import Recorded
 from torch import nn, optim
 
 from pixyz.core import KindError, MissingVariableError, NonFiniteLossError, ParameterError, ShapeError, SupportError
-from pixyz.cuda_utils import GraphError, graph_report, graphed
+from pixyz.cuda_utils import GraphError, capturable, graph_report, graphed
 from pixyz.distributions import Bernoulli, Normal
 from pixyz.losses import NLL
 from pixyz.models import VAE, Model
@@ -235,7 +235,7 @@ def test_what_cannot_be_captured_is_rejected_by_name(name):
     model = build()
     before = state_of(model)
     with pytest.raises(GraphError, match=said):
-        graphed(model, example, graphs=Recorded())
+        graphed(model, example, graphs=Recorded(), inspect=False)
     need_same(state_of(model), before)
     assert model.validate in (True, "deferred")
     with pytest.raises(KindError, match="graph_report is for a model that was graphed"):
@@ -276,7 +276,7 @@ def test_an_example_that_does_not_fit_the_model_is_an_error(name, graphs):
     model = autoencoder(**ADAM)
     before = state_of(model)
     with pytest.raises(kind, match=said):
-        graphed(model, example, graphs=None if graphs is None else graphs())
+        graphed(model, example, graphs=None if graphs is None else graphs(), inspect=False)
     need_same(state_of(model), before)
     model.train(X)
 
@@ -294,6 +294,43 @@ def test_without_cuda_the_model_is_what_it_was_and_the_report_has_the_reason():
         "on a CUDA device: 2 graphs for x (8, 6) float32\n"
         "eager, 3 times: there are no graphs"
     )
+
+
+class Numbered(nn.Module):
+    """A network that computes with a number of Python, another one at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 6)
+        self.steps = 0
+
+    def forward(self, z):
+        self.steps += 1
+        return self.layer(z) * (1 + self.steps / 10)
+
+
+def numbered():
+    q = Normal("q(z|x)", loc=nn.Linear(6, 2), scale=1.0)
+    return VAE(q, Bernoulli("p(x|z)", logits=Numbered()), Normal("p(z)", loc=torch.zeros(2), scale=torch.ones(2)))
+
+
+def test_what_a_graph_would_repeat_is_rejected_by_its_term_and_line():
+    model = numbered()
+    with pytest.raises(GraphError, match=r"new number in p\(x\|z\) \(forward\), .*test_graphed_changes.py:\d+"):
+        graphed(model, X, graphs=Recorded())
+    assert model.validate is True
+    graphed(model, X)
+    assert "in the way: new number in p(x|z)" in str(graph_report(model))
+
+
+def test_a_graphed_model_is_inspected_like_any_other():
+    model, graphs = graphs_of(autoencoder(**ADAM), inspect=True)
+    train(model, [X, X])
+    executor, before = model.executor, state_of(model)
+    assert not capturable(model, X)
+    assert model.executor is executor
+    need_same(state_of(model), before)
+    assert len(graphs.replays) == 1
 
 
 def test_without_cuda_the_report_says_what_would_be_in_the_way():

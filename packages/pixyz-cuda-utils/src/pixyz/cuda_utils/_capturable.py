@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pixyz.core import DeferredChecks, KindError, Loss, ParameterError, is_number, need_scalar
 from pixyz.models import Model
+from pixyz.models.steps import Executor
 
 from ._comparison import compare, same_operations
 from ._observation import Observation, is_trusted
@@ -70,6 +71,10 @@ def capturable(model: Model | Loss, example: Mapping[str, Any]) -> Obstacles:
         raise KindError(f"capturable takes a model of pixyz.models or a scalar loss; got a {type(model).__name__}.")
     loss = model if isinstance(model, Loss) else model.loss
     need_scalar(loss, "capturable")
+    executor = None if isinstance(model, Loss) else model.executor
+    if isinstance(model, Model):
+        model.check()
+        model.executor = Executor()  # a model that is graphed already has another one
     state = State(model)
     try:
         with torch.compiler.set_stance("force_eager"):
@@ -78,6 +83,8 @@ def capturable(model: Model | Loss, example: Mapping[str, Any]) -> Obstacles:
             return Obstacles(_steps(model, loss, example))
     finally:
         state.restore()
+        if isinstance(model, Model) and executor is not None:
+            model.executor = executor
 
 
 def _steps(model: Model | Loss, loss: Loss, example: Mapping[str, Any]) -> Iterable[Obstacle]:

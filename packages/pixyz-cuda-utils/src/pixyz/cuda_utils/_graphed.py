@@ -10,6 +10,7 @@ from pixyz.core import KindError, ParameterError, is_whole, random_state, readin
 from pixyz.models import Model
 from pixyz.models.steps import Executor
 
+from ._capturable import capturable
 from ._graph_error import GraphError
 from ._graph_report import GraphReport
 from ._graphs import Graphs
@@ -28,6 +29,7 @@ def graphed(
     warmup: int = 3,
     on_change: Literal["eager", "raise", "recapture"] = "eager",
     max_graphs: int = 4,
+    inspect: bool = True,
     graphs: Graphs | None = None,
 ) -> M:
     """Captures the step of a model as a CUDA graph, so that each call of `train`, also by `fit`, is one launch.
@@ -51,6 +53,8 @@ def graphed(
             `requires_grad`, in settings of an optimiser or in autocast. `"eager"` carries it out operation by operation, `"raise"` raises
             an error, and `"recapture"` captures it as well.
         max_graphs: how many such kinds of steps are captured; the steps of further kinds are eager, of which a warning tells once.
+        inspect: whether `capturable` looks for obstacles first, which takes some steps operation by operation. Without it, an operation
+            that waits for the device is an error all the same, but a number that Python computes anew at each step would be repeated.
         graphs: captures and replays; by CUDA, if not given.
 
     Returns:
@@ -58,8 +62,8 @@ def graphed(
 
     Raises:
         KindError, ParameterError: for an argument that is none.
-        GraphError: for what cannot be captured, by its name: an optimiser that reads numbers from the device, sparse gradients, an
-            operation that waits for the device. From `train`, if the model was moved to another device, and with `on_change="raise"`.
+        GraphError: for what cannot be captured, by its name: an optimiser that computes with numbers of Python, sparse gradients, and
+            what `capturable` finds. From `train`, if the model was moved to another device, and with `on_change="raise"`.
         MissingVariableError, ShapeError, SupportError, NonFiniteLossError: for an example that does not fit the model.
 
     Examples:
@@ -74,6 +78,8 @@ def graphed(
     model.executor = Executor()
     graphs = Graphs(model.trained_parameters[0].device) if graphs is None else graphs
     found = obstacles(model)
+    if inspect and not found:
+        found = [str(obstacle) for obstacle in capturable(model, example)]
     if graphs.unavailable is not None:
         model.executor = Eager(_report_without_graphs(model, example, graphs.unavailable, found))
         return model

@@ -223,8 +223,8 @@ class Replays(Executor):
             replay = self._graphs.capture(lambda: found.append(self._compute(phase, static)))
         except RuntimeError as error:
             raise GraphError(
-                f"{type(self._model).__name__}: {self._model.loss} cannot be captured: {str(error).strip().splitlines()[0]} "
-                "capturable(model, example) of pixyz.cuda_utils finds the operation."
+                f"{type(self._model).__name__}: {self._model.loss} cannot be captured: {str(error).strip().splitlines()[0]}. "
+                "capturable(model, example) finds the operation."
             ) from error
         gradients = [(w, w.grad) for turn in phase.turns for w in turn.trained]
         return _Graph(replay, found[0], gradients, [(turn.check, turn.check.supports) for turn in phase.turns])

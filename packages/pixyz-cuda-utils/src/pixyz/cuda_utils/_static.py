@@ -207,13 +207,13 @@ class Snapshot:
     def __init__(self, model: Model, gradients: Iterable[Tensor] = ()) -> None:
         self._model = model
         modules = _modules_of(model)
-        tensors = dict.fromkeys(
+        tensors: dict[Tensor, None] = dict.fromkeys(
             [
                 *model.trained_parameters,
                 *(t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None),
                 *(t for o in model.optimizers for entry in o.state.values() for t in entry.values() if isinstance(t, Tensor)),
                 *([] if model.ema is None else model.ema.averages),
-                *(flag for turn in model.program.turns for flag in getattr(turn.check, "flags", ())),
+                *(flag for turn in model.program.turns for flag in turn.check.flags),
                 *(t for turn in model.program.turns if turn.scale is not None for t in turn.scale.tensors),
                 *gradients,
             ]

@@ -57,6 +57,11 @@ class NoCheck:
 
     supports: tuple[Tensor | None, list[object]] = (None, [])
 
+    @property
+    def flags(self) -> list[Tensor]:
+        """All flags on the device that stay from step to step."""
+        return []
+
     def checks(self) -> Checks:
         """None of supports."""
         return NO_CHECKS
