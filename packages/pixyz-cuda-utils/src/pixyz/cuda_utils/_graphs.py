@@ -53,9 +53,18 @@ class Graphs:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        # Loaders and prefetchers copy in threads of their own meanwhile, which they may.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._own_stream(), capture_error_mode="thread_local"):
-            work()
+        failed: list[Exception] = []
+        try:
+            # Loaders and prefetchers copy in threads of their own meanwhile, which they may.
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._own_stream(), capture_error_mode="thread_local"):
+                try:
+                    work()
+                except Exception as error:
+                    failed.append(error)
+                    raise
+        except RuntimeError as error:
+            # To end a capture that has failed is an error as well, which says nothing.
+            raise (failed[0] if failed else error) from None
         return graph.replay
 
     def _own_stream(self) -> Any:
