@@ -21,7 +21,7 @@ def test_replays_are_the_steps_without_a_graph(name):
     assert graph_report(model).replays == len(graphs.replays) >= len(data) - model.accumulate
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if "compiled" not in name])
 def test_a_capture_leaves_everything_as_it_was(name):
     build, _ = MODELS[name]
     model = build()
