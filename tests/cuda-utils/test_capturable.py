@@ -11,7 +11,7 @@ from torch import nn
 from pixyz.core import KindError, MissingVariableError, Parameter, ParameterError, ShapeError, SupportError
 from pixyz.cuda_utils import Obstacle, Obstacles, capturable
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, MixtureModel, Normal, VectorQuantizer
-from pixyz.flows import RealNVP
+from pixyz.flows import FFJORD, RealNVP
 from pixyz.gan import GAN, AdversarialWassersteinDistance, GradientPenalty
 from pixyz.losses import ELBO, Commitment, IterativeLoss
 from pixyz.models import ML, VAE, LinearSchedule, Model
@@ -97,30 +97,33 @@ def quantised():
     return Model((-p.log_prob().expectation(q) + Commitment(q)).mean())
 
 
+def shared():
+    """A layer that a function keeps, and that another distribution registers."""
+    layer = nn.Linear(6, 6)
+    with pytest.warns(UserWarning, match="parameters it cannot register"):
+        features = Deterministic("h(h|x)", h=lambda x: layer(x))
+    p, q = Normal("p(h)", loc=nn.Parameter(torch.zeros(6)), scale=1.0), Normal("q(y|x)", loc=layer, scale=1.0)
+    return Model(-(p.log_prob().expectation(features) + q.log_prob()).mean())
+
+
 X = {"x": torch.rand(8, 6).round()}
 CLEAN = {
     "a VAE": (vae, X),
     "warming up, averaged, clipped": (scheduled, X),
     "accumulating": (lambda: vae(accumulate=3), X),
-    "SGD with a schedule": (
-        lambda: vae(
-            optimizer=torch.optim.SGD,
-            optimizer_params={"lr": 0.1},
-            scheduler=torch.optim.lr_scheduler.ExponentialLR,
-            scheduler_params={"gamma": 0.9},
-        ),
-        X,
-    ),
+    "SGD with a schedule": (lambda: falling(), X),
     "RMSprop, one weight after the other": (lambda: vae(optimizer=torch.optim.RMSprop), X),
     "compiled": (lambda: vae(compile={"backend": "eager"}), X),
     "a game with a gradient penalty": (lambda: gan(n_critic=2), X),
     "a game at once": (lambda: gan(at_once=True), X),
+    "a continuous flow": (lambda: ML(FFJORD("p(x)", features=6, hidden=[8], steps=2)), X),
     "a flow": (lambda: ML(RealNVP("p(x)", features=6, transforms=2, hidden=[8])), X),
     "an enumerated latent variable": (enumerated, X),
     "a mixture": (mixture, X),
     "a chain": (chain, {f"x_{t}": torch.randn(4, 1) for t in range(5)}),
     "a sequence": (sequence, {"x": torch.randn(4, 5, 1), "z_prev": torch.zeros(4, 2)}),
     "codes that follow": (quantised, X),
+    "a layer that two share": (shared, {**X, "y": torch.zeros(8, 6)}),
 }
 
 
@@ -133,9 +136,19 @@ def test_a_clean_model_has_no_obstacle(name):
     assert found == []
 
 
-@pytest.mark.parametrize("steps", [0, 1, 4])
+def falling():
+    return vae(
+        optimizer=torch.optim.SGD,
+        optimizer_params={"lr": 0.1, "momentum": 0.9},
+        scheduler=torch.optim.lr_scheduler.ExponentialLR,
+        scheduler_params={"gamma": 0.9},
+    )
+
+
 @pytest.mark.parametrize(
-    "build", [vae, scheduled, lambda: vae(accumulate=3), gan, quantised], ids=["vae", "all", "accumulating", "gan", "codes"]
+    ("build", "steps"),
+    [(vae, 0), (vae, 4), (scheduled, 1), (lambda: vae(accumulate=3), 4), (falling, 4), (gan, 1), (quantised, 1)],
+    ids=["new", "trained", "averaged", "accumulating", "falling", "game", "codes"],
 )
 def test_the_model_goes_on_as_if_nobody_had_looked(build, steps):
     torch.manual_seed(0)

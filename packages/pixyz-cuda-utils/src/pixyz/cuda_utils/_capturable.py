@@ -98,7 +98,9 @@ def _steps(model: Model | Loss, loss: Loss, example: Mapping[str, Any]) -> Itera
         raise ParameterError(f"capturable: {loss} has no gradient: its value depends on no parameter that requires one.")
     found = State(model, keeps=False)
     given = [t for t in step.values.values() if isinstance(t, Tensor)]
-    origins = Origins(trained[0].device, [*found.moved, *given], {storage_of(t): name for name, t in found.names})
+    # A network may be met first where a function keeps it, and be registered elsewhere.
+    held = [*loss.parameters(), *loss.buffers(), *trained]
+    origins = Origins(trained[0].device, [*found.moved, *held, *given], {storage_of(t): name for name, t in found.names})
     places = Places(_run.__code__, step.actors)
     seen: list[Observation] = []
     while len(seen) < COMPARED + math.ceil(UNTIL_STEADY / step.period):
