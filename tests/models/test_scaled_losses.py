@@ -7,8 +7,7 @@ import torch
 from torch import nn, optim
 
 from pixyz.core import CheckpointError, NonFiniteLossError, ParameterError
-from pixyz.distributions import Deterministic, Normal
-from pixyz.gan import GAN
+from pixyz.distributions import Normal
 from pixyz.models import Model, scaled_losses
 
 HUGE = 2.0**120
@@ -165,30 +164,6 @@ def test_a_scale_that_is_none_is_damage(tmp_path):
         file.write_bytes(data.replace(old, new))
         with pytest.raises(CheckpointError, match="damaged"):
             model.load(file)
-
-
-def game():
-    torch.manual_seed(0)
-    p = Deterministic("p(x|z)", x=nn.Linear(2, 3)) * Normal("p(z)", loc=0.0, scale=1.0, dim=2)
-    d = Deterministic("d(t|x)", t=nn.Linear(3, 1))
-    return GAN(p, d)
-
-
-def test_each_side_of_a_game_has_a_scale():
-    plain, scaled = game(), game()
-    for seed in range(3):
-        x = {"x": batch(seed)["x"]}
-        torch.manual_seed(seed)
-        plain.train(x)
-        torch.manual_seed(seed)
-        with scaled_losses():
-            scaled.train(x)
-    assert same(weights(plain), weights(scaled))
-    before = weights(scaled)
-    with scaled_losses():
-        scaled.train({"x": torch.full((8, 3), 1e35)})
-    assert scaled.skipped_steps == 1  # the discriminator's; no data meet the generator
-    assert not same(weights(scaled), before)
 
 
 def test_fit_scales_and_goes_on_from_its_checkpoint(tmp_path):
