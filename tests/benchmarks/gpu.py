@@ -55,6 +55,7 @@ from gpu_report import (
 from interleaved import WARM_UP, other_loss
 from torch import Tensor
 
+from pixyz.cuda_utils import graph_report, graphed
 from pixyz.models import Model
 
 SECONDS = {"cuda": 170.0, "cpu": 105.0}
@@ -118,8 +119,6 @@ def ours(program: Program, device: torch.device, example: Tensor, **options: Any
 
 
 def ours_graphed(program: Program, device: torch.device, example: Tensor, **options: Any) -> Made:
-    from pixyz.cuda_utils import graph_report, graphed
-
     eager = model_of(program, device, example, **options)
     began = now(device)
     model = graphed(eager, {"x": example})

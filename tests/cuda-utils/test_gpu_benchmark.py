@@ -146,6 +146,22 @@ def test_rows_have_their_figures(gpu, benchmark, tmp_path, capsys):
     assert not report.has_failed
 
 
+def test_a_graphed_row_without_cuda_has_the_reason_and_the_same_losses(gpu, benchmark, monkeypatch, capsys):
+    rows = {gpu.BY_HAND: gpu.by_hand, gpu.GRAPHED: gpu.ours_graphed}
+    benchmark.make("small", rows)
+    assert benchmark.report.rows["small", gpu.GRAPHED] == {"note": "no graph: the model is on cpu, and CUDA graphs are for CUDA devices"}
+    assert ("small", gpu.GRAPHED) not in benchmark.made
+
+    def moved_on(model, example):
+        model.train(example)
+        return graphed(model, example)
+
+    graphed = gpu.graphed
+    monkeypatch.setattr(gpu, "graphed", moved_on)
+    benchmark.make("small", {gpu.GRAPHED: gpu.ours_graphed})
+    assert "in the hand-written model" in benchmark.report.rows["small", gpu.GRAPHED]["error"]
+
+
 def test_a_row_that_fails_says_so_in_one_line_and_the_others_go_on(gpu, monkeypatch, capsys, tmp_path):
     def fails(*_, **__):
         raise RuntimeError("CUDA error: out of luck\nCompile with DEVICE_ASSERTIONS")
