@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixyz.core import KindError, MissingVariableError, Parameter, ParameterError, ShapeError, SupportError
+from pixyz.core import KindError, Loss, MissingVariableError, Parameter, ParameterError, ShapeError, SupportError
 from pixyz.cuda_utils import Obstacle, Obstacles, capturable
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, MixtureModel, Normal, VectorQuantizer
 from pixyz.flows import FFJORD, RealNVP
@@ -212,6 +212,35 @@ def test_what_cannot_be_looked_at_is_an_error():
         capturable(Normal("p(x)", loc=0.0, scale=1.0).log_prob().mean(), X)
     with pytest.raises(ParameterError, match="has no gradient: its value depends on no parameter that requires one"):
         capturable(Normal("p(x)", loc=nn.Parameter(torch.zeros(6)), scale=1.0).log_prob().detach().mean(), X)
+
+
+def test_a_parameter_without_a_shape_is_an_error():
+    loss = -Normal("p(y|x)", loc=nn.LazyLinear(6), scale=1.0).log_prob().mean()
+    with pytest.raises(ParameterError, match=r"capturable: p\(y\|x\).* has no shape yet"):
+        capturable(loss, {**X, "y": torch.zeros(8, 6)})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["a VAE", "warming up, averaged, clipped", "a game at once", "an enumerated latent variable", "a chain"])
+def test_a_clean_model_has_no_obstacle_on_a_device(name, device):
+    build, values = CLEAN[name]
+    model = build()
+    model.loss.to(device)
+    assert str(capturable(model, {v: t.to(device) for v, t in values.items()})) == NONE
+
+
+@pytest.mark.gpu
+def test_obstacles_on_a_device(device):
+    def plant(x):
+        y = x * x.mean().item() + torch.tensor(0.5, device=x.device) * x[x > 0.5].sum() + x.cpu().mean().to(x.device)
+        return (y + torch.tensor(2.0)).sum(-1)
+
+    p = Normal("p(x)", loc=nn.Parameter(torch.zeros(6)), scale=1.0)
+    model = ML(p)
+    loss = model.loss + Loss.from_function(plant, "f", var=["x"]).mean()
+    loss.to(device)
+    kinds = {o.kind for o in capturable(Model(loss), {"x": X["x"].to(device)})}
+    assert kinds == {"host read", "copy from the host", "data-dependent shape", "copy to the host", "number on the host"}
 
 
 def test_an_obstacle_says_whether_the_capture_fails():

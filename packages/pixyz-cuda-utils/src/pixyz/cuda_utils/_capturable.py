@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from pixyz.core import DeferredChecks, KindError, Loss, ParameterError, is_number, need_scalar
 from pixyz.models import Model
@@ -46,7 +47,7 @@ def capturable(model: Model | Loss, example: Mapping[str, Any]) -> Obstacles:
     Raises:
         KindError: for what is neither a model nor a loss.
         ShapeError: for a loss that is not a scalar.
-        ParameterError: for a loss that has no gradient.
+        ParameterError: for a loss that has no gradient, or a parameter that has no shape yet.
         MissingVariableError, SupportError: as `train`, for an example that does not fit.
 
     Examples:
@@ -71,6 +72,9 @@ def capturable(model: Model | Loss, example: Mapping[str, Any]) -> Obstacles:
         raise KindError(f"capturable takes a model of pixyz.models or a scalar loss; got a {type(model).__name__}.")
     loss = model if isinstance(model, Loss) else model.loss
     need_scalar(loss, "capturable")
+    for name, weight in loss.named_parameters():
+        if is_lazy(weight):
+            raise ParameterError(f"capturable: {name} has no shape yet. Evaluate the loss once, with loss.estimate(values).")
     executor = None if isinstance(model, Loss) else model.executor
     if isinstance(model, Model):
         model.check()

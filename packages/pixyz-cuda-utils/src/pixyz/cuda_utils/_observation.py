@@ -138,22 +138,21 @@ class Observation:
         if generator is not None and id(generator) not in self._generators:
             self.report(RANDOM_STATE, "a generator is made within the step, so a graph would draw the same numbers each time.", place)
         if name == "_to_copy" and self.origins.is_real:
-            to = torch.device(kwargs.get("device") or tensors[0].device).type != "cpu"
-            if to != on_device:
-                kind, there = (COPY_FROM_HOST, "device") if to else (COPY_TO_HOST, "host")
+            source, to = tensors[0].device.type, torch.device(kwargs.get("device") or tensors[0].device).type
+            if source != to:
+                kind, there = (COPY_TO_HOST, "host") if to == "cpu" else (COPY_FROM_HOST, "device")
                 self.report(kind, f"a tensor is copied to the {there}.", place)
         elif name == "copy_":
-            self._look_at_copy(origins, tensors, place)
+            if not _is_asynchronous(args, kwargs):
+                self._look_at_copy(origins, tensors, place)
         elif on_device and name not in NO_MEETING:
             for tensor, origin in zip(tensors, origins):
-                if origin in (HOST, OUTSIDE):
-                    self._meets(name, tensor, origin, place)
+                if origin in (HOST, OUTSIDE) and not (_is_indexing(name) and tensor.numel() == 1 and tensor is args[-1]):
+                    self._meets(name, tensor, origin, place, is_index=_is_indexing(name) and any([tensor is i for i in args[1]]))
 
     def _sets_a_number(self, name: str, args: Any) -> bool:
         """Whether a number of the host is set where a mask says, for which torch fills."""
-        return (
-            name != "index" and name.startswith(("index_put", "_index_put")) and args[2].numel() == 1 and self.origins.of(args[2]) != DEVICE
-        )
+        return name != "index" and _is_indexing(name) and args[2].numel() == 1 and self.origins.of(args[2]) != DEVICE
 
     def _look_at_copy(self, origins: list[str], tensors: list[Tensor], place: Place) -> None:
         to, source = origins[0] == DEVICE, origins[-1] == DEVICE
@@ -162,12 +161,12 @@ class Observation:
         elif source and not to:
             self.report(COPY_TO_HOST, "copy_ writes into a tensor of the host.", place)
 
-    def _meets(self, name: str, tensor: Tensor, origin: str, place: Place) -> None:
+    def _meets(self, name: str, tensor: Tensor, origin: str, place: Place, *, is_index: bool) -> None:
         called = self.origins.names.get(storage_of(tensor))
         shown = f"{called}, which is neither a parameter nor a buffer," if called else f"a tensor of the host, {tuple(tensor.shape)},"
         if origin == OUTSIDE and not called:
             shown = f"a tensor from outside of the model, {tuple(tensor.shape)}, which .to() does not move,"
-        if name.startswith("index") and name != "index_select":
+        if is_index:
             self.report(COPY_FROM_HOST, f"{shown} is an index, and is copied to the device.", place)
         elif tensor.ndim or name in _ONE_DEVICE:
             self.report(HOST_TENSOR, f"{shown} meets tensors of the device in {name.strip('_')}.", place)
@@ -313,6 +312,16 @@ def _backward(
     tensor: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
 ) -> None:
     torch.autograd.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
+
+
+def _is_indexing(name: str) -> bool:
+    return name == "index" or name.startswith(("index_put", "_index_put"))
+
+
+def _is_asynchronous(args: Any, kwargs: Any) -> bool:
+    """Whether `copy_` is between the device and pinned memory, for which nobody waits."""
+    is_asked = kwargs.get("non_blocking", False) or (len(args) > 2 and args[2])
+    return bool(is_asked) and any([t.device.type == "cpu" and t.is_pinned() for t in args[:2]])
 
 
 def _is_literally_cpu(device: Any) -> bool:
