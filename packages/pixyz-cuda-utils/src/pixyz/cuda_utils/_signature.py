@@ -32,9 +32,9 @@ class Signature(NamedTuple):
         if changed:
             said.append(f"{_few(changed)} was replaced by another parameter")
         said += _flags(self.trained, other.trained, names.weights, "requires a gradient", "requires no gradient")
-        for (name, a), (_, b) in zip(self.settings, other.settings):
-            if a != b:
-                said.append(f"the {name} is {_show(b)}, and was {_show(a)}")
+        for (name, group, keys, before), (_, _, _, after) in zip(self.settings, other.settings):
+            where = f"{name}, group {group + 1}" if any(number for _, number, *_ in self.settings) else name
+            said += [f"the {key} of {where} is {_show(b)}, and was {_show(a)}" for key, a, b in zip(keys, before, after) if a != b]
         for word, a, b in zip(_CONTEXT, self.context, other.context, strict=True):
             if a != b:
                 said.append(f"{word} is {_show(b)}, and was {_show(a)}")
@@ -48,7 +48,8 @@ class Signature(NamedTuple):
 
 
 # The weights and rates are tensors, and how a step is run is not what it computes.
-_NOT_IN_A_GRAPH = ("params", "lr", "initial_lr", "foreach", "fused", "capturable", "differentiable")
+_NOT_IN_A_GRAPH = frozenset(("params", "lr", "initial_lr", "foreach", "fused", "capturable", "differentiable"))
+_NUMBERS = frozenset((bool, int, float, str))
 _CONTEXT = ("autocast", "grad mode", "inference mode")
 
 
@@ -82,11 +83,11 @@ class Signatures:
         """The signature of a step with these values and options, as the model and torch are now."""
         weights = [slots.get(name) for slots, name, _ in self._slots]
         settings = tuple(
-            (_setting(optimizer, i, key), _hashable(value))
-            for optimizer in self._model.optimizers
-            for i, group in enumerate(optimizer.param_groups)
-            for key, value in group.items()
-            if key not in _NOT_IN_A_GRAPH
+            [
+                _settings(type(optimizer).__name__, number, group)
+                for optimizer in self._model.optimizers
+                for number, group in enumerate(optimizer.param_groups)
+            ]
         )
         device = self._device
         return Signature(
@@ -113,6 +114,8 @@ def _kind_of(value: Any) -> tuple[Any, ...]:
 
 
 def _hashable(value: Any) -> Any:
+    if value is None or type(value) in _NUMBERS:
+        return value
     if isinstance(value, Tensor):
         return id(value)
     if isinstance(value, Mapping):
@@ -120,9 +123,9 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _setting(optimizer: torch.optim.Optimizer, number: int, key: str) -> str:
-    group = f", group {number + 1}" if len(optimizer.param_groups) > 1 else ""
-    return f"{key} of {type(optimizer).__name__}{group}"
+def _settings(name: str, number: int, group: Mapping[str, Any]) -> tuple[Any, ...]:
+    keys = tuple([key for key in group if key not in _NOT_IN_A_GRAPH])
+    return name, number, keys, tuple([_hashable(group[key]) for key in keys])
 
 
 def _of_values(before: Signature, after: Signature) -> list[str]:

@@ -29,7 +29,6 @@ class StaticInputs:
             for name, v in given.items()
         }
 
-    @torch.no_grad()
     def fill(self, values: Mapping[str, Any]) -> None:
         """Takes the values of another step, of the same shapes."""
         for name, static in self.tensors.items():
@@ -51,20 +50,23 @@ class LearningRates:
 
     def __init__(self, optimizers: Iterable[optim.Optimizer]) -> None:
         self._optimizers = [*optimizers]
-        self._tensors: list[list[Tensor | None]] = []
-        self._last: list[list[object]] = []
-        for optimizer in self._optimizers:
+        self._tensors: list[list[Tensor | None]] = [[] for _ in self._optimizers]
+        self._last: list[list[object]] = [[] for _ in self._optimizers]
+
+    def _make(self) -> None:
+        """Makes tensors for groups that have none yet: all at first, later those that were added."""
+        for optimizer, tensors, last in zip(self._optimizers, self._tensors, self._last, strict=True):
             device = optimizer.param_groups[0]["params"][0].device
             # On the CPU as exact as Python's; the kernels of CUDA read float32.
             dtype = torch.float64 if device.type == "cpu" else torch.float32
-            self._tensors.append([torch.zeros((), dtype=dtype, device=device) if "lr" in g else None for g in optimizer.param_groups])
-            self._last.append([None] * len(optimizer.param_groups))
+            for group in optimizer.param_groups[len(tensors) :]:
+                tensors.append(torch.zeros((), dtype=dtype, device=device) if "lr" in group else None)
+                last.append(None)
 
-    @torch.no_grad()
     def fill(self) -> None:
         """Takes the rates as they are now."""
-        for optimizer, tensors, last in zip(self._optimizers, self._tensors, self._last, strict=True):
-            for i, (group, tensor) in enumerate(zip(optimizer.param_groups, tensors, strict=True)):
+        for optimizer, tensors, last in zip(self._optimizers, self._tensors, self._last):
+            for i, (group, tensor) in enumerate(zip(optimizer.param_groups, tensors)):
                 if tensor is None:
                     continue
                 rate = group["lr"]
@@ -78,7 +80,9 @@ class LearningRates:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside, the optimisers read the tensors."""
-        self.fill()
+        self._make()
+        with torch.no_grad():
+            self.fill()
         kept = [[group.get("lr") for group in optimizer.param_groups] for optimizer in self._optimizers]
         try:
             self._put(self._tensors)
@@ -110,12 +114,11 @@ class StaticState:
         self._weights = [(w, w.data, w.data_ptr()) for w in weights]
         self._buffers = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
         self._entries = [
-            (optimizer, weight, name, tensor)
+            (optimizer, weight, [(name, tensor) for name, tensor in entry.items() if isinstance(tensor, Tensor)])
             for optimizer in model.optimizers
             for weight, entry in optimizer.state.items()
-            for name, tensor in entry.items()
-            if isinstance(tensor, Tensor)
         ]
+        self._slot = next((m._parameters, name) for m in modules for name, w in m._parameters.items() if w is not None)
         for optimizer in model.optimizers:
             for entry in optimizer.state.values():
                 for name, value in entry.items():
@@ -149,14 +152,15 @@ class StaticState:
                 home.copy_(buffer)
                 module._buffers[name] = home
         is_complete = True
-        for optimizer, weight, name, home in self._entries:
-            entry = optimizer.state.get(weight)
-            tensor = None if entry is None else entry.get(name)
-            if tensor is None:
-                is_complete = False
-            elif tensor is not home:
-                home.copy_(tensor)
-                optimizer.state[weight][name] = home
+        for optimizer, weight, homes in self._entries:
+            entry = optimizer.state.get(weight, {})
+            for name, home in homes:
+                tensor = entry.get(name)
+                if tensor is None:
+                    is_complete = False
+                elif tensor is not home:
+                    home.copy_(tensor)
+                    entry[name] = home
         self._adopt_averages()
         for turn, home in zip(self._model.program.turns, self._scales, strict=True):
             if home is not None and turn.scale is not home and turn.scale is not None:
@@ -166,8 +170,9 @@ class StaticState:
 
     def complete(self) -> None:
         """Gives optimisers that have no state yet that which the graphs know, so that further graphs write to the same tensors."""
-        for optimizer, weight, name, home in self._entries:
-            optimizer.state[weight].setdefault(name, home)
+        for optimizer, weight, homes in self._entries:
+            for name, home in homes:
+                optimizer.state[weight].setdefault(name, home)
 
     def _adopt_averages(self) -> None:
         ema = self._model.ema
@@ -178,7 +183,9 @@ class StaticState:
 
     def need_device(self) -> None:
         """Raises a `GraphError` if the model has been moved to another device."""
-        devices = [self._model.trained_parameters[0].device, next(self._model.loss.parameters()).device]
+        slots, name = self._slot  # a module that cannot move its parameter makes another one
+        first = slots[name]
+        devices = [self._model.trained_parameters[0].device, self.device if first is None else first.device]
         device = next((device for device in devices if device != self.device), None)
         if device is not None:
             raise GraphError(
