@@ -38,6 +38,8 @@ def test_a_step_of_a_model_there_has_no_obstacles(device):
 
 
 def test_memory_by_term_is_found_there(device):
+    if device.type == "elsewhere":
+        pytest.skip("a tensor of elsewhere has no storage of its own, whose bytes could be counted")
     report = memory_report(vae(device), {"x": X.to(device)})
     assert "log p(x|z)" in str(report)
 
