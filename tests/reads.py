@@ -49,7 +49,12 @@ class _Kernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        if name in _READS or _UNSAFE in func.tags or (name.startswith("index") and _has_mask(args)) or (name == "repeat_interleave" and not (kwargs or {})):
+        if (
+            name in _READS
+            or _UNSAFE in func.tags
+            or (name.startswith("index") and _has_mask(args))
+            or (name == "repeat_interleave" and not (kwargs or {}))
+        ):
             self._found[f"{name} at {_line()}"] += 1
         return func(*args, **(kwargs or {}))
 
