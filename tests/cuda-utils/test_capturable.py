@@ -136,6 +136,39 @@ def test_a_clean_model_has_no_obstacle(name):
     assert found == []
 
 
+class Of(nn.Module):
+    """The loc of a normal distribution, by a function of a network and x."""
+
+    def __init__(self, net, function):
+        super().__init__()
+        self.net, self.function = net, function
+
+    def forward(self, x):
+        return self.function(self.net, x)
+
+
+NETWORKS = {
+    "convolutions": lambda: Of(
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.ConvTranspose2d(4, 1, 3, padding=1)),
+        lambda net, x: net(x.view(-1, 1, 2, 3)).flatten(1),
+    ),
+    "recurrent": lambda: Of(nn.GRU(2, 6, batch_first=True), lambda net, x: net(x.view(-1, 3, 2))[0][:, -1]),
+    "attention": lambda: Of(nn.TransformerEncoderLayer(2, 1, 4, batch_first=True), lambda net, x: net(x.view(-1, 3, 2)).flatten(1)),
+    "spectral normalisation": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
+    "positions": lambda: Of(nn.Embedding(6, 1), lambda net, x: x + net(torch.arange(6, device=x.device)).squeeze(-1)),
+    "classes": lambda: Of(nn.Linear(12, 6), lambda net, x: net(nn.functional.one_hot(x.long(), 2).flatten(1).to(x.dtype))),
+    "a mask": lambda: Of(nn.Linear(6, 6), lambda net, x: torch.where(x > 0.5, net(x), 0.0).masked_fill(x < 0, -1.0)),
+    "gradients of functions": lambda: Of(nn.Linear(6, 6), lambda net, x: torch.func.vmap(torch.func.jacrev(net))(x).sum(-1)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_usual_network_has_no_obstacle(name):
+    torch.manual_seed(0)
+    loss = -Normal("p(y|x)", loc=NETWORKS[name](), scale=1.0).log_prob().mean()
+    assert str(capturable(Model(loss), {**X, "y": torch.zeros(8, 6)})) == NONE
+
+
 def falling():
     return vae(
         optimizer=torch.optim.SGD,

@@ -22,7 +22,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.net = nn.Linear(6, 4)
         self.plant = plant
-        self.calls = self.turns = 0
+        self.calls = self.turns = self.crops = 0
         self.table = torch.rand(6)
         self.register_buffer("mean", torch.zeros(6))
 
@@ -106,6 +106,10 @@ def repeated(self, x):
     return x + x.repeat_interleave(torch.ones(6, dtype=torch.int64, device=x.device), -1)  # here
 
 
+def classes(self, x):
+    return x + F.one_hot(x.long()).sum(-1)  # here
+
+
 def to_host(self, x):
     x.cpu()  # here
     return x
@@ -162,7 +166,12 @@ def drawn_by_python(self, x):
 
 
 def drawn_by_numpy(self, x):
-    return x[:, : np.random.randint(1, 6)].mean(-1, keepdim=True) * torch.ones_like(x)  # here
+    return x * np.random.rand()  # here
+
+
+def cropped(self, x):
+    self.crops += 1
+    return x + x[:, : 1 + self.crops % 5].mean(-1, keepdim=True)  # here
 
 
 def branch_on_count(self, x):
@@ -188,12 +197,12 @@ def own_generator(self, x):
 
 PLANTED = {
     "host read": (item, as_float, branch_on_data, as_list, as_array, as_text, printed, equal, inverse),
-    "data-dependent shape": (places, mask, set_under_mask, different, repeated),
+    "data-dependent shape": (places, mask, set_under_mask, different, repeated, classes),
     "copy to the host": (to_host, to_host_by_name),
     "tensor on the host": (made_on_host, made_on_cpu, of_numpy, attribute, of_module),
     "copy from the host": (index_on_host, copied_number, copied_tensor),
     "number on the host": (number_on_host,),
-    "new number": (counted, drawn_by_python, drawn_by_numpy),
+    "new number": (counted, drawn_by_python, drawn_by_numpy, cropped),
     "other operations": (branch_on_count,),
     "new tensor": (rebound_buffer,),
     "random state": (seeded, own_generator),

@@ -216,6 +216,8 @@ class _Calls(TorchFunctionMode):
             if func is Tensor.backward:
                 with self:
                     return _backward(*args, **kwargs)
+            if name == "one_hot":
+                return self._one_hot(func, args, kwargs)
             if func in operations.FACTORIES:
                 return self._make(func, args, kwargs)
             if name in ("cpu", "to", "type_as") and args and isinstance(args[0], Tensor):
@@ -252,6 +254,18 @@ class _Calls(TorchFunctionMode):
                 f"torch.{func.__name__} makes a tensor on the host and copies it to the device; torch.full does not.",
                 place,
             )
+        return result
+
+    def _one_hot(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What the CPU checks is not checked on a GPU, which reads only how many classes there are, if nobody says so."""
+        seen, count = self._seen, kwargs.get("num_classes", args[1] if len(args) > 1 else -1)
+        origin = seen.origins.of(args[0])
+        if count == -1 and origin == DEVICE:
+            told = "one_hot without num_classes reads the largest index, for which the host waits."
+            seen.report(DATA_DEPENDENT_SHAPE, told, seen.here())
+        with seen.quiet():
+            result = func(*args, **kwargs)
+        seen.origins.born(result, origin)
         return result
 
     def _move(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
