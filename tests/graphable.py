@@ -16,13 +16,13 @@ def prior():
     return Normal("p(z)", loc=torch.zeros(2), scale=torch.ones(2))
 
 
-def autoencoder(make=VAE, *, compile=False, **options):
+def autoencoder(make=VAE, *, validate="deferred", **options):
     """Batch normalisation and dropout stand in the encoder."""
     torch.manual_seed(0)
     hidden = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.3), nn.Linear(4, 2))
     q = Normal("q(z|x)", loc=hidden, scale=nn.Sequential(nn.Linear(6, 2), nn.Softplus()))
     p = Bernoulli("p(x|z)", logits=nn.Linear(2, 6))
-    return make(q, p, prior(), compile=compile, validate="deferred", **options)
+    return make(q, p, prior(), validate=validate, **options)
 
 
 def weighted(**options):
@@ -72,7 +72,7 @@ MODELS = {
     "two calls a step": (lambda: autoencoder(**MOMENTUM, accumulate=2), 2),
     "schedule": (lambda: weighted(**ADAM), 1),
     "scheduler": (lambda: autoencoder(**MOMENTUM, **DECAY), 1),
-    "unchecked": (lambda: autoencoder(VAE, **ADAM), 1),
+    "unchecked": (lambda: autoencoder(**ADAM, validate=False, ema=0.5), 1),
     "compiled": (lambda: autoencoder(**ADAM, compile={"backend": "eager"}), 1),
     "game": (lambda: adversaries(**ADAM), 1),
     "game with batch normalisation": (lambda: adversaries(**SGD, norm=True, ema=0.5), 1),

@@ -10,7 +10,7 @@ import torch
 from graphable import ADAM, MOMENTUM, SGD, adversaries, autoencoder, batches, graphs_of, need_same, state_of, train
 from torch import nn, optim
 
-from pixyz.core import NonFiniteLossError
+from pixyz.core import NonFiniteLossError, SupportError
 from pixyz.cuda_utils import GraphError, graph_report, graphed
 from pixyz.distributions import Normal
 from pixyz.flows import ActNorm, Coupling, InverseTransformedDistribution
@@ -148,7 +148,18 @@ def test_a_value_outside_of_the_support_is_named():
     model, _ = graphs_of(autoencoder(**ADAM))
     train(model, DATA[:2])
     model.train({"x": DATA[0]["x"] * 0.5})
-    with pytest.raises(Exception, match=r"p\(x\|z\) \(Bernoulli\): x must be 0 or 1"):
+    with pytest.raises(SupportError, match=r"p\(x\|z\) \(Bernoulli\): x must be 0 or 1"):
+        model.check()
+
+
+def test_a_value_that_is_gone_when_the_error_is_known_is_named_by_the_graph_of_its_step():
+    model, _ = graphs_of(autoencoder(**ADAM), on_change="recapture")
+    values = {"x": DATA[0]["x"].clone()}
+    train(model, [values, values, {"x": values["x"][:3]}])
+    values["x"].fill_(0.5)
+    model.train(values)
+    values["x"].fill_(1.0)
+    with pytest.raises(SupportError, match=r"^p\(x\|z\): a number was outside of its support, and was inside when it was evaluated again"):
         model.check()
 
 
