@@ -79,7 +79,7 @@ class Check:
         name: of the function.
         arguments: what it is called with; a `FromModule` is made first.
         float64: whether its module sets float64.
-        options: more arguments; `tmp_path` and `monkeypatch` are given where it takes them.
+        options: more arguments; `tmp_path`, `monkeypatch` and `device`, the CPU, are given where it takes them.
     """
 
     def __init__(self, package, name, *arguments, float64=False, **options):
@@ -98,7 +98,7 @@ class Check:
         options = {k: v(self.module) if isinstance(v, FromModule) else v for k, v in self.options.items()}
         arguments = [v(self.module) if isinstance(v, FromModule) else v for v in self.arguments]
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            fixtures = {"tmp_path": Path(folder), "monkeypatch": patch}
+            fixtures = {"tmp_path": Path(folder), "monkeypatch": patch, "device": torch.device("cpu")}
             test(*arguments, **options, **{k: v for k, v in fixtures.items() if k in takes})
         torch.set_default_dtype(torch.float32)
 

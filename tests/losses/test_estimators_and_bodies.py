@@ -83,7 +83,7 @@ def outcomes(monkeypatch):
             return torch.cat([at * inside, at + (1 - at) * inside]), torch.cat([at * weight, (1 - at) * weight])
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch.Tensor, "uniform_", lambda noise: noise.copy_(holder[0].take(shape, choose)))
+            patch.setattr(torch, "rand", lambda size, **kind: torch.empty(size, **kind).copy_(holder[0].take(shape, choose)))
             return of_noise(params, shape, temperature)
 
     monkeypatch.setattr(Bernoulli, "draw", staticmethod(bernoulli))
