@@ -179,15 +179,27 @@ def alone(session: nox.Session) -> None:
 @nox.parametrize("package", [nox.param(part, id=part) for part in PROJECTS])
 def tests(session: nox.Session, package: str, device: str) -> None:
     """The tests of one package, with only what its extra [test] declares. Arguments go to pytest: nox -s "tests(gan, cpu)" -- -n 2"""
-    if device == "cuda" and not has_cuda():
-        session.skip("there is no CUDA device here: nvidia-smi lists none")
+    if device == "cuda":
+        need_cuda(session)
     in_dev(session, "pytest", f"tests/{package}", "--part", package, "--device", device, "--cpu-seconds", "5", *session.posargs)
 
 
-def has_cuda() -> bool:
-    """Whether there is a GPU here."""
+def need_cuda(session: nox.Session) -> None:
+    """Skips the session where there is no GPU, and ends it where there is one that torch does not see: all tests would be skipped."""
     smi = shutil.which("nvidia-smi")
-    return smi is not None and subprocess.run([smi, "--list-gpus"], capture_output=True, check=False).returncode == 0
+    if smi is None or subprocess.run([smi, "--list-gpus"], capture_output=True, check=False).returncode:
+        session.skip("there is no CUDA device here: nvidia-smi lists none")
+    seen = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    if subprocess.run([DEV / "python", "-c", seen], check=False).returncode:
+        session.error(
+            'torch in .nox/dev sees no GPU. Install a build for CUDA: PIXYZ_TORCH="torch==2.13.0" nox -s dev, from an index that has it.'
+        )
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def gpu(session: nox.Session) -> None:
+    """The tests marked gpu, which import only torch, numpy and pytest. Arguments go to pytest: nox -s gpu -- --device elsewhere"""
+    in_dev(session, "pytest", "tests", "-m", "gpu", "--bare", "--cpu-seconds", "5", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["dev"])
