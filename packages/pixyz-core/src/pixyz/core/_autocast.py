@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Kinds = tuple[tuple[str, torch.dtype], ...]
 
-KINDS = ("cpu", "cuda", "xpu", "mps", "hpu", "mtia")
+KINDS = tuple([kind for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "mtia") if torch.amp.is_autocast_available(kind)])
 """The kinds of devices that have autocast, each switched on by itself."""
 HALF = (torch.bfloat16, torch.float16)
 
