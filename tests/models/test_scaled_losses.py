@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from torch import nn, optim
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from pixyz.core import CheckpointError, NonFiniteLossError, ParameterError
+from pixyz.core import CheckpointError, KindError, NonFiniteLossError, ParameterError
 from pixyz.distributions import Normal
 from pixyz.models import Model, scaled_losses
 
@@ -201,3 +202,32 @@ def test_a_compiled_model_is_scaled_too():
 def test_options_that_no_scaler_takes_are_rejected(options, said):
     with pytest.raises(ParameterError, match=said), scaled_losses(**options):
         pass
+
+
+def test_weights_in_float16_are_rejected():
+    model = regression()
+    model.loss.to(torch.float16)
+    with scaled_losses(), pytest.raises(KindError, match="loc.weight is in float16, and scaled losses are for weights in float32"):
+        model.train({v: t.half() for v, t in batch().items()})
+
+
+class Reads(TorchDispatchMode):
+    """Counts what makes the host wait for an accelerator."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_host_reads_nothing(optimizer):
+    model = regression(optimizer, validate="deferred", clip_grad_norm=1.0)
+    with scaled_losses(init_scale=HUGE):
+        model.train(batch())  # the first step makes the optimiser's state
+        with Reads() as reads:
+            for scale in (1.0, 1e6, 1.0):
+                model.train({v: scale * t for v, t in batch().items()})
+        assert reads.count == 0
+        assert model.skipped_steps == 1

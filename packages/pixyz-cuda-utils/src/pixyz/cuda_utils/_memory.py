@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
+_ON_THE_CPU = "live: what autograd has saved. On CUDA the allocator counts, peaks too."
+
+
 @dataclass(frozen=True)
 class MemoryTerm:
     """One term of a loss, and the terms that it is made of.
@@ -104,7 +107,7 @@ class MemoryReport:
         def line(row: tuple[str, str, str]) -> str:
             return f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}".rstrip()
 
-        return "\n".join([*map(line, rows), "", *map(line, others)])
+        return "\n".join([*map(line, rows), "", *map(line, others), *([] if self.backward_peak is not None else ["", _ON_THE_CPU])])
 
     def _repr_html_(self) -> str:
         body = ""

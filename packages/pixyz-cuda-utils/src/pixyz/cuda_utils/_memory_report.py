@@ -57,6 +57,8 @@ def memory_report(
         optimisers          5.5 KiB
         values              1.2 KiB
         total              20.6 KiB
+        <BLANKLINE>
+        live: what autograd has saved. On CUDA the allocator counts, peaks too.
     """
     loss = model.loss if isinstance(model, Model) else model
     if not isinstance(loss, Loss):

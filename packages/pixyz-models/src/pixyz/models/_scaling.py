@@ -6,9 +6,9 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
-from pixyz.core import ParameterError
+from pixyz.core import KindError, ParameterError
 
 _OPTIONS: ContextVar[Mapping[str, Any] | None] = ContextVar("scaled_losses", default=None)
 LEAST = 1.0
@@ -57,6 +57,20 @@ def scaled_losses(*, enabled: bool = True, **options: Any) -> Iterator[None]:
 def scaling_options() -> Mapping[str, Any] | None:
     """What `scaled_losses` around this says; None outside of it."""
     return _OPTIONS.get()
+
+
+def need_wide(weights: Mapping[str, nn.Parameter]) -> None:
+    """Raises an error for weights in float16, whose gradients are rounded before they are divided by the scale.
+
+    Raises:
+        KindError: naming the first.
+    """
+    for name, weight in weights.items():
+        if weight.dtype is torch.float16:
+            raise KindError(
+                f"{name} is in float16, and scaled losses are for weights in float32: autocast rounds them for each call of a network. "
+                "Convert the loss with .float()."
+            )
 
 
 class LossScale:

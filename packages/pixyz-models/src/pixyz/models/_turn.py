@@ -13,7 +13,7 @@ from pixyz.core import Loss, ParameterError, leaves_of, of_leaves, sides
 
 from ._engine import Engine
 from ._finite import NoCheck, Validate, make_check
-from ._scaling import LossScale, scaling_options
+from ._scaling import LossScale, need_wide, scaling_options
 from ._stepping import MaskedStep, make_step
 from ._training import Training
 
@@ -95,6 +95,7 @@ class Turn:
         options = scaling_options()
         self.is_scaled = options is not None
         if options is not None and self.scale is None:
+            need_wide(self.weights)
             self.scale = LossScale(options, self.trained[0].device)
 
     def forget_gradients(self) -> None:
