@@ -4,7 +4,6 @@ import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-
 _ON_THE_CPU = "live: what autograd has saved. On CUDA the allocator counts, peaks too."
 
 
