@@ -17,7 +17,7 @@ from ._observation import Observation, is_trusted
 from ._obstacles import Obstacle, Obstacles
 from ._origins import DEVICE, Origins, storage_of
 from ._places import Places
-from ._state import State
+from ._state import State, random_states
 
 COMPARED = 3
 UNTIL_STEADY = 8
@@ -34,8 +34,8 @@ def capturable(model: Model | Loss, example: Mapping[str, Any]) -> Obstacles:
 
     The model is as before afterwards: weights, buffers, optimisers, schedulers, modes, random states, counts, and attributes of your own.
 
-    Not reported is what `graphed` sees to: learning rates, the steps that optimisers count, `schedules`, the share of a moving
-    average, accumulation, and both sides of a game.
+    What Python does less often than every few steps is not seen. Not reported is what `graphed` sees to: learning rates, the steps that
+    optimisers count, `schedules`, the share of a moving average, accumulation, and both sides of a game.
 
     Args:
         model: the model; or a scalar loss, of which the value and its gradient are one step.
@@ -107,6 +107,8 @@ def _steps(model: Model | Loss, loss: Loss, example: Mapping[str, Any]) -> Itera
     origins = Origins(trained[0].device, [*found.moved, *held, *given], {storage_of(t): name for name, t in found.names})
     places = Places(_run.__code__, step.actors)
     seen: list[Observation] = []
+    # Where Python draws or counts, a branch may be taken now and then.
+    is_restless, python = False, None
     while len(seen) < COMPARED + math.ceil(UNTIL_STEADY / step.period):
         seen.append(Observation(origins, places, found.generators))
         for _ in range(step.period):
@@ -119,9 +121,13 @@ def _steps(model: Model | Loss, loss: Loss, example: Mapping[str, Any]) -> Itera
             for name, at in _held(loss).items():
                 if before.get(name, at) != at:
                     origins.rebound[at] = name
-        if len(seen) >= COMPARED and same_operations(seen[-COMPARED:]):
+        if len(seen) == COMPARED - 1:
+            python = _of_python(loss)
+        elif not is_restless and len(seen) >= COMPARED:
+            is_restless = _of_python(loss) != python
+        if len(seen) >= COMPARED and not is_restless and same_operations(seen[-COMPARED:]):
             break
-    last = seen[-COMPARED:]
+    last = seen[COMPARED - 1 :] if is_restless else seen[-COMPARED:]
     compare(last)
     return dict.fromkeys(obstacle for each in last for obstacle in each.obstacles)
 
@@ -209,6 +215,13 @@ def _as_tensors(example: Mapping[str, Any], weight: Tensor) -> Mapping[str, Any]
         return example
     like = next((t for t in example.values() if isinstance(t, Tensor) and t.is_floating_point()), weight.detach())
     return {v: like.new_full((), example[v]) if is_number(example[v]) else example[v] for v in example.keys()}  # noqa: SIM118
+
+
+def _of_python(loss: Loss) -> tuple[Any, ...]:
+    """The random states of Python and numpy, and the numbers that modules have as attributes."""
+    _, _, *states = random_states()
+    counts = [v for module in loss.modules() for v in module.__dict__.values() if type(v) in (int, float)]
+    return repr(states), counts
 
 
 def _held(loss: Loss) -> dict[str, int]:
