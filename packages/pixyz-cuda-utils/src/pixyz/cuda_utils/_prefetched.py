@@ -24,6 +24,7 @@ class Prefetched:
 
     The position of a training counts the batches that it was given, not those on their way, so `fit(..., resume=...)` goes on bit for bit.
     That is so where a dataset draws random numbers too: in `fit` each batch is made from a seed of its own, of the epoch and its number.
+    (Workers draw from seeds of theirs, which begin anew in the middle of an epoch that is resumed, as they do without `Prefetched`.)
 
     On the CPU it *is* the loader: iterating gives the loader's own batches, unchanged, and nothing is fetched ahead. On a device without
     streams (MPS) a batch is moved when it is asked for.
