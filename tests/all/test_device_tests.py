@@ -17,12 +17,12 @@ AREAS = {
     "flows": ["flows"],
     "elimination": ["core/test_chains.py", "core/test_gaussian_marginals.py", "core/test_random_graphs.py"],
     "checkpoints": ["models/test_checkpoints.py"],
-    "models": ["models/test_models.py"],
+    "models": ["models/test_models.py", "models/test_on_a_device.py"],
     "all packages": ["all"],
     "cuda-utils": ["cuda-utils"],
     "core": ["core"],
 }
-LEAST = {"families": 8, "losses": 2, "estimators": 9, "games": 3, "flows": 2, "elimination": 10, "checkpoints": 4, "models": 2}
+LEAST = {"families": 8, "losses": 2, "estimators": 9, "games": 3, "flows": 2, "elimination": 10, "checkpoints": 4, "models": 5}
 """How many test functions take `device` in each area; at least one in the others. Half of them at least are marked."""
 FIXTURES = {"device", "cuda"}
 

@@ -264,7 +264,7 @@ def test_kl(name, device):
     loss = KullbackLeibler(p, q)
     assert loss.is_analytic
     testing.check_divergence(p, q, loss.estimate(), CASES[name][2])
-    if name in FIRST and device.type != "elsewhere":  # whose tensors torch.compile cannot trace
+    if name in FIRST and device.type == "cpu":  # a trace is the same on every device
         loss.compile(backend="eager", fullgraph=True)  # on the first call for the pair
         testing.check_divergence(p, q, loss.estimate(), CASES[name][2])
 

@@ -1,0 +1,81 @@
+"""A trained model on a device is asked what one on the CPU is asked, and answers the same from the same noise; its errors come there too."""
+
+import pytest
+import torch
+from placed import NoiseOfTheCPU, on
+from torch import nn, optim
+from zoo import Decoder, Encoder, binary, prior
+
+from pixyz.core import NonFiniteLossError, SupportError, seeded
+from pixyz.distributions import Normal
+from pixyz.models import ML, VI
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    torch.set_default_dtype(torch.float64)
+
+
+def data():
+    with seeded(5):
+        return {"x": binary(8).double()}
+
+
+def trained(device):
+    """A model after three steps, with all that happens around them."""
+    with seeded(1), NoiseOfTheCPU():
+        p, q, z = Decoder(), Encoder(dropout=0.2), prior().double()
+        for part in (p, q, z):
+            part.to(device)
+        options = {"optimizer": optim.Adam, "optimizer_params": {"lr": 1e-2}, "clip_grad_norm": 1.0, "ema": 0.9, "accumulate": 2}
+        model = VI(p * z, q, **options)
+        for _ in range(4):
+            model.train(on(device, data()))
+    return model
+
+
+ASKED = {
+    "the weights": lambda model: torch.cat([w.detach().flatten() for w in model.trained_parameters]),
+    "test": lambda model: model.test(on(model.trained_parameters[0].device, data())),
+    "samples": lambda model: model.sample(3)["x"],
+    "codes": lambda model: model.infer(data())["z"],
+    "means of codes": lambda model: model.infer(data(), mean_of="z")["z"],
+    "reconstructions": lambda model: model.reconstruct(data())["x"],
+    "the likelihood": lambda model: model.log_likelihood(data(), num_samples=5).each,
+    "every term": lambda model: torch.tensor([*model.evaluate(data()).terms.values()]),
+}
+
+
+def answer(device, ask):
+    model = trained(device)
+    with seeded(2), NoiseOfTheCPU():
+        return torch.as_tensor(ask(model)).detach().cpu().double()
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_it_answers_what_a_model_on_the_cpu_answers(what, device):
+    if what != "the weights":
+        pytest.importorskip("tqdm.auto", reason="tqdm shows the progress through batches")
+    torch.testing.assert_close(answer(device, ASKED[what]), answer(torch.device("cpu"), ASKED[what]), rtol=1e-8, atol=1e-10)
+
+
+def test_a_value_outside_of_the_support_is_named_and_no_later_step_changes_a_weight(device):
+    model = trained(device)
+    before = [w.detach().clone() for w in model.trained_parameters]
+    with pytest.raises(SupportError, match=r"p\(x\|z\) \(Bernoulli\): x must be 0 or 1"):
+        for _ in range(3):
+            model.train(on(device, {"x": torch.full((3, 6), 2.0)}))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.trained_parameters))
+
+
+def test_a_loss_that_is_nan_changes_no_weight_and_is_named(device):
+    p = Normal("p(y|x)", loc=nn.Linear(2, 1), scale=1.0).to(device)
+    model = ML(p, optimizer=optim.SGD, optimizer_params={"lr": 0.1})
+    before = [w.detach().clone() for w in model.trained_parameters]
+    values = on(device, {"x": torch.full((3, 2), 1e200), "y": torch.full((3, 1), 1e200)})
+    with pytest.raises(NonFiniteLossError):
+        for _ in range(3):
+            model.train(values)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.trained_parameters))
