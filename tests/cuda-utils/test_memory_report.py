@@ -255,3 +255,11 @@ class Lazy(nn.Module):
 
     def forward(self, x):
         return self.layer(x).squeeze(-1)
+
+
+def test_each_factor_of_a_product_has_its_own():
+    p, q = vae_parts()
+    live = memory_report(VI(p, q), VALUES).as_dict()
+    parts = live["log p(x|z)"] + live["log p(z)"]
+    assert min(live["log p(x|z)"], live["log p(z)"], live["log q(z|x)"]) > 0
+    assert live["log p(x,z)"] == parts
