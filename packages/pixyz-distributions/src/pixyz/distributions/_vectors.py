@@ -121,6 +121,38 @@ class LowRankMultivariateNormal(TorchFamily):
     torch_class = td.LowRankMultivariateNormal
 
     @staticmethod
+    def log_density(params: Params, x: Tensor) -> Tensor:
+        gap = x - params["loc"]
+        scaled, root = _capacitance(params)
+        along = _whitened(root, (scaled @ gap.unsqueeze(-1)).squeeze(-1)).square().sum(-1)
+        distance = (gap.square() / params["cov_diag"]).sum(-1) - along
+        return -0.5 * (x.shape[-1] * math.log(2 * math.pi) + _log_determinant(params, root) + distance)
+
+    @staticmethod
+    def rsample(params: Params, shape: Shape) -> Tensor:
+        loc, factor = params["loc"], params["cov_factor"]
+        along = torch.randn(*shape[:-1], factor.shape[-1], dtype=loc.dtype, device=loc.device)
+        noise = torch.randn(shape, dtype=loc.dtype, device=loc.device)
+        return loc + (factor @ along.unsqueeze(-1)).squeeze(-1) + params["cov_diag"].sqrt() * noise
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return params["loc"]
+
+    @staticmethod
+    def variance_of(params: Params) -> Tensor:
+        return params["cov_factor"].square().sum(-1) + params["cov_diag"]
+
+    @staticmethod
+    def entropy_of(params: Params) -> Tensor:
+        _, root = _capacitance(params)
+        return 0.5 * (params["loc"].shape[-1] * (1 + math.log(2 * math.pi)) + _log_determinant(params, root))
+
+    @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         return MultivariateNormal.kl(_dense(p), _dense(q))
 
@@ -226,6 +258,19 @@ def _applied(apply: Callable[[Tensor, Tensor], Tensor], matrix: Tensor, vectors:
 
 def _log_diagonal(tril: Tensor) -> Tensor:
     return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _capacitance(params: Params) -> tuple[Tensor, Tensor]:
+    """WᵀD⁻¹ of a low-rank normal, and the Cholesky factor of 1 + WᵀD⁻¹W, by which Σ⁻¹ and |Σ| are known (Woodbury)."""
+    factor = params["cov_factor"]
+    scaled = factor.mT / params["cov_diag"].unsqueeze(-2)
+    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    return scaled, cholesky(scaled @ factor + identity)
+
+
+def _log_determinant(params: Params, root: Tensor) -> Tensor:
+    """log |Σ| of a low-rank normal."""
+    return 2 * _log_diagonal(root) + params["cov_diag"].log().sum(-1)
 
 
 def _dense(params: Params) -> dict[str, Tensor]:
