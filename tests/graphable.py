@@ -73,7 +73,6 @@ MODELS = {
     "schedule": (lambda: weighted(**ADAM), 1),
     "scheduler": (lambda: autoencoder(**MOMENTUM, **DECAY), 1),
     "unchecked": (lambda: autoencoder(**ADAM, validate=False, ema=0.5), 1),
-    "compiled": (lambda: autoencoder(**ADAM, compile={"backend": "eager"}), 1),
     "game": (lambda: adversaries(**ADAM), 1),
     "game with batch normalisation": (lambda: adversaries(**SGD, norm=True, ema=0.5), 1),
     "game at once": (lambda: adversaries(**ADAM, at_once=True), 1),

@@ -214,7 +214,7 @@ REJECTED = {
     "a count in Python": (with_step(optimizer=Counting), X, r"Counting keeps step as a number of Python"),
     "hooks": (hooked, X, r"Adam has hooks on its step"),
     "sparse gradients": (sparse, {"y": torch.ones(3, 6), "c": torch.eye(5)[:3]}, r"Embedding\(sparse=True\) has sparse gradients"),
-    "graphs of the compiler": (with_step(compile={"mode": "reduce-overhead"}), X, "makes CUDA graphs of its own"),
+    "graphs of the compiler": (with_step(compile={"backend": "eager", "mode": "reduce-overhead"}), X, "makes CUDA graphs of its own"),
     "a read": (
         lambda: reading(),
         X,

@@ -206,7 +206,7 @@ def test_a_copy_of_a_graphed_model_has_no_graphs():
 def test_graphs_are_released_with_the_model_and_when_it_is_graphed_again():
     model, graphs = graphs_of(autoencoder(**ADAM))
     executor = weakref.ref(model.executor)
-    graphed(model, DATA[0], graphs=type(graphs)())
+    graphed(model, DATA[0], graphs=type(graphs)(), inspect=False)
     gc.collect()
     assert executor() is None
     report = graph_report(model)
@@ -233,7 +233,7 @@ def test_initialisation_from_data_comes_first():
 def test_without_cuda_nothing_is_initialised():
     model = activation_normalised()
     before = state_of(model)
-    graphed(model, DATA[0])
+    graphed(model, DATA[0], inspect=False)
     assert model.needs_start
     need_same(state_of(model), before)
 
