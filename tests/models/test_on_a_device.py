@@ -1,4 +1,4 @@
-"""A trained model on a device is asked what one on the CPU is asked, and answers the same from the same noise; its errors come there too."""
+"""A trained model on a device answers what one on the CPU answers, from the same noise; its errors come there too."""
 
 import pytest
 import torch
@@ -56,17 +56,22 @@ def answer(device, ask):
 
 @pytest.mark.parametrize("what", ASKED)
 def test_it_answers_what_a_model_on_the_cpu_answers(what, device):
-    if what != "the weights":
+    if what in ("the likelihood", "every term"):
         pytest.importorskip("tqdm.auto", reason="tqdm shows the progress through batches")
     torch.testing.assert_close(answer(device, ASKED[what]), answer(torch.device("cpu"), ASKED[what]), rtol=1e-8, atol=1e-10)
+
+
+def three_steps(model, values):
+    """On a device an error may come one step late."""
+    for _ in range(3):
+        model.train(values)
 
 
 def test_a_value_outside_of_the_support_is_named_and_no_later_step_changes_a_weight(device):
     model = trained(device)
     before = [w.detach().clone() for w in model.trained_parameters]
     with pytest.raises(SupportError, match=r"p\(x\|z\) \(Bernoulli\): x must be 0 or 1"):
-        for _ in range(3):
-            model.train(on(device, {"x": torch.full((3, 6), 2.0)}))
+        three_steps(model, on(device, {"x": torch.full((3, 6), 2.0)}))
     assert all(torch.equal(a, b) for a, b in zip(before, model.trained_parameters))
 
 
@@ -76,6 +81,5 @@ def test_a_loss_that_is_nan_changes_no_weight_and_is_named(device):
     before = [w.detach().clone() for w in model.trained_parameters]
     values = on(device, {"x": torch.full((3, 2), 1e200), "y": torch.full((3, 1), 1e200)})
     with pytest.raises(NonFiniteLossError):
-        for _ in range(3):
-            model.train(values)
+        three_steps(model, values)
     assert all(torch.equal(a, b) for a, b in zip(before, model.trained_parameters))
