@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+import torch._inductor.cudagraph_trees  # else imported within torch.compiler.reset, which cannot have that
 from graphable import ADAM, MOMENTUM, SGD, adversaries, autoencoder, batches, graphs_of, need_same, state_of, train, weighted
 from recorded_graphs import Recorded
 from torch import nn, optim
