@@ -120,6 +120,40 @@ def test_what_fails_once_is_named_all_the_same():
         model.check()
 
 
+class Root(Normal):
+    """Its mean is 0 at first, where the root has no derivative."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__(var=["x"], cond_var=["s"])
+        self.w = nn.Parameter(torch.zeros(6, dtype=dtype))
+        self.v = nn.Parameter(torch.zeros(6))
+
+    def forward(self, s):
+        return {"loc": s * self.w.abs().sqrt().to(s) + self.v, "scale": s.expand(len(s), 6)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_gradient_that_is_not_finite_is_named_where_the_loss_is(dtype, accumulate):
+    p = Root(dtype)
+    model = Model(
+        NLL(p).mean(), optimizer=optim.SGD, optimizer_params={"lr": 0.1, "fused": False}, validate="deferred", accumulate=accumulate
+    )
+    values = {"x": X, "s": torch.ones(4, 1)}
+    for _ in range(accumulate):
+        model.train(values)
+    assert not p.w.any()
+    assert not p.v.any()
+    with pytest.raises(NonFiniteLossError, match=r"^The loss is finite, but its gradient with respect to p\(x\|s\)\.w is nan\. The w"):
+        model.train(values)
+    with torch.no_grad():
+        p.w.fill_(4.0)
+    for _ in range(accumulate):
+        model.train(values)
+    model.check()
+    assert p.v.any()
+
+
 def test_without_checks_a_model_trains_on_what_it_is_given():
     model = bound(validate=False)
     assert model.train({"x": X * 0.5}).isfinite()

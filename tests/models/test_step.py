@@ -280,6 +280,21 @@ def test_the_first_step_is_left_out_as_well(clocks, read, accumulate):
     read(model)
 
 
+@pytest.mark.parametrize("call", [0, 1])
+def test_a_bad_loss_in_any_call_of_a_step_leaves_it_out(clocks, call):
+    """Its gradient is finite, so that the gradients of the step do not tell."""
+    loss = (NLL(Label()) + Parameter("c")).mean()
+    model = Model(loss, optimizer=optim.SGD, optimizer_params={"lr": 0.1, "momentum": 0.9}, accumulate=2, validate="deferred")
+    for _ in range(2):
+        model.train({"x": X, "y": Y, "c": 0.0})
+    before = state_of(model)
+    for number in range(2):
+        model.train({"x": X, "y": Y, "c": float("inf") if number == call else 0.0})
+    torch.testing.assert_close(state_of(model), before, rtol=0, atol=0)
+    with pytest.raises(NonFiniteLossError, match="^c is infinite"):
+        model.check()
+
+
 def test_steps_after_a_bad_one_are_left_out_until_the_host_knows(clocks):
     model = weighted_bound(optimizer_params={"fused": True}, validate="deferred")
     model.train(given(model, 1.0))

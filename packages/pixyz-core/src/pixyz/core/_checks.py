@@ -96,12 +96,17 @@ class DeferredChecks(Checks):
 
     def failed(self) -> Tensor | None:
         """For each check whether it failed, a boolean vector; None without checks."""
+        held = self.held()
+        return None if held is None else held.logical_not()
+
+    def held(self) -> Tensor | None:
+        """For each check whether it held, a boolean vector; None without checks."""
         if not self._held:
             return None
         away = next((held for held in self._held if held.device.type != "cpu"), None)
         if away is not None:  # a number that stays on the CPU, as a temperature may, is free to read
             self._held = [held if held.device.type != "cpu" else torch.full_like(away, bool(held)) for held in self._held]
-        return torch.stack(self._held).logical_not()
+        return torch.stack(self._held)
 
 
 ON_HOST = Checks()

@@ -44,7 +44,7 @@ class _Graph:
     replay: Callable[[], None]
     losses: Tensor
     gradients: list[tuple[nn.Parameter, Tensor | None]]
-    supports: list[tuple[Any, tuple[Tensor | None, list[object]]]]
+    seen: list[tuple[Any, tuple[Tensor | None, list[object]]]]
 
 
 @dataclass
@@ -195,8 +195,8 @@ class Replays(Executor):
         for weight, gradient in graph.gradients:
             if weight.grad is not gradient:
                 weight.grad = gradient
-        for check, supports in graph.supports:
-            check.supports = supports
+        for check, seen in graph.seen:
+            check.seen = seen
         program.advance(phase, engine)
         if ema is not None:
             ema.updates += 1
@@ -227,7 +227,7 @@ class Replays(Executor):
                 "capturable(model, example) finds the operation."
             ) from error
         gradients = [(w, w.grad) for turn in phase.turns for w in turn.trained]
-        return _Graph(replay, found[0], gradients, [(turn.check, turn.check.supports) for turn in phase.turns])
+        return _Graph(replay, found[0], gradients, [(turn.check, turn.check.seen) for turn in phase.turns])
 
     def _compute(self, phase: Phase, static: Evaluated) -> Tensor:
         # What autocast has kept of the weights is of another step.

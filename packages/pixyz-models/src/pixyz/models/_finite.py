@@ -41,6 +41,10 @@ class Evaluated(NamedTuple):
     state: RandomState
 
 
+Seen = tuple[Tensor | None, list[object]]
+"""The loss, and for each checked term 0, or -infinity if its check failed, `(1 + n,)`; and the n terms."""
+
+
 class _Pending(NamedTuple):
     flags: Tensor
     event: Any
@@ -52,10 +56,10 @@ class NoCheck:
     """For a model with `validate=False`: nothing is looked at.
 
     Attributes:
-        supports: of the last loss, for each check of a support on the device whether it failed, `(n,)`, or None; and the checked terms.
+        seen: of the last evaluation, a report that stays on the device, or None; and the terms whose supports were checked there.
     """
 
-    supports: tuple[Tensor | None, list[object]] = (None, [])
+    seen: Seen = (None, [])
 
     @property
     def flags(self) -> list[Tensor]:
@@ -66,7 +70,7 @@ class NoCheck:
         """None of supports."""
         return NO_CHECKS
 
-    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
+    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks, *, gradients_follow: bool) -> None:
         """Any loss will do."""
 
     def see_gradients(self, overflow: Overflow | None = None) -> Tensor | None:
@@ -102,7 +106,7 @@ class HostCheck(NoCheck):
         """Supports are checked where a value meets them."""
         return ON_HOST
 
-    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
+    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks, *, gradients_follow: bool) -> None:
         """Raises `NonFiniteLossError` unless the loss is finite."""
         if not math.isfinite(value.item()):
             raise loss_error(self._loss, evaluated, "The optimiser has not stepped.")
@@ -135,27 +139,39 @@ class DeviceCheck(NoCheck):
         self._weights = weights
         self._device = device
         self._find = NonFinite(weights.values())
-        self._bad_loss = torch.zeros((), dtype=torch.float32, device=device)
-        self._bad = self._bad_loss.clone()
+        self._bad = self._find.on(device)
         self._forget()
 
     def checks(self) -> Checks:
         """Supports are checked by flags on the device."""
         return DeferredChecks()
 
-    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks) -> None:
-        """Sets the flag if the loss is not finite, or a support was missed on the way to it."""
-        bad = ~value.detach().isfinite()
-        self.supports = (None, [])
-        if isinstance(checks, DeferredChecks) and (failed := checks.failed()) is not None:
-            bad, self.supports = bad | failed.any(), (failed, checks.names)
-        self._set(self._bad_loss, bad)
+    def see_loss(self, value: Tensor, evaluated: Evaluated, checks: Checks, *, gradients_follow: bool) -> None:
+        """Keeps the loss, and which supports were missed on the way to it.
+
+        Args:
+            value: the loss, `()`.
+            evaluated: how it was evaluated.
+            checks: the checks of that.
+            gradients_follow: whether `see_gradients` comes before `end`, and looks at them as well; else the flag is set here.
+        """
+        report, names = value.detach().reshape(1), []
+        if isinstance(checks, DeferredChecks) and (held := checks.held()) is not None:
+            # The logarithm of true is 0, and of false -infinity: one more number that is finite if all is well.
+            report, names = torch.cat([report, held.log()]), checks.names
+        else:
+            report = report.clone()  # what looks for bad numbers writes them where they are
+        self.seen = (report.to(self._device, non_blocking=True), names)
+        if not gradients_follow:
+            self._find(self.seen[0], gradients=False)
 
     def see_gradients(self, overflow: Overflow | None = None) -> Tensor | None:
         """The flag, `()`, which is 1 if a gradient or a loss since the last error was not finite, or scaled gradients have overflowed."""
-        for flag in self._find() if overflow is None else overflow[1:]:
-            self._set(self._bad, flag.to(self._device, non_blocking=True))
-        self._set(self._bad, self._bad_loss)
+        flags = self._find(self.seen[0], gradients=overflow is None)
+        for flag in flags if overflow is None else overflow[1:]:
+            if flag is not self._bad:
+                # It stays where it is: a CUDA graph writes to its address.
+                self._bad.copy_(torch.maximum(self._bad, flag.to(self._device, non_blocking=True)))
         return self._bad if overflow is None else torch.maximum(self._bad, overflow[0])
 
     @property
@@ -166,19 +182,14 @@ class DeviceCheck(NoCheck):
     @property
     def flags(self) -> list[Tensor]:
         """All flags on the device that stay from step to step."""
-        return [self._bad_loss, self._bad, *self._find.flags]
-
-    @staticmethod
-    def _set(flag: Tensor, bad: Tensor) -> None:
-        """Sets a flag, which stays where it is: a CUDA graph writes to its address."""
-        flag.copy_(torch.maximum(flag, bad.float()))
+        return self._find.flags
 
     def end(self, evaluated: Evaluated) -> None:
-        """Sends the flags to the host, which does not wait for them."""
-        flags = torch.stack([self._bad_loss, self._bad])
-        failed, names = self.supports
-        flags, event = _send(flags if failed is None else torch.cat([flags, failed]))
-        self._pending.append(_Pending(flags, event, evaluated, names))
+        """Sends the flag and the report to the host, which does not wait for them."""
+        report, names = self.seen
+        flag = self._bad.reshape(1)
+        sent, event = _send(flag.clone() if report is None else torch.cat([flag, report]))
+        self._pending.append(_Pending(sent, event, evaluated, names))
 
     def read(self, *, wait: bool) -> None:
         """Raises `NonFiniteLossError` if a step has met what is not finite, as far as is known; with `wait`, all of them are waited for.
@@ -192,13 +203,15 @@ class DeviceCheck(NoCheck):
                     return
                 event.synchronize()
             self._pending.popleft()
-            bad_loss, bad, *failed = flags.tolist()
-            if bad_loss or bad:
+            bad, *report = flags.tolist()
+            if bad:
                 self._forget()
                 said = "The weights are those before this step; what was called after it has changed nothing."
-                raise self._loss_error(evaluated, said, names, failed) if bad_loss else gradient_error(self._weights, said)
+                if all(map(math.isfinite, report)):
+                    raise gradient_error(self._weights, said)
+                raise self._loss_error(evaluated, said, names, [number < 0 for number in report[1:]])
 
-    def _loss_error(self, evaluated: Evaluated, said: str, names: list[object], failed: list[float]) -> Exception:
+    def _loss_error(self, evaluated: Evaluated, said: str, names: list[object], failed: list[bool]) -> Exception:
         """The error in the words of the term, which evaluating the loss again on the host finds."""
         otherwise = not_reproduced(names, failed) if any(failed) else None
         try:
@@ -208,14 +221,12 @@ class DeviceCheck(NoCheck):
 
     def _forget(self) -> None:
         self._find.forget()
-        self.supports = (None, [])
-        self._bad_loss.zero_()
-        self._bad.zero_()
+        self.seen = (None, [])
         self._pending: deque[_Pending] = deque()
 
 
 class NonFinite:
-    """Looks for gradients that are not finite.
+    """Looks for gradients, and other numbers, that are not finite.
 
     Args:
         weights: whose gradients.
@@ -233,21 +244,36 @@ class NonFinite:
         """The flags, one for each device."""
         return [*self._flags.values()]
 
+    def on(self, device: torch.device) -> Tensor:
+        """The flag of a device that has weights, `()`, which is always the same tensor."""
+        return self._flags[device]
+
     def forget(self) -> None:
         """Begins anew."""
         for flag in self._flags.values():
             flag.zero_()
 
-    def __call__(self) -> list[Tensor]:
-        """For each device a flag, `()`, which is 1 once a gradient there was not finite, until that is forgotten."""
-        for (device, dtype), weights in self._groups.items():
-            gradients = [g for w in weights if (g := w.grad) is not None]
+    def __call__(self, more: Tensor | None = None, *, gradients: bool = True) -> list[Tensor]:
+        """For each device a flag, `()`, which is 1 once a number there was not finite, until that is forgotten.
+
+        Args:
+            more: further numbers, on the device of some weights.
+            gradients: whether to look at the gradients.
+        """
+        found: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for (device, dtype), weights in self._groups.items() if gradients else ():
+            grads = [g for w in weights if (g := w.grad) is not None]
             if dtype.is_complex:
-                gradients = [torch.view_as_real(g) for g in gradients]
-            if any([g.is_sparse for g in gradients]):
-                gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-            # One pass without a copy; what it multiplies the gradients with is 1.
-            torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._flags[device], self._ones[device])  # type: ignore[attr-defined]
+                grads = [torch.view_as_real(g) for g in grads]
+                dtype = dtype.to_real()
+            if any([g.is_sparse for g in grads]):
+                grads = [g.coalesce().values() if g.is_sparse else g for g in grads]
+            found.setdefault((device, dtype), []).extend(grads)
+        if more is not None:
+            found.setdefault((more.device, more.dtype), []).append(more)
+        for (device, _), numbers in found.items():
+            # One pass without a copy; what it multiplies the numbers with is 1.
+            torch._amp_foreach_non_finite_check_and_unscale_(numbers, self._flags[device], self._ones[device])  # type: ignore[attr-defined]
         return self.flags
 
 
@@ -279,7 +305,7 @@ def _send(flags: Tensor) -> tuple[Tensor, Any]:
     """The flags on their way to the host, and the event that says when they are there; None on the CPU."""
     if flags.device.type == "cpu":
         return flags, None
-    host = torch.empty(flags.shape, pin_memory=flags.device.type == "cuda")
+    host = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=flags.device.type == "cuda")
     host.copy_(flags, non_blocking=True)
     event = torch.Event(flags.device)
     event.record()

@@ -130,7 +130,7 @@ class StepProgram:
             kept = turn.keep_others() if together is None or is_last else []
             loss = self._value(turn, evaluated, together, checks)
             seen[turn] = engine.of_all(loss)
-            turn.check.see_loss(seen[turn], evaluated, checks)
+            turn.check.see_loss(seen[turn], evaluated, checks, gradients_follow=phase.ends)
             if phase.begins:
                 turn.begin()
                 turn.forget_gradients()
