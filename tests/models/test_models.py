@@ -301,7 +301,7 @@ def test_the_public_api_is_what_is_listed():
     plots = {"plot_history", "plot_latent", "plot_reconstructions", "plot_samples"}
     found = {"Checkpoint", "Evaluation", "History", "LogLikelihood"}
     schedules = {"CyclicalSchedule", "LinearSchedule"}
-    assert set(pixyz.models.__all__) == {"Model", "Optimizer", "VI", "VAE", "ML", *found, *schedules, *plots}
+    assert set(pixyz.models.__all__) == {"Model", "Optimizer", "VI", "VAE", "ML", "scaled_losses", *found, *schedules, *plots}
 
 
 def test_the_diagnosis_leaves_the_model_as_it_was():

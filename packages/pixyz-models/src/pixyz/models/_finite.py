@@ -26,7 +26,8 @@ from ._diagnosis import name_nonfinite
 Validate = bool | Literal["deferred"]
 """Whether a model checks its steps: True, as is best where it is; "deferred", on the device also where that is the CPU."""
 
-RUN_AHEAD = 4
+RUN_AHEAD = 1
+"""How many steps may be on their way when another one begins: one, so that the device is never idle, and an error at most one step late."""
 
 
 Overflow = tuple[Tensor, Tensor]
@@ -194,7 +195,7 @@ class DeviceCheck(NoCheck):
     def read(self, *, wait: bool) -> None:
         """Raises `NonFiniteLossError` if a step has met what is not finite, as far as is known; with `wait`, all of them are waited for.
 
-        What a step was given is kept until it is known; so the host waits when it is more than a few steps ahead.
+        What a step was given is kept until it is known; so the host waits when it is more than one step ahead.
         """
         while self._pending:
             flags, event, evaluated, names = self._pending[0]
