@@ -39,10 +39,11 @@ class Eager(Executor):
 
 @dataclass
 class _Graph:
-    """A graph of one phase, and what it writes."""
+    """A graph of one phase, what it adds to, and what it writes."""
 
     replay: Callable[[], None]
     losses: Tensor
+    added_to: Mapping[nn.Parameter, Tensor]
     gradients: list[tuple[nn.Parameter, Tensor | None]]
     seen: list[tuple[Any, tuple[Tensor | None, list[object]]]]
 
@@ -111,6 +112,9 @@ class Replays(Executor):
         self._last = signature
         if not self._state.adopt():  # type: ignore[union-attr]  # something was captured
             return self._eager("the first step of an optimiser, which makes its state", program, evaluated, phase, engine)
+        if more := self._not_added_to(captured.graphs[phase], phase):
+            reason = f"an earlier call has given {more} a gradient, and in this kind of step it has none"
+            return self._eager(reason, program, evaluated, phase, engine)
         return self._replay(captured, program, evaluated, phase, engine)
 
     def capture(self, evaluated: Evaluated) -> None:
@@ -188,7 +192,7 @@ class Replays(Executor):
         if ema is not None:
             self._share.fill_(ema.next_share)
         if not phase.begins:
-            self._take_over_gradients(phase)
+            self._take_over_gradients(phase, graph.added_to)
         graph.replay()
         # The next replay writes to the same place.
         losses = graph.losses.clone()
@@ -219,6 +223,8 @@ class Replays(Executor):
 
     def _capture(self, phase: Phase, static: Evaluated) -> _Graph:
         found: list[Tensor] = []
+        weights = [] if phase.begins else [w for turn in phase.turns for w in turn.trained]
+        added_to = {w: w.grad for w in weights if w.grad is not None}
         try:
             replay = self._graphs.capture(lambda: found.append(self._compute(phase, static)))
         except RuntimeError as error:
@@ -227,7 +233,7 @@ class Replays(Executor):
                 "capturable(model, example) finds the operation."
             ) from error
         gradients = [(w, w.grad) for turn in phase.turns for w in turn.trained]
-        return _Graph(replay, found[0], gradients, [(turn.check, turn.check.seen) for turn in phase.turns])
+        return _Graph(replay, found[0], added_to, gradients, [(turn.check, turn.check.seen) for turn in phase.turns])
 
     def _compute(self, phase: Phase, static: Evaluated) -> Tensor:
         # What autocast has kept of the weights is of another step.
@@ -238,13 +244,28 @@ class Replays(Executor):
         torch.clear_autocast_cache()
         return losses
 
+    @staticmethod
+    def _not_added_to(graph: _Graph, phase: Phase) -> str:
+        """The weights that have gradients of earlier calls of the step, to which the graph would not add."""
+        named = [] if phase.begins else [(name, w) for turn in phase.turns for name, w in turn.weights.items()]
+        return ", ".join([name for name, w in named if w.grad is not None and w not in graph.added_to])
+
     @torch.no_grad()
-    def _take_over_gradients(self, phase: Phase) -> None:
-        """Gradients that the graphs of several calls add up are in the same place for all of them."""
+    def _take_over_gradients(self, phase: Phase, added_to: Mapping[nn.Parameter, Tensor] | None = None) -> None:
+        """Gradients that the graphs of several calls add up are in the same place for all of them.
+
+        Args:
+            phase: the phase.
+            added_to: where the graph adds to, of each weight: the place of one that has no gradient yet is set to zero.
+        """
         for turn in phase.turns:
             for weight in turn.trained:
                 gradient = weight.grad
-                if gradient is None or gradient is self._gradients.get(weight):
+                if gradient is None:
+                    if added_to is not None and weight in added_to:
+                        weight.grad = added_to[weight].zero_()
+                    continue
+                if gradient is self._gradients.get(weight):
                     continue
                 if weight not in self._gradients:
                     self._gradients[weight] = torch.empty_like(gradient)
