@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.nn.parameter import UninitializedParameter
 
 from pixyz.core import KindError, ParameterError, is_whole, random_state, reading_is_free, set_random_state
@@ -51,7 +51,7 @@ def graphed(
         warmup: how many steps run before a capture; their effect is undone.
         on_change: what happens if a step differs from the captured ones in keys, shapes, dtypes or devices of values, in modes, in
             `requires_grad`, in settings of an optimiser or in autocast. `"eager"` carries it out operation by operation, `"raise"` raises
-            an error, and `"recapture"` captures it as well.
+            an error, and `"recapture"` captures it as well, unless a value requires a gradient, which no replay would give it.
         max_graphs: how many such kinds of steps are captured; the steps of further kinds are eager, of which a warning tells once.
         inspect: whether `capturable` looks for obstacles first, which takes some steps operation by operation. Without it, an operation
             that waits for the device is an error all the same, but a number that Python computes anew at each step would be repeated.
@@ -62,8 +62,9 @@ def graphed(
 
     Raises:
         KindError, ParameterError: for an argument that is none.
-        GraphError: for what cannot be captured, by its name: an optimiser that computes with numbers of Python, sparse gradients, and
-            what `capturable` finds. From `train`, if the model was moved to another device, and with `on_change="raise"`.
+        GraphError: for what cannot be captured, by its name: an optimiser that computes with numbers of Python, sparse gradients, an
+            example that requires a gradient, and what `capturable` finds. From `train`, if the model was moved to another device, and
+            with `on_change="raise"`.
         MissingVariableError, ShapeError, SupportError, NonFiniteLossError: for an example that does not fit the model.
 
     Examples:
@@ -77,7 +78,7 @@ def graphed(
     _check_arguments(model, example, warmup, on_change, max_graphs)
     model.executor = Executor()
     graphs = Graphs(model.trained_parameters[0].device) if graphs is None else graphs
-    found = obstacles(model)
+    found = [*obstacles(model), *_gradients_of(model, example)]
     if inspect and not found:
         found = [str(obstacle) for obstacle in capturable(model, example)]
     if graphs.unavailable is not None:
@@ -126,6 +127,12 @@ def obstacles(model: Model) -> list[str]:
             found.append(f"compile={dict(options)} makes CUDA graphs of its own. Take compile=True, or mode='max-autotune-no-cudagraphs'.")
             break
     return found
+
+
+def _gradients_of(model: Model, example: Mapping[str, Any]) -> list[str]:
+    given = {name: example[name] for name in (*model.loss.input_var, *sorted(model.loss.optional_var)) if name in example}
+    names = [name for name, value in given.items() if isinstance(value, Tensor) and value.requires_grad]
+    return [f"{name} of the example requires a gradient, which no replay would give it. Give {name}.detach()." for name in names]
 
 
 def _obstacles_of(optimizer: optim.Optimizer) -> list[str]:

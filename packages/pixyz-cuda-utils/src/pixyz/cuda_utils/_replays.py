@@ -168,6 +168,8 @@ class Replays(Executor):
             raise GraphError(f'{who}: there is no graph for this step: {different}. on_change="eager" or "recapture" goes on.')
         if self._on_change == "eager":
             return different
+        if signature.require_gradients:
+            return f"{different}, which no replay would give"
         if self._model.program.turns[0].check.checks().on_host:
             return f"{different}, so that the host checks the step"
         if len(self._captured) >= self._max_graphs:

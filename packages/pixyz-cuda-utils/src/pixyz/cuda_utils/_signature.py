@@ -43,6 +43,11 @@ class Signature(NamedTuple):
                 said.append(f"{word} is {_show(b)}, and was {_show(a)}")
         return "; ".join(said) or "the settings of an optimiser are others"
 
+    @property
+    def require_gradients(self) -> list[str]:
+        """The names of the values that require a gradient."""
+        return [name for name, *kind in self.values if len(kind) > 1 and kind[3]]
+
     def __str__(self) -> str:
         return ", ".join(f"{name} {_of_value(value, where=False)}" for name, *value in self.values) or "no values"
 
