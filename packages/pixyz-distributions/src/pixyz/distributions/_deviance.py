@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,18 +28,155 @@ def excess(change: Tensor, ratio: Tensor) -> Tensor:
 
     Args:
         change: r - 1, to as many digits as are known.
-        ratio: r, likewise.
+        ratio: r, likewise; through it comes the gradient, whichever of the two is used.
     """
+    return _Excess.apply(change, ratio) if _needs_gradient(ratio) else _excess(change, ratio)
+
+
+def normal_divergence(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
+    r"""KL of normal distributions: $r - 1 - \log r + \tfrac12\left((r-1)^2 + s^2\right)$.
+
+    Args:
+        change: r - 1, to as many digits as are known.
+        ratio: the ratio r of the standard deviations, likewise; through it comes the gradient.
+        shift: how far the means are apart, in standard deviations of the right one.
+    """
+    by_slope = _needs_gradient(ratio, shift)
+    return _NormalDivergence.apply(change, ratio, shift) if by_slope else _normal_divergence(change, ratio, shift)
+
+
+def _excess(change: Tensor, ratio: Tensor) -> Tensor:
     v = change / (1 + ratio)
     near = v * torch.sub(change, _artanh_excess(v, _VERY_NEAR), alpha=2)
     return torch.where(v.abs() < _VERY_NEAR, near, change - ratio.log())
 
 
+def _normal_divergence(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
+    return torch.add(_excess(change, ratio), change.square() + shift.square(), alpha=0.5)
+
+
+def _needs_gradient(*inputs: Tensor) -> bool:
+    """Whether a gradient is asked for, and taken operation by operation; a compiler fuses the operations of the formula itself."""
+    return torch.is_grad_enabled() and any([t.requires_grad for t in inputs]) and not torch.compiler.is_compiling()
+
+
+class _Excess(torch.autograd.Function):
+    """`excess` with its derivative, (r-1)/r, in place of that of the series and the logarithm, which takes some thirty operations."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(change: Tensor, ratio: Tensor) -> Tensor:
+        return _excess(change, ratio)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        return None, grad * _slope(*ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, change: Tensor, ratio: Tensor) -> Tensor:  # type: ignore[override]
+        return ratio * _slope(*ctx.saved_tensors)
+
+
+def _slope(change: Tensor, ratio: Tensor) -> Tensor:
+    """1 - 1/r."""
+    return _Slope.apply(change, ratio) if _needs_gradient(ratio) else change / ratio
+
+
+class _Slope(torch.autograd.Function):
+    """The derivative of `excess`, whose own, 1/r², has all digits too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(change: Tensor, ratio: Tensor) -> Tensor:
+        return change / ratio
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        (ratio,) = ctx.saved_tensors
+        return None, grad / ratio / ratio
+
+    @staticmethod
+    def jvp(ctx: Any, change: Tensor, ratio: Tensor) -> Tensor:  # type: ignore[override]
+        (r,) = ctx.saved_tensors
+        return ratio / r / r
+
+
+class _NormalDivergence(torch.autograd.Function):
+    """`normal_divergence` with its derivatives, r - 1/r and s."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
+        return _normal_divergence(change, ratio, shift)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:  # type: ignore[override]
+        change, ratio, shift = ctx.saved_tensors
+        _, by_ratio, by_shift = ctx.needs_input_grad
+        return (
+            None,
+            (grad * (change + _slope(change, ratio))).sum_to_size(ratio.shape) if by_ratio else None,
+            (grad * shift).sum_to_size(shift.shape) if by_shift else None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:  # type: ignore[override]
+        r_minus_1, r, s = ctx.saved_tensors
+        return ratio * (r_minus_1 + _slope(r_minus_1, r)) + shift * s
+
+
 def exp_excess(r: Tensor) -> Tensor:
     """e^r - 1 - r ≥ 0, r²/2 near 0: `excess` of the ratio e^r."""
+    return _ExpExcess.apply(r) if _needs_gradient(r) else _exp_excess(r)
+
+
+def _exp_excess(r: Tensor) -> Tensor:
     v, t = torch.tanh(r / 2), torch.expm1(r)
     near = v * torch.sub(t, _artanh_excess(v, _VERY_NEAR), alpha=2)
     return torch.where(v.abs() < _VERY_NEAR, near, t - r)
+
+
+class _ExpExcess(torch.autograd.Function):
+    """`exp_excess` with its derivative, e^r - 1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(r: Tensor) -> Tensor:
+        return _exp_excess(r)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (r,) = ctx.saved_tensors
+        return grad * torch.expm1(r)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
+        (r,) = ctx.saved_tensors
+        return tangent * torch.expm1(r)
 
 
 def log_ratio(a: Tensor, b: Tensor, gap: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ._deviance import excess
+from ._deviance import normal_divergence
 from ._family import Params
 from ._supports import positive, real
 from ._symmetric import Symmetric
@@ -52,7 +52,7 @@ class Normal(Symmetric):
     def kl(p: Params, q: Params) -> Tensor:
         change = (p["scale"] - q["scale"]) / q["scale"]
         shift = (p["loc"] - q["loc"]) / q["scale"]
-        return excess(change, p["scale"] / q["scale"]) + 0.5 * (change.square() + shift.square())
+        return normal_divergence(change, p["scale"] / q["scale"], shift)
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:

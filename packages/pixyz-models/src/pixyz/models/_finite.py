@@ -161,7 +161,8 @@ class DeviceCheck(NoCheck):
             # The logarithm of true is 0, and of false -infinity: one more number that is finite if all is well.
             report, names = torch.cat([report, held.log()]), checks.names
         else:
-            report = report.clone()  # what looks for bad numbers writes them where they are
+            # A copy, for what looks for bad numbers writes them where they are; of the dtype that most gradients have.
+            report = report.to(torch.promote_types(report.dtype, torch.float32), copy=True)
         self.seen = (report.to(self._device, non_blocking=True), names)
         if not gradients_follow:
             self._find(self.seen[0], gradients=False)
