@@ -1,5 +1,9 @@
 """precision: networks in half precision for a block, and everything as before when it ends."""
 
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn, optim
@@ -166,6 +170,37 @@ def test_settings_come_back_after_an_error():
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="this torch has the older settings only")
+def test_one_block_in_two_threads():
+    """Each thread leaves what it has entered itself, in whichever order they do."""
+    block, entered = precision("f16"), threading.Barrier(2, timeout=30)
+    left = threading.Event()
+    dtypes = {}
+
+    def run(name, other):
+        model, layer = regression()
+        with block:
+            entered.wait()
+            if other is not None:
+                other.wait(30)
+            model.train(batch())
+        dtypes[name] = (layer.dtypes, torch.is_autocast_enabled("cpu"))
+        left.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(run, "first", None), pool.submit(run, "second", left)]:
+            done.result()
+    assert dtypes == dict.fromkeys(("first", "second"), ({torch.float16}, False))
+
+
+def test_a_block_can_be_copied_within_itself():
+    block = precision("bf16", matmul="high")
+    with block:
+        other = copy.deepcopy(block)
+    assert str(other) == str(block)
+    with other:
+        assert torch.is_autocast_enabled("cpu")
+
+
 def test_settings_of_the_newer_form_come_back():
     owner, before = torch.backends.cuda.matmul, torch.get_float32_matmul_precision()
     kept = owner.fp32_precision

@@ -1,6 +1,7 @@
 """Batches on their way to the device: in which order streams are asked, and what comes of errors and of stopping."""
 
 import pickle
+import re
 from collections import namedtuple
 from contextlib import nullcontext
 
@@ -314,6 +315,18 @@ def test_names_of_the_tensors_of_a_batch():
 def test_what_is_no_loader_is_rejected(make, said):
     with pytest.raises(KindError, match=said):
         make()
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:x", -3, None, 1.5])
+def test_what_is_no_device_is_rejected_by_its_name(device):
+    said = rf'Prefetched: device must be one of torch, like "cpu", .*; got {re.escape(repr(device))}. Torch finds cpu.* here'
+    with pytest.raises(KindError, match=said):
+        Prefetched([], device)
+
+
+def test_a_device_that_this_torch_does_not_have():
+    with pytest.raises(KindError, match="the device is vulkan, of which this torch has none"):
+        Prefetched([], "vulkan")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

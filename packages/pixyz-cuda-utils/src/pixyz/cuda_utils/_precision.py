@@ -1,5 +1,6 @@
 """The precision of a training: of its networks, and of matrix products in float32."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
@@ -19,14 +20,24 @@ _MEANT = {
 }
 
 
+class _OfThread(threading.local):
+    """What one thread has entered and not left yet: autocast and the scaling of losses are a thread's own."""
+
+    def __init__(self) -> None:
+        self.stacks: list[ExitStack] = []
+
+
 class Precision(AbstractContextManager[None]):
-    """What `precision` returns: a block in which networks have a precision. It may be entered again, also within itself."""
+    """What `precision` returns: a block in which networks have a precision.
+
+    It may be entered again, also within itself and in several threads.
+    """
 
     def __init__(self, networks: str, matmul: str | None, scaler: Mapping[str, Any]) -> None:
         self.networks = networks
         self.matmul = matmul
         self.scaler = dict(scaler)
-        self._entered: list[ExitStack] = []
+        self._entered = _OfThread()
 
     def __enter__(self) -> None:
         with ExitStack() as stack:
@@ -41,10 +52,13 @@ class Precision(AbstractContextManager[None]):
             if self.matmul is not None:
                 stack.enter_context(_matmul(self.matmul))
             stack.enter_context(scaled_losses(enabled=self.networks == "f16", **self.scaler))
-            self._entered.append(stack.pop_all())
+            self._entered.stacks.append(stack.pop_all())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._entered.pop().__exit__(kind, error, trace)
+        self._entered.stacks.pop().__exit__(kind, error, trace)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Precision, (self.networks, self.matmul, self.scaler)
 
     def __str__(self) -> str:
         where = " and ".join([kind.upper().replace("CPU", "the CPU") for kind in reversed(_kinds())])
@@ -77,7 +91,7 @@ def precision(networks: str = "bf16", *, matmul: str | None = None, scaler: Mapp
         networks: `"bf16"`, `"f16"` or `"f32"`. bfloat16 has the range of float32, and needs no scale.
         matmul: how matrix products *in float32* are computed, those of densities too: `"highest"`, in float32; `"high"` or `"medium"`, in
             TF32, for convolutions as well. TF32 keeps three digits: with covariances or eliminations, say `"highest"`. If not given, what
-            torch is set to stays. On leaving, torch's settings are those from before.
+            torch is set to stays. On leaving, torch's settings are those from before. They are settings of all threads.
         scaler: for `"f16"`, options of `torch.amp.GradScaler`, `{"init_scale": 1024.0}`.
 
     Raises:

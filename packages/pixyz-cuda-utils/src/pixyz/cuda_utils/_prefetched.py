@@ -74,7 +74,7 @@ class Prefetched:
         if isinstance(names, str):
             raise KindError(f"Prefetched: names is a list of variables, like [{names!r}]; got the text {names!r}.")
         self.loader = loader
-        self.device = torch.device(device)
+        self.device = _device(device)
         self.depth = depth
         self.names = names
         self.position = 0
@@ -296,6 +296,18 @@ def _each_tensor(value: Any, change: Any) -> Any:
     return type(value)([_each_tensor(v, change) for v in value]) if type(value) in (list, tuple) else value
 
 
+def _device(device: object) -> torch.device:
+    try:
+        return torch.device(device)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError) as error:
+        accelerator = torch.accelerator.current_accelerator()
+        here = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
+        raise KindError(
+            f'Prefetched: device must be one of torch, like "cpu", "cuda", "cuda:1" or "mps"; got {device!r}. '
+            f"Torch finds {' and '.join(here)} here."
+        ) from error
+
+
 def _indexed(device: torch.device) -> torch.device:
     """The device with its number: without one it is the current one."""
     return device if device.index is not None else torch.device(device.type, torch.get_device_module(device.type).current_device())
@@ -304,7 +316,12 @@ def _indexed(device: torch.device) -> torch.device:
 def _need_device(device: torch.device) -> None:
     if device.type in ("cpu", "meta"):
         return
-    module = torch.get_device_module(device.type)
+    try:
+        module = torch.get_device_module(device.type)
+    except RuntimeError as error:
+        raise KindError(
+            f'Prefetched: the device is {device}, of which this torch has none. On the CPU, say Prefetched(loader, "cpu").'
+        ) from error
     count = module.device_count() if hasattr(module, "device_count") else 1
     is_there = getattr(module, "is_available", lambda: True)()
     if not is_there or (device.index or 0) >= count:
