@@ -219,6 +219,8 @@ def docs(session: nox.Session) -> None:
 def gallery(session: nox.Session) -> None:
     """The programs of all pages, from nothing, compared with their kept results. To renew two of these: nox -s gallery -- --keep vae gmm"""
     in_dev(session, "python", "docs/run_programs.py", *session.posargs)
+    if not session.posargs:  # no step of any of their models waits for a device
+        in_dev(session, "python", "tests/programs.py")
 
 
 @nox.session(venv_backend="none", requires=["dev"])
