@@ -125,8 +125,7 @@ class Replays(Executor):
             NonFiniteLossError: if the loss of these values, or its gradient, is not finite.
         """
         model, program = self._model, self._model.program
-        for turn in program.turns:
-            turn.check.read(wait=True)
+        model.check()
         phases = program.phases()
         if self._state is not None:
             self._state.adopt()
@@ -219,9 +218,10 @@ class Replays(Executor):
                 turn.scale.tensors[0].fill_(1.0)  # a step that overflows would make no state of the optimiser
         for number in range(self._warmup):
             self._graphs.warm_up(cycle)
-            for turn in self._model.program.turns if number == 0 else ():
-                turn.check.end(given)
-                turn.check.read(wait=True)
+            if number == 0:
+                for turn in self._model.program.turns:
+                    turn.check.end(given)
+                self._model.check()
 
     def _capture(self, phase: Phase, static: Evaluated) -> _Graph:
         found: list[Tensor] = []

@@ -83,6 +83,9 @@ class Given(Eventwise):
         if any([t.tensor.dtype != like.dtype for t in self.terms.values()]):
             self.terms = {k: t if t.tensor.ndim else self.term_in(k, self.dtype) for k, t in self.terms.items()}
         self.features: Shape = self._features() if features is None else features
+        if weights and not checks and not is_checked:
+            for name in self.terms:
+                self._check_support(name, weights)
         if checks and not is_checked:
             for name, (tensor, _) in self.terms.items():
                 self._check_kind(name, tensor)
@@ -110,7 +113,7 @@ class Given(Eventwise):
         term, support, checks = self.terms[name], self.family.supports[name], self.checks
         found = [weights[d] for d in term.dims if d in weights]
         # Only the host knows at once whether there is anything to replace.
-        if not found or checks.on_host:
+        if checks and (not found or checks.on_host):
             held = support.holds(constant(term.tensor), checks)
             if held is True or (not found and checks.passed(held, self.factor)):
                 return
@@ -118,9 +121,11 @@ class Given(Eventwise):
             impossible = _nowhere_possible(functools.reduce(add, found), term.dims)
             t = term.tensor
             t = torch.where(impossible.reshape(*impossible.shape, *[1] * (t.ndim - len(term.dims))), support.member(t), t)
-            if checks.passed(support.holds(constant(t), checks), self.factor):
+            if not checks or checks.passed(support.holds(constant(t), checks), self.factor):
                 self.terms = {**self.terms, name: Term(t, term.dims)}
                 return
+        if not checks:
+            return
         raise outside(term.tensor, support, f"{self.factor}: {name}")
 
     def along(self, steps: Sequence["Given"], dim: int) -> "Given":

@@ -121,7 +121,7 @@ class Binary(Support):
     measure = MASS
 
     def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
-        return not has_numbers(t) or checks.equal(t * t, t)
+        return not has_numbers(t) or checks.equal(t.bool().to(t.dtype), t)
 
     def contains(self, t: Tensor) -> Tensor:
         return (t == 0) | (t == 1)

@@ -21,6 +21,7 @@ from pixyz.core import (
     reading_is_free,
 )
 
+from ._counts import Counts
 from ._diagnosis import name_nonfinite
 
 Validate = bool | Literal["deferred"]
@@ -40,6 +41,8 @@ class Evaluated(NamedTuple):
     values: Mapping[str, Any]
     options: Mapping[str, Any]
     state: RandomState
+    counts: Counts | None = None
+    """Those before the step, to go back to if it turns out to be bad later on; None where that is known at once."""
 
 
 Seen = tuple[Tensor | None, list[object]]
@@ -61,6 +64,8 @@ class NoCheck:
     """
 
     seen: Seen = (None, [])
+    is_deferred = False
+    """Whether an error is known only after the step."""
 
     @property
     def flags(self) -> list[Tensor]:
@@ -86,8 +91,26 @@ class NoCheck:
     def end(self, evaluated: Evaluated) -> None:
         """Nothing is on its way."""
 
-    def read(self, *, wait: bool) -> None:
-        """Nothing is on its way."""
+    def has_met(self, *, wait: bool) -> bool:
+        """Whether an earlier call is known to have been bad: none, for its error was raised at once."""
+        return False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what `has_met` has found is of this player."""
+        raise NotImplementedError
+
+    @property
+    def met(self) -> Evaluated:
+        """What the call was given that `has_met` has found."""
+        raise NotImplementedError
+
+    def error(self) -> Exception:
+        """The error for it."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """There is nothing to forget."""
 
 
 class HostCheck(NoCheck):
@@ -135,13 +158,20 @@ class DeviceCheck(NoCheck):
         device: where the flags are.
     """
 
+    is_deferred = True
+
     def __init__(self, loss: Loss, weights: Mapping[str, nn.Parameter], device: torch.device) -> None:
         self._loss = loss
         self._weights = weights
         self._device = device
         self._find = NonFinite(weights.values())
         self._bad = self._find.on(device)
-        self._forget()
+        self.forget()
+
+    def share(self, other: "DeviceCheck") -> None:
+        """Takes the flags of another check in place of its own: what is bad for one player leaves out the steps of both."""
+        self._find.share(other._find)
+        self._bad = self._find.on(self._device)
 
     def checks(self) -> Checks:
         """Supports are checked by flags on the device."""
@@ -193,35 +223,50 @@ class DeviceCheck(NoCheck):
         sent, event = _send(flag.clone() if report is None else torch.cat([flag, report]))
         self._pending.append(_Pending(sent, event, evaluated, names))
 
-    def read(self, *, wait: bool) -> None:
-        """Raises `NonFiniteLossError` if a step has met what is not finite, as far as is known; with `wait`, all of them are waited for.
+    def has_met(self, *, wait: bool) -> bool:
+        """Whether an earlier call was bad, as far as is known; with `wait`, all of them are waited for.
 
         What a step was given is kept until it is known; so the host waits when it is more than one step ahead.
         """
         while self._pending:
-            flags, event, evaluated, names = self._pending[0]
+            flags, event, _, _ = self._pending[0]
             if event is not None and not event.query():
                 if not wait and len(self._pending) <= RUN_AHEAD:
-                    return
+                    return False
                 event.synchronize()
+            if flags.tolist()[0]:
+                return True
             self._pending.popleft()
-            bad, *report = flags.tolist()
-            if bad:
-                self._forget()
-                said = "The weights are those before this step; what was called after it has changed nothing."
-                if all(map(math.isfinite, report)):
-                    raise gradient_error(self._weights, said)
-                raise self._loss_error(evaluated, said, names, [number < 0 for number in report[1:]])
+        return False
 
-    def _loss_error(self, evaluated: Evaluated, said: str, names: list[object], failed: list[bool]) -> Exception:
-        """The error in the words of the term, which evaluating the loss again on the host finds."""
-        otherwise = not_reproduced(names, failed) if any(failed) else None
+    @property
+    def is_own(self) -> bool:
+        """Whether what was met is of this player: its loss, a support on the way to it, or its gradient."""
+        _, *report = self._pending[0].flags.tolist()
+        return not all(map(math.isfinite, report)) or any(
+            w.grad is not None and not w.grad.isfinite().all() for w in self._weights.values()
+        )
+
+    @property
+    def met(self) -> Evaluated:
+        """What the call was given that `has_met` has found."""
+        return self._pending[0].evaluated
+
+    def error(self) -> Exception:
+        """The error for it, in the words of the term, which evaluating the loss again on the host finds."""
+        flags, _, evaluated, names = self._pending[0]
+        _, *report = flags.tolist()
+        said = "The weights are those before this step; what was called after it has changed nothing."
+        if all(map(math.isfinite, report)):
+            return gradient_error(self._weights, said)
+        failed = [number < 0 for number in report[1:]]
         try:
-            return loss_error(self._loss, evaluated, said, otherwise)
+            return loss_error(self._loss, evaluated, said, not_reproduced(names, failed) if any(failed) else None)
         except SupportError as error:
             return SupportError(f"{error} {said}")
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Begins anew, as if no call were on its way."""
         self._find.forget()
         self.seen = (None, [])
         self._pending: deque[_Pending] = deque()
@@ -254,6 +299,10 @@ class NonFinite:
         """Begins anew."""
         for flag in self._flags.values():
             flag.zero_()
+
+    def share(self, other: "NonFinite") -> None:
+        """Takes the flags of another one on the devices of both."""
+        self._flags.update({device: other._flags[device] for device in self._flags.keys() & other._flags.keys()})
 
     def __call__(self, more: Tensor | None = None, *, gradients: bool = True) -> list[Tensor]:
         """For each device a flag, `()`, which is 1 once a number there was not finite, until that is forgotten.
@@ -319,3 +368,10 @@ def make_check(loss: Loss, weights: Mapping[str, nn.Parameter], device: torch.de
     if validate is False:
         return NoCheck()
     return HostCheck(loss, weights) if validate is True and reading_is_free(device) else DeviceCheck(loss, weights, device)
+
+
+def share_flags(checks: Iterable[NoCheck]) -> None:
+    """One flag for the checks of all players."""
+    on_device = [check for check in checks if isinstance(check, DeviceCheck)]
+    for check in on_device[1:]:
+        check.share(on_device[0])

@@ -11,7 +11,7 @@ from pixyz.core import Checks, Loss, NonFiniteLossError, SupportError, Together
 
 from ._ema import AveragedWeights
 from ._engine import Engine
-from ._finite import Evaluated
+from ._finite import Evaluated, share_flags
 from ._modes import put_back
 from ._turn import Turn
 
@@ -75,8 +75,16 @@ class StepProgram:
         """Rebuilds what depends on the device, after the parameters were moved."""
         for turn in self.turns:
             turn.settle()
+        share_flags([turn.check for turn in self.turns])
         if self.ema is not None:
             self.ema.follow()
+
+    def abandon(self) -> None:
+        """Drops the step that is not complete, and all that is on its way to the host."""
+        self.calls = 0
+        for turn in self.turns:
+            turn.check.forget()
+            turn.forget_gradients()
 
     def phase(self, step: int) -> Phase:
         """The phase of the next call, after this many steps."""
@@ -146,8 +154,10 @@ class StepProgram:
         if not phase.ends:
             self.calls += 1
         elif self.at_once:
-            for turn in phase.turns:
-                self._update(turn, engine, advance)
+            # Whatever is bad for one player leaves out the steps of both.
+            for turn, flag in [(turn, turn.look()) for turn in phase.turns]:
+                bad = turn.check.is_bad
+                self._step(turn, flag if flag is None or bad is None or flag is bad else torch.maximum(flag, bad), engine, advance)
         if self.averages(phase):
             self.ema.move(share, self.turns[0].check.is_bad)  # type: ignore[union-attr, arg-type]  # as `averages` says
         return self._stacked(seen)
@@ -174,7 +184,10 @@ class StepProgram:
             raise NonFiniteLossError(f"{error} So {turn.loss} is not finite. The optimiser has not stepped.") from error
 
     def _update(self, turn: Turn, engine: Engine, advance: bool) -> None:
-        turn.update(engine, clip_norm=self.clip_norm, clip_value=self.clip_value)
+        self._step(turn, turn.look(), engine, advance)
+
+    def _step(self, turn: Turn, flag: Tensor | None, engine: Engine, advance: bool) -> None:
+        turn.step(flag, engine, clip_norm=self.clip_norm, clip_value=self.clip_value)
         if advance:
             turn.advance()
 

@@ -99,6 +99,7 @@ class _Plan:
                 target.grad = None
         set_random_state(self._random, self._device)
         self.model._load_scales(self._scales)
+        self.model.program.abandon()
         self.model.step_count = self._state["step_count"]
 
     def checkpoint(self) -> Checkpoint:

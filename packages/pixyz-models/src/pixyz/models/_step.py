@@ -18,6 +18,7 @@ from pixyz.core import (
     random_state,
 )
 
+from ._counts import Counts
 from ._ema import AveragedWeights
 from ._engine import PLAIN, Engine
 from ._executor import Executor
@@ -92,7 +93,6 @@ class Steps:
         self._choices = training.choices
         options = dict(compile) if isinstance(compile, Mapping) else {}
         self._turns = make_turns(loss, training, who, compiling=options if self.compiled else None)
-        self.validate = validate
         if len(self._turns) == 1 and (n_critic > 1 or at_once):
             raise ParameterError(f"{who}: {'n_critic' if n_critic > 1 else 'at_once'} is for games, and {loss} has no discriminator.")
         if len(self._turns) > 1 and self.accumulate > 1 and not at_once:
@@ -115,6 +115,7 @@ class Steps:
             ema=self.ema,
         )
         self.executor = Executor()
+        self.validate = validate
         self._settle()
         self.needs_start = loss.needs_start
 
@@ -132,10 +133,11 @@ class Steps:
     def validate(self, validate: Validate) -> None:
         if not (isinstance(validate, bool) or validate == "deferred"):
             raise KindError(f'{type(self).__name__}: validate must be True, False or "deferred"; got {validate!r}.')
+        self.check()  # of the steps so far, while their flags are there
         self._validate: Validate = validate
         for turn in self._turns:
             turn.validate = validate
-            turn.settle()
+        self.program.settle()
 
     def initialize(self, values: Mapping[str, Any], **options: Any) -> None:
         """Starts what starts from data, such as activation normalisation in a flow. `train` and `fit` call it with their first batch.
@@ -206,16 +208,17 @@ class Steps:
             ParameterError: inside of `averaged()`.
             NonFiniteLossError: if an earlier step on an accelerator was not finite.
         """
-        if self.trained_parameters[0].device != self._device:
+        has_moved = self.trained_parameters[0].device != self._device
+        self._read(wait=has_moved)
+        if has_moved:
             self._settle()
-        for turn in self._turns:
-            turn.check.read(wait=False)
         if self.ema is not None and self.ema.is_in_place:
             raise ParameterError(f"{type(self).__name__}: train would train the averages. Leave the block of averaged() first.")
         train_mode(self.loss)
         if self.needs_start:
             self.initialize(values, **options)
-        return Evaluated(scheduled(values, self.schedules, self.step_count), options, random_state(self._device))
+        counts = Counts.of(self.step_count, self.ema, self.schedulers) if self._turns[0].check.is_deferred else None
+        return Evaluated(scheduled(values, self.schedules, self.step_count), options, random_state(self._device), counts)
 
     def losses_by_name(self, losses: Tensor, step: int) -> dict[str, Tensor]:
         """What `train` has returned at a step: `loss`, and of a game `discriminator`, for those that had a turn."""
@@ -230,8 +233,21 @@ class Steps:
         Raises:
             NonFiniteLossError: if a loss or a gradient was not finite; the weights are those before that step.
         """
-        for turn in self._turns:
-            turn.check.read(wait=True)
+        self._read(wait=True)
+
+    def _read(self, *, wait: bool) -> None:
+        """Raises the error of an earlier step on the device, if it is known, after the model was set to the counts before that step."""
+        found = [turn.check for turn in self._turns if turn.check.has_met(wait=wait)]
+        if not found:
+            return
+        found = [turn.check for turn in self._turns[::-1] if turn.check.has_met(wait=True)]
+        check = next((check for check in found if check.is_own), found[0])
+        error, counts = check.error(), check.met.counts
+        self.program.abandon()
+        if counts is not None:
+            self.step_count = counts.steps
+            counts.put_back(self.ema)
+        raise error
 
     def test(self, values: Mapping[str, Any], **options: Any) -> Tensor:
         """The test loss, `()`, in evaluation mode and without gradients; every module's mode is as before afterwards.

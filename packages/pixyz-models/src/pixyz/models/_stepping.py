@@ -55,15 +55,35 @@ def needs_closure(optimizer: optim.Optimizer) -> bool:
 def make_step(optimizer: optim.Optimizer, *, compiling: bool, options: Mapping[str, Any]) -> Step:
     """`optimizer.step`, compiled unless it is fused, which is one call already, or not torch's own."""
     if not compiling or not is_torchs_own(type(optimizer)) or optimizer.param_groups[0].get("fused"):
+        return PlainStep(optimizer)
+    return CompiledStep(optimizer, options)
+
+
+class PlainStep:
+    """The step of an optimiser. A copy of the model copies it with the optimiser."""
+
+    def __init__(self, optimizer: optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def __call__(self) -> None:
         # Looked up at each step: a scheduler that the user makes later puts a function of its own there.
-        return lambda: optimizer.step()
-    compiled = torch.compile(optimizer.step, **{**CACHE_OF_ITS_OWN, **options})
+        self._optimizer.step()
 
-    def step() -> None:
-        compiled()
-        optimizer._opt_called = True  # type: ignore[attr-defined]  # what such a function would say to its scheduler
 
-    return step
+class CompiledStep:
+    """The step of an optimiser, compiled. A copy of the model compiles that of its own optimiser."""
+
+    def __init__(self, optimizer: optim.Optimizer, options: Mapping[str, Any]) -> None:
+        self._optimizer = optimizer
+        self._options = options
+        self._compiled = torch.compile(optimizer.step, **{**CACHE_OF_ITS_OWN, **options})
+
+    def __call__(self) -> None:
+        self._compiled()
+        self._optimizer._opt_called = True  # type: ignore[attr-defined]  # what a scheduler's own function would say
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledStep, (self._optimizer, self._options)
 
 
 class MaskedStep:

@@ -121,10 +121,13 @@ class Turn:
             loss = self.scale.scale(loss)
         engine.backward(loss, gradient=None if share == 1 else torch.full_like(loss, 1 / share), inputs=only, **how)
 
-    def update(self, engine: Engine, *, clip_norm: float | None, clip_value: float | None) -> None:
-        """One step with the gradients that are there."""
+    def look(self) -> Tensor | None:
+        """The flag, `()`, by which the step is left out on the device; None where there is none."""
+        return self.check.see_gradients(self.scale.unscale(self.optimizers.values()) if self.is_scaled and self.scale is not None else None)
+
+    def step(self, flag: Tensor | None, engine: Engine, *, clip_norm: float | None, clip_value: float | None) -> None:
+        """The step of the optimisers, unless the flag is set."""
         scale = self.scale if self.is_scaled else None
-        flag = self.check.see_gradients(None if scale is None else scale.unscale(self.optimizers.values()))
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, clip_norm)
         if clip_value is not None:
