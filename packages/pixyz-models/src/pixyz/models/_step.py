@@ -133,7 +133,7 @@ class Steps:
     def validate(self, validate: Validate) -> None:
         if not (isinstance(validate, bool) or validate == "deferred"):
             raise KindError(f'{type(self).__name__}: validate must be True, False or "deferred"; got {validate!r}.')
-        self.check()  # of the steps so far, while their flags are there
+        self._read(wait=True)  # while the flags of the steps so far are there
         self._validate: Validate = validate
         for turn in self._turns:
             turn.validate = validate
