@@ -145,6 +145,11 @@ class Of(nn.Module):
         return self.function(self.net, x)
 
 
+def zeros_where_negative(y):
+    y[y < 0] = 0.0
+    return y
+
+
 NETWORKS = {
     "convolutions": lambda: Of(
         nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.ConvTranspose2d(4, 1, 3, padding=1)),
@@ -156,6 +161,8 @@ NETWORKS = {
     "positions": lambda: Of(nn.Embedding(6, 1), lambda net, x: x + net(torch.arange(6, device=x.device)).squeeze(-1)),
     "classes": lambda: Of(nn.Linear(12, 6), lambda net, x: net(nn.functional.one_hot(x.long(), 2).flatten(1).to(x.dtype))),
     "a mask": lambda: Of(nn.Linear(6, 6), lambda net, x: torch.where(x > 0.5, net(x), 0.0).masked_fill(x < 0, -1.0)),
+    "numbers under a mask": lambda: Of(nn.Linear(6, 6), lambda net, x: zeros_where_negative(net(x))),
+    "a histogram": lambda: Of(nn.Linear(6, 6), lambda net, x: net(x) + torch.histc(x, 6, -1.0, 1.0)),
     "gradients of functions": lambda: Of(nn.Linear(6, 6), lambda net, x: torch.func.vmap(torch.func.jacrev(net))(x).sum(-1)),
 }
 

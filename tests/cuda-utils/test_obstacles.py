@@ -37,6 +37,7 @@ def model(plant=None, **options):
 
 DATA = {"x": torch.tensor([[0.0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0], [0, 0, 1, 1, 1, 1]]), "z": torch.zeros(3, 2)}
 ELSEWHERE = torch.ones(6)
+ENTRIES = torch.sparse_coo_tensor(torch.tensor([[0, 0, 1], [1, 1, 2]]), torch.ones(3), (3, 3), check_invariants=True)
 
 
 def item(self, x):
@@ -95,6 +96,33 @@ def set_under_mask(self, x):
     y = x.clone()
     y[y > 0.5] = x.mean()  # here
     return y
+
+
+def set_twice_under_mask(self, x):
+    y = x.clone()
+    rows = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+    y[rows, torch.zeros(1, dtype=torch.int64, device=x.device)] = 0.0  # here
+    return y
+
+
+def sparse(self, x):
+    return torch.sparse.mm(x.to_sparse(), x.T).sum(-1, keepdim=True) + x  # here
+
+
+def with_duplicates(self, x):
+    return torch.sparse.mm(ENTRIES, x)  # here
+
+
+def histogram(self, x):
+    return x + torch.histc(x, 6)  # here
+
+
+def between(self, x):
+    return x + torch.linspace(x.min(), 1.0, 6, device=x.device)  # here
+
+
+def filled_with_tensor(self, x):
+    return x.masked_fill(x > 0.5, x.mean())  # here
 
 
 def different(self, x):
@@ -208,8 +236,21 @@ def own_generator(self, x):
 
 
 PLANTED = {
-    "host read": (item, as_float, branch_on_data, as_list, as_array, as_text, printed, equal, inverse),
-    "data-dependent shape": (places, mask, set_under_mask, different, repeated, classes),
+    "host read": (
+        item,
+        as_float,
+        branch_on_data,
+        as_list,
+        as_array,
+        as_text,
+        printed,
+        equal,
+        inverse,
+        histogram,
+        between,
+        filled_with_tensor,
+    ),
+    "data-dependent shape": (places, mask, set_under_mask, set_twice_under_mask, different, repeated, classes, sparse, with_duplicates),
     "copy to the host": (to_host, to_host_by_name),
     "tensor on the host": (made_on_host, made_on_cpu, of_numpy, attribute, of_module),
     "copy from the host": (index_on_host, copied_number, copied_tensor),

@@ -58,6 +58,7 @@ class Observation:
         self.call = ""
         self._generators = generators
         self._is_quiet = False
+        self._filled: set[int] = set()  # masks with which a number of the host was set, which the gradient keeps
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -120,7 +121,7 @@ class Observation:
 
     def _look(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor], origins: list[str], place: Place) -> None:
         name, on_device = func.overloadpacket.__name__, DEVICE in origins
-        if on_device and (what := operations.reads(func, self.call, args)):
+        if on_device and (what := operations.reads(func, self.call, args, lambda t: self.origins.of(t) == DEVICE)):
             self.report(HOST_READ, f"{what}.", place)
         elif on_device and (what := operations.shape_from_data(func, args, kwargs)) and not self._sets_a_number(name, args):
             told = f"{what}: the host reads how many numbers there are, and a graph has fixed shapes."
@@ -151,8 +152,16 @@ class Observation:
                     self._meets(name, tensor, origin, place, is_index=_is_indexing(name) and any([tensor is i for i in args[1]]))
 
     def _sets_a_number(self, name: str, args: Any) -> bool:
-        """Whether a number of the host is set where a mask says, for which torch fills."""
-        return name != "index" and _is_indexing(name) and args[2].numel() == 1 and self.origins.of(args[2]) != DEVICE
+        """Whether a number of the host is set where a mask says, for which torch fills, and in the gradient with a zero of the host."""
+        if name == "index" or not _is_indexing(name) or not operations.is_masked_fill(args):
+            return False
+        (mask,) = [storage_of(i) for i in args[1] if i is not None]
+        node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+        if node is not None and node.name().startswith("IndexPutBackward"):
+            return mask in self._filled
+        is_of_host = self.origins.of(args[2]) != DEVICE
+        (self._filled.add if is_of_host else self._filled.discard)(mask)
+        return is_of_host
 
     def _look_at_copy(self, origins: list[str], tensors: list[Tensor], place: Place) -> None:
         to, source = origins[0] == DEVICE, origins[-1] == DEVICE

@@ -46,7 +46,9 @@ class Origins:
     def born(self, tensor: Tensor, origin: str) -> None:
         """A tensor that an operation has made."""
         key = storage_of(tensor)
-        if key and key not in self._numbered:
+        if not key:
+            return
+        if key not in self._numbered:
             self._numbered[key] = StorageWeakRef(tensor.untyped_storage())
         self._origin[key] = origin
 
