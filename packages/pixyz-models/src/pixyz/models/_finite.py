@@ -191,8 +191,8 @@ class DeviceCheck(NoCheck):
             # The logarithm of true is 0, and of false -infinity: one more number that is finite if all is well.
             report, names = torch.cat([report, held.log()]), checks.names
         else:
-            # A copy, for what looks for bad numbers writes them where they are; of the dtype that most gradients have.
-            report = report.to(torch.promote_types(report.dtype, torch.float32), copy=True)
+            # A copy, for what looks for bad numbers writes them where they are.
+            report = report.float() if report.dtype in (torch.bfloat16, torch.float16) else report.clone()
         self.seen = (report.to(self._device, non_blocking=True), names)
         if not gradients_follow:
             self._find(self.seen[0], gradients=False)
