@@ -113,6 +113,20 @@ class Steep(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("validate", [True, "deferred"])
+def test_a_loss_that_is_nan_does_not_count_as_a_step_without_an_overflow(validate):
+    model = regression(validate=validate)
+    with scaled_losses(init_scale=2.0**20, growth_factor=2.0**107, growth_interval=2):
+        train_and_check(model, batch())
+        with pytest.raises(NonFiniteLossError):
+            train_and_check(model, {**batch(), "y": torch.full((8, 2), math.nan)})
+        large = {**batch(), "y": torch.full((8, 2), 100.0)}
+        train_and_check(model, large)  # the second step without an overflow, after which the scale is too large
+        assert model.skipped_steps == 0
+        train_and_check(model, large)
+    assert model.skipped_steps == 1
+
+
+@pytest.mark.parametrize("validate", [True, "deferred"])
 def test_a_gradient_that_overflows_at_a_scale_of_1_is_an_error(validate):
     class Cliff(Normal):
         def __init__(self):

@@ -125,14 +125,16 @@ class LossScale:
         """Counts a step that overflowed, and makes the scale of the next step.
 
         Args:
-            bad: a flag, `()`; with 1 the step was left out for another reason, which is no matter of the scale.
+            bad: a flag, `()`; with 1 the step was left out for another reason, and the scale and all counts stay.
         """
         if not self._found:
             return
-        for flag in self._found if bad is not None else ():
-            flag.mul_(1 - bad.to(flag.device, non_blocking=True))  # type: ignore[union-attr]
+        before = [] if bad is None else [t.clone() for t in self.tensors]
         self._skipped += self._overflow().long()
         self._scaler.update()
+        for tensor, old in zip(self.tensors, before):
+            # Each stays where it is: a CUDA graph writes to its address.
+            tensor.copy_(torch.where(bad.to(tensor.device, non_blocking=True) > 0, old, tensor))  # type: ignore[union-attr]
 
     def on(self, device: torch.device) -> "LossScale":
         """The same on another device."""
