@@ -79,7 +79,7 @@ def test_an_error_on_its_way_is_not_lost_with_its_flags(validate):
     model = plain(validate="deferred")
     model.train({"x": GOOD[0]})
     model.train({"x": BAD})
-    with pytest.raises(SupportError, match="x must be 0 or 1"):
+    with pytest.raises(SupportError, match=r"x must be 0 or 1.*The weights are those before this step, number 2; what was called"):
         model.validate = validate
     assert model.validate == "deferred"
     model.validate = validate

@@ -268,6 +268,11 @@ def test_deterministic_values_that_are_given_are_checked_on_the_device():
         assert failed.any() == fails
 
 
+def test_a_step_is_not_told_how_it_is_checked():
+    with pytest.raises(KindError, match=r"^VI\.train takes no validate; say it of the model, VI\(\.\.\., validate=False\)"):
+        bound().train({"x": X}, validate=False)
+
+
 def test_fit_takes_the_same_word():
     pytest.importorskip("lightning")
     p = Normal("p(x)", loc=nn.Parameter(torch.zeros(2)), scale=1.0)

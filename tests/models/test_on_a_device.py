@@ -7,8 +7,8 @@ from torch import nn, optim
 from zoo import Decoder, Encoder, binary, prior
 
 from pixyz.core import NonFiniteLossError, SupportError, seeded
-from pixyz.distributions import Normal
-from pixyz.models import ML, VI
+from pixyz.distributions import Bernoulli, Normal
+from pixyz.models import ML, VI, Model
 
 pytestmark = pytest.mark.gpu
 
@@ -83,3 +83,18 @@ def test_a_loss_that_is_nan_changes_no_weight_and_is_named(device):
     with pytest.raises(NonFiniteLossError):
         three_steps(model, values)
     assert all(torch.equal(a, b) for a, b in zip(before, model.trained_parameters))
+
+
+@pytest.mark.parametrize("make", [optim.Adam, optim.SGD, optim.RMSprop])
+def test_a_model_moves_with_all_that_it_remembers(make, device):
+    p = Bernoulli("p(x)", logits=nn.Parameter(torch.zeros(6)))
+    q = Bernoulli("p(x)", logits=nn.Parameter(torch.ones(6)))
+    model = Model(-p.log_prob().mean(), -q.log_prob().mean(), p=q, optimizer=make, optimizer_params={"lr": 0.1}, ema=0.9)
+    x = torch.ones(4, 6)
+    model.train({"x": x})
+    assert model.to(device) is model
+    model.train({"x": x.to(device)})
+    assert model.test({"x": x.to(device)}).device.type == device.type
+    model.to("cpu").train({"x": x})
+    assert model.step_count == 3
+    assert {v.device.type for s in model.optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)} <= {"cpu"}

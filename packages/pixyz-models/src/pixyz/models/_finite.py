@@ -256,7 +256,8 @@ class DeviceCheck(NoCheck):
         """The error for it, in the words of the term, which evaluating the loss again on the host finds."""
         flags, _, evaluated, names = self._pending[0]
         _, *report = flags.tolist()
-        said = "The weights are those before this step; what was called after it has changed nothing."
+        number = "" if evaluated.counts is None else f", number {evaluated.counts.steps + 1}"
+        said = f"The weights are those before this step{number}; what was called after it has changed nothing."
         if all(map(math.isfinite, report)):
             return gradient_error(self._weights, said)
         failed = [number < 0 for number in report[1:]]

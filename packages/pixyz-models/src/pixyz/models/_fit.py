@@ -21,6 +21,7 @@ from ._finite import Validate
 from ._history import History
 from ._loaders import is_in_memory, make_loader
 from ._of_lightning import Checkpoint, EarlyStopping, LightningModule, MultiProcessingLauncher, Trainer
+from ._optimizer_state import move_states
 from ._order import Position
 from ._run import Run
 from ._series import check_keep, is_series
@@ -187,11 +188,7 @@ def _count_from(trainer: Trainer, epoch: int) -> None:
 def _bring_back(model: "Model", module: nn.Module, device: torch.device) -> None:
     """The weights, and what the optimisers remember of them, where they were; Lightning leaves them on the CPU."""
     module.to(device)
-    for optimizer in model.optimizers:
-        for weight, state in optimizer.state.items():
-            for name, value in state.items():
-                if isinstance(value, torch.Tensor) and value.ndim:
-                    state[name] = value.to(weight.device)
+    move_states(model.optimizers)
 
 
 def _is_watched() -> bool:

@@ -1,6 +1,6 @@
 """The states of optimisers and schedulers, checked against those that they are to go into."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor, optim
@@ -66,3 +66,13 @@ def _has_fixed_shapes(optimizer: optim.Optimizer) -> bool:
 def _fits(state: Mapping[Any, Any], parameter: Tensor) -> bool:
     """Torch's own optimisers keep scalars, and tensors of the parameter's shape."""
     return all([v.ndim == 0 or v.shape == parameter.shape for v in state.values() if isinstance(v, Tensor)])
+
+
+def move_states(optimizers: Iterable[optim.Optimizer]) -> None:
+    """Moves what optimisers remember of their weights to where these are; a count of steps only if the step on the device reads it."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            on_device = group.get("fused") or group.get("capturable")
+            for weight in group["params"]:
+                state = optimizer.state.get(weight, {})
+                state.update({k: v.to(weight.device) for k, v in state.items() if isinstance(v, Tensor) and (v.ndim or on_device)})

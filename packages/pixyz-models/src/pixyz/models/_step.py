@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, optim
@@ -25,12 +25,15 @@ from ._executor import Executor
 from ._finite import Evaluated, Validate
 from ._modes import evaluating, train_mode
 from ._optimisation import Optimizer
+from ._optimizer_state import move_states
 from ._options import need_positive
 from ._program import StepProgram
 from ._scaling import LossScale
 from ._schedules import Schedule, scheduled
 from ._training import arrange
 from ._turn import make_turns
+
+M = TypeVar("M", bound="Steps")
 
 
 class Steps:
@@ -139,6 +142,26 @@ class Steps:
             turn.validate = validate
         self.program.settle()
 
+    def to(self: M, device: torch.device | str | int) -> M:
+        """Moves the losses, p and q, the states of the optimisers and the averages of the weights to a device.
+
+        Args:
+            device: `"cuda"`, `"cuda:1"`, `"cpu"`.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            NonFiniteLossError: if an earlier step was not finite.
+        """
+        self._read(wait=True)
+        for module in (self.loss, self.test_loss, getattr(self, "p", None), getattr(self, "q", None)):
+            if module is not None:
+                module.to(device)
+        move_states(self.optimizers)
+        self._settle()
+        return self
+
     def initialize(self, values: Mapping[str, Any], **options: Any) -> None:
         """Starts what starts from data, such as activation normalisation in a flow. `train` and `fit` call it with their first batch.
 
@@ -173,7 +196,7 @@ class Steps:
 
         Args:
             values: `(batch, *features)` for every variable of the loss.
-            options: those of `Loss.estimate`.
+            options: those of `Loss.estimate`, but for `validate`, which the model has.
 
         Returns:
             The loss before the step, `()`, detached. Of a game, `(2,)`: what the others minimise, and what the discriminators minimise;
@@ -208,6 +231,9 @@ class Steps:
             ParameterError: inside of `averaged()`.
             NonFiniteLossError: if an earlier step on an accelerator was not finite.
         """
+        if "validate" in options:
+            who = type(self).__name__
+            raise KindError(f"{who}.train takes no validate; say it of the model, {who}(..., validate=False) or model.validate = False.")
         has_moved = self.trained_parameters[0].device != self._device
         self._read(wait=has_moved)
         if has_moved:
