@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import pixyz.distributions as d
-from pixyz.core import FormulaError, IntractableError, KindError, ParameterError, ShapeError, SupportError
+from pixyz.core import DeferredChecks, FormulaError, IntractableError, KindError, ParameterError, ShapeError, SupportError
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, Family, Normal, from_torch
 from pixyz.losses import ELBO
 
@@ -179,6 +179,10 @@ def test_any_class_of_torch_in_one_line():
         (lambda: Normal("q(z|x)", loc=nn.Linear(3, 2)), ParameterError, "q(z|x): a Normal takes loc and scale; got loc."),
         (lambda: Normal("q(z|x)", loc=nn.Linear(3, 2), skale=1.0), ParameterError, "a Normal has no parameter 'skale'; it takes loc and scale. Did you mean 'scale'?"),
         (lambda: Normal("q(z)", loc=0.0, scale=-1.0), SupportError, "q(z): scale must be positive, but 1 of 1 are not (from -1 to -1)."),
+        (lambda: d.RelaxedBernoulli("q(z)", logits=0.0, temperature=float("inf")), SupportError, "q(z): temperature must be positive and finite, but 1 of 1 are not (from inf to inf)."),
+        (lambda: d.RelaxedCategorical("q(z)", logits=torch.zeros(2, 3), temperature=torch.tensor([1.0, torch.inf])), SupportError, "q(z): temperature must be positive and finite, but 1 of 2 are not (from 1 to inf)."),
+        (lambda: d.RelaxedBernoulli("q(z)", logits=0.0, temperature=0.0), SupportError, "q(z): temperature must be positive and finite, but 1 of 1 are not (from 0 to 0)."),
+        (lambda: d.RelaxedBernoulli("q(z)", logits=0.0, temperature=float("nan")), SupportError, "q(z): temperature must be positive and finite, but 1 of 1 are not (none is a number, 1 nan)."),
         (lambda: d.Uniform("q(z)", low=1.0, high=torch.tensor([0.5, 2.0])), SupportError, "q(z): it must be that low < high, but for 1 of 2 it is not."),
         (lambda: d.Gamma("q(z)", concentration=1.0, rate=1.0, scale=1.0), ParameterError, "q(z): a Gamma takes concentration and rate or concentration and scale; got"),
         (lambda: d.Dirichlet("q(z)", concentration=1.0), ShapeError, "q(z): concentration has features (); one concentration is a tensor of rank 1."),
@@ -195,3 +199,17 @@ def test_any_class_of_torch_in_one_line():
 def test_misuse(misuse, error, words):
     with pytest.raises(error, match=re.escape(words)):
         misuse()
+
+
+@pytest.mark.parametrize("family", [d.RelaxedBernoulli, d.RelaxedCategorical])
+@pytest.mark.parametrize(("temperature", "is_bad"), [(torch.inf, True), (0.0, True), (torch.nan, True), (0.5, False)])
+def test_a_temperature_of_a_network_is_checked_on_the_device_too(family, temperature, is_bad):
+    q = family("q(y|t)", logits=torch.zeros(2, dtype=torch.float16), temperature=lambda t: t)
+    shape = (5,) if family is d.RelaxedCategorical else (5, 2)
+    values = {"y": torch.full((5, 2), 0.5, dtype=torch.float16), "t": torch.full(shape, temperature, dtype=torch.float16)}
+    checks = DeferredChecks()
+    q.log_prob().mean().estimate(values, validate=checks)
+    assert bool(checks.failed().any()) is is_bad
+    if is_bad:
+        with pytest.raises(SupportError, match=re.escape("q(y|t): temperature must be positive and finite")):
+            q.log_prob().mean().estimate(values)

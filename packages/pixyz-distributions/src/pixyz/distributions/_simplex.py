@@ -1,9 +1,14 @@
 """Families on the simplex, and relaxations of discrete ones."""
 
+import math
+from dataclasses import dataclass
+
 import torch
 import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
+
+from pixyz.core import ON_HOST, Checks
 
 from ._choice import unit_vector
 from ._deviance import deviance
@@ -12,7 +17,32 @@ from ._from_torch import TorchFamily
 from ._logs import logits_of, sum_of_others
 from ._rounding import between_zero_and_one
 from ._special import gamma_entropy, log_gamma_divergence, log_multinomial
-from ._supports import open_interval, positive, positive_simplex, positive_vectors, real, real_vectors, simplex, unit_interval
+from ._supports import (
+    Held,
+    Interval,
+    has_numbers,
+    open_interval,
+    positive_simplex,
+    positive_vectors,
+    real,
+    real_vectors,
+    simplex,
+    unit_interval,
+)
+
+
+@dataclass(frozen=True)
+class _Temperatures(Interval):
+    """Positive numbers without infinity, at which no relaxation has a density."""
+
+    def holds(self, t: Tensor, checks: Checks = ON_HOST) -> Held:
+        if not has_numbers(t):
+            return True
+        low, high = torch.aminmax(t)
+        return (checks.read(low) > 0) & (checks.read(high) < math.inf)
+
+
+_temperature = _Temperatures("positive and finite", lower=0.0, open_below=True, open_above=True)
 
 
 class Dirichlet(TorchFamily):
@@ -91,7 +121,7 @@ class RelaxedBernoulli(Family):
     """
 
     parametrisations = (("temperature", "probs"), ("temperature", "logits"))
-    supports = {"temperature": positive, "probs": open_interval, "logits": real}
+    supports = {"temperature": _temperature, "probs": open_interval, "logits": real}
     value_support = unit_interval
     rims = {0.0: lambda params: params["temperature"] - 1, 1.0: lambda params: params["temperature"] - 1}
 
@@ -135,7 +165,7 @@ class RelaxedCategorical(Family):
     """
 
     parametrisations = (("temperature", "probs"), ("temperature", "logits"))
-    supports = {"temperature": positive, "probs": positive_simplex, "logits": real_vectors}
+    supports = {"temperature": _temperature, "probs": positive_simplex, "logits": real_vectors}
     value_support = simplex
 
     @staticmethod
