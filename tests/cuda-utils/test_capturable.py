@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pixyz.core import KindError, Loss, MissingVariableError, Parameter, ParameterError, ShapeError, SupportError
-from pixyz.cuda_utils import Obstacle, Obstacles, capturable
+from pixyz.cuda_utils import Obstacle, Obstacles, capturable, precision
 from pixyz.distributions import Bernoulli, Categorical, Deterministic, MixtureModel, Normal, VectorQuantizer
 from pixyz.flows import FFJORD, RealNVP
 from pixyz.gan import GAN, AdversarialWassersteinDistance, GradientPenalty
@@ -307,3 +307,22 @@ def test_an_obstacle_says_whether_the_capture_fails():
     for kind, stops in kinds.items():
         assert Obstacle(kind, "", "", "", 0, "forward").stops_capture is stops
     assert str(Obstacles()) == NONE
+
+
+class Steep(Normal):
+    """Its gradient overflows at the scales with which float16 begins."""
+
+    def __init__(self):
+        super().__init__(var=["x"], cond_var=["z"])
+        self.net = nn.Linear(2, 2)
+
+    def forward(self, z):
+        return {"loc": 1e6 * self.net(z), "scale": torch.ones_like(z)}
+
+
+def test_steps_that_overflow_are_no_obstacle():
+    model = Model(-Steep().log_prob().mean(), optimizer=torch.optim.Adam)
+    with precision("f16"):
+        assert str(capturable(model, {"x": torch.zeros(4, 2), "z": torch.ones(4, 2)})) == "nothing in this step would break a CUDA graph"
+        assert model.skipped_steps == 0
+        assert not model.optimizer.state

@@ -162,7 +162,10 @@ class _StepOfModel:
         self.prepare()
 
     def prepare(self) -> None:
-        """Sets the numbers of the schedules."""
+        """Sets the numbers of the schedules, and scales at which no step is left out: an optimiser makes its state in a step."""
+        for turn in self._model.program.turns:
+            if turn.scale is not None:
+                turn.scale.tensors[0].fill_(1.0)
         for v, number in self._scheduled.items():
             number.fill_(self._model.schedules[v](self._model.step_count))
 
