@@ -10,7 +10,7 @@ from torch import nn
 from zoo import Decoder, Encoder, binary, prior
 
 from pixyz.core import CACHE_OF_ITS_OWN, Loss, ShapeError, Term, seeded
-from pixyz.distributions import Normal
+from pixyz.distributions import Logistic, Normal, Uniform
 from pixyz.losses import ELBO
 
 DIFFERENTIATED_AHEAD = ("elbo", "enumerated", "score")
@@ -221,3 +221,16 @@ def test_many_losses_are_compiled_in_one_process():
         expected = loss.estimate({"z": z})
         loss.compile(backend="eager", fullgraph=True)
         torch.testing.assert_close(loss.estimate({"z": z}), expected)
+
+
+def test_a_compiled_draw_is_the_eager_one():
+    p = Normal("p(z)", loc=0.0, scale=1.0, dim=2) * Uniform("p(u)", low=0.0, high=1.0) * Logistic("p(v)", loc=0.0, scale=1.0)
+
+    def draw():
+        return p.sample(batch_size=3)
+
+    compiled = torch.compile(draw, fullgraph=True)
+    with seeded(0):
+        expected = draw()
+    with seeded(0):
+        torch.testing.assert_close(compiled(), expected)

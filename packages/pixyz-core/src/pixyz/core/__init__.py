@@ -62,6 +62,7 @@ from ._loss import Loss, need_scalar
 from ._measures import KnownSupport, known_supports, need_one_measure
 from ._methods import Enumerate, Estimator, Pathwise, Sample, Score
 from ._network import Outputs, common_sizes
+from ._noise import normal_noise, uniform_noise
 from ._operators import Constant, Mean, Parameter, as_loss
 from ._parser import parse_density
 from ._posterior import Posterior
@@ -177,6 +178,7 @@ __all__ = [
     "need_finite",
     "need_one_measure",
     "need_scalar",
+    "normal_noise",
     "not_reproduced",
     "of_leaves",
     "parse_density",
@@ -194,6 +196,7 @@ __all__ = [
     "suggest",
     "sum_over",
     "unfold",
+    "uniform_noise",
     "union",
     "warn_of_networks",
     "warn_without_baseline",

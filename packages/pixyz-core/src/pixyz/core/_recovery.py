@@ -7,6 +7,7 @@ from ._copies import FINITE
 from ._dims import Dims, Term, align
 from ._elimination import Elimination
 from ._indices import draw_indices
+from ._noise import normal_noise
 from ._order import Step
 from ._potentials import LOG_TWO_PI, Form, root
 from ._scope import Scope
@@ -107,7 +108,7 @@ def _draw_form(step: Step, form: Form, own: Dims, drawn: dict[str, Tensor], dims
     if len(lengths) > 1:
         around = torch.cat([_stacked(step, drawn, n, dims) for n in range(step.finite_neighbours, len(step.neighbours[0]))], -1)
         linear = linear - (quadratic[..., :d, d:] @ around.unsqueeze(-1)).squeeze(-1)
-    noise = torch.randn(*shape, d, dtype=linear.dtype, device=linear.device)
+    noise = normal_noise((*shape, d), linear)
     # The mean J⁻¹h and a noise of covariance J⁻¹, by J⁻¹ = RᵀR.
     return (white.mT @ ((white @ linear.unsqueeze(-1)) + noise.unsqueeze(-1))).squeeze(-1)
 

@@ -6,6 +6,8 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from pixyz.core import uniform_noise
+
 from . import _tilted_uniform as tilted
 from ._deviance import bregman, log_ratio
 from ._family import Family, Params, Shape
@@ -55,7 +57,7 @@ class Uniform(Family):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         low, high = params["low"], params["high"]
-        return torch.addcmul(low, high - low, torch.rand(shape, dtype=low.dtype, device=low.device))
+        return torch.addcmul(low, high - low, uniform_noise(shape, low))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import ON_HOST, Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest
+from pixyz.core import ON_HOST, Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest, uniform_noise
 
 from ._given import Given, same_family_divergence
 from ._rims import Powers, with_rims
@@ -378,8 +378,8 @@ def device_of_params(params: Params) -> torch.device | None:
 def uniform_draw(params: Params, shape: Shape) -> Tensor:
     """Numbers strictly between 0 and 1, of the parameters' kind."""
     like = next((t for t in params.values() if t.ndim), next(iter(params.values())))
-    u = torch.rand(shape, dtype=like.dtype, device=like.device)
-    return u.clamp_min(torch.finfo(u.dtype).tiny)  # rand is below 1
+    u = uniform_noise(shape, like)
+    return u.clamp_min(torch.finfo(u.dtype).tiny)  # which is below 1
 
 
 def _families(parent: type[Family]) -> Iterable[type[Family]]:

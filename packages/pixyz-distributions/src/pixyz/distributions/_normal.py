@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pixyz.core import normal_noise
+
 from ._deviance import normal_divergence
 from ._family import Params
 from ._supports import positive, real
@@ -45,8 +47,7 @@ class Normal(Symmetric):
     @staticmethod
     def rsample(params: Params, shape: tuple[int, ...]) -> Tensor:
         loc, scale = params["loc"], params["scale"]
-        # normal_ and not randn: the compiler leaves it to the same generator, so a compiled draw is the eager one, and a cheaper one.
-        return torch.addcmul(loc, scale, torch.randn(shape, dtype=loc.dtype, device=loc.device))
+        return torch.addcmul(loc, scale, normal_noise(shape, loc))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from pixyz.core import cholesky
+from pixyz.core import cholesky, normal_noise
 
 from ._deviance import excess
 from ._family import Family, Params, Shape
@@ -47,7 +47,7 @@ class MultivariateNormal(Family):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         loc, tril = params["loc"], _tril(params)
-        noise = torch.randn(shape, dtype=loc.dtype, device=loc.device)
+        noise = normal_noise(shape, loc)
         return loc + _applied(torch.matmul, tril, noise)
 
     @staticmethod
@@ -131,8 +131,8 @@ class LowRankMultivariateNormal(TorchFamily):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         loc, factor = params["loc"], params["cov_factor"]
-        along = torch.randn(*shape[:-1], factor.shape[-1], dtype=loc.dtype, device=loc.device)
-        noise = torch.randn(shape, dtype=loc.dtype, device=loc.device)
+        along = normal_noise((*shape[:-1], factor.shape[-1]), loc)
+        noise = normal_noise(shape, loc)
         return loc + (factor @ along.unsqueeze(-1)).squeeze(-1) + params["cov_diag"].sqrt() * noise
 
     @staticmethod
@@ -205,7 +205,7 @@ class PowerSpherical(Family):
         kappa = params["concentration"].expand(shape[:-1])
         beta = 0.5 * (shape[-1] - 1)
         t = 2 * td.Beta(kappa + beta, torch.full_like(kappa, beta), validate_args=False).rsample().unsqueeze(-1) - 1
-        v = torch.randn(*shape[:-1], shape[-1] - 1, dtype=loc.dtype, device=loc.device)
+        v = normal_noise((*shape[:-1], shape[-1] - 1), loc)
         v = v / v.norm(dim=-1, keepdim=True)
         y = torch.cat([t, (1 - t.square()).clamp_min(0).sqrt() * v], -1)
         # The reflection that takes the first axis to μ.
