@@ -27,10 +27,6 @@ class Checks:
 
     on_host: bool = True
 
-    def __bool__(self) -> bool:
-        """Whether anything is checked."""
-        return True
-
     def read(self, t: Tensor) -> Any:
         """The number in a tensor of rank 0, or the tensor where the host may not read."""
         return t.item()

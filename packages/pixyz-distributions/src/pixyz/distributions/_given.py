@@ -89,7 +89,7 @@ class Given(Eventwise):
         if checks and not is_checked:
             for name, (tensor, _) in self.terms.items():
                 self._check_kind(name, tensor)
-                if name not in family.checked_names:
+                if name not in family.checked_names and not (checks.on_host and family.supports[name].holds(constant(tensor), checks)):
                     self._check_support(name, weights or {})
                 if family.supports[name].whole:
                     check_counts(tensor, tensor.dtype, factor, name, checks)
