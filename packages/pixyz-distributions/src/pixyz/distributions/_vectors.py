@@ -135,13 +135,8 @@ class LowRankMultivariateNormal(TorchFamily):
         noise = normal_noise(shape, loc)
         return loc + (factor @ along.unsqueeze(-1)).squeeze(-1) + params["cov_diag"].sqrt() * noise
 
-    @staticmethod
-    def mean_of(params: Params) -> Tensor:
-        return params["loc"]
-
-    @staticmethod
-    def mode_of(params: Params) -> Tensor:
-        return params["loc"]
+    mean_of = staticmethod(MultivariateNormal.mean_of)
+    mode_of = staticmethod(MultivariateNormal.mode_of)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:

@@ -27,6 +27,12 @@ from ._diagnosis import name_nonfinite
 Validate = bool | Literal["deferred"]
 """Whether a model checks its steps: True, as is best where it is; "deferred", on the device also where that is the CPU."""
 
+
+def is_known(validate: object) -> bool:
+    """Whether it is one of the words for how a model checks its steps."""
+    return isinstance(validate, bool) or validate == "deferred"
+
+
 RUN_AHEAD = 1
 """How many steps may be on their way when another one begins: one, so that the device is never idle, and an error at most one step late."""
 

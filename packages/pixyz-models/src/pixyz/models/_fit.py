@@ -17,7 +17,7 @@ from pixyz.core import KindError, ParameterError, is_whole, random_state, set_ra
 
 from ._checkpoint import save_checkpoint
 from ._data import Data
-from ._finite import Validate
+from ._finite import Validate, is_known
 from ._history import History
 from ._loaders import is_in_memory, make_loader
 from ._of_lightning import Checkpoint, EarlyStopping, LightningModule, MultiProcessingLauncher, Trainer
@@ -109,7 +109,7 @@ def fit(
     for word in options:
         if word in _SAID_ELSEWHERE:
             raise ParameterError(f"{who}: {word} is Lightning's; say it here with {_SAID_ELSEWHERE[word]}.")
-    if validate is not None and not (isinstance(validate, bool) or validate == "deferred"):
+    if validate is not None and not is_known(validate):
         raise KindError(
             f'{who}: validate says whether steps are checked, True, False or "deferred"; got a {type(validate).__name__}. '
             "The data for the validation loss are validation=."

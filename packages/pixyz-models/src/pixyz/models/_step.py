@@ -22,7 +22,7 @@ from ._counts import Counts
 from ._ema import AveragedWeights
 from ._engine import PLAIN, Engine
 from ._executor import Executor
-from ._finite import Evaluated, Validate
+from ._finite import Evaluated, Validate, is_known
 from ._modes import evaluating, train_mode
 from ._optimisation import Optimizer
 from ._optimizer_state import move_states
@@ -134,7 +134,7 @@ class Steps:
 
     @validate.setter
     def validate(self, validate: Validate) -> None:
-        if not (isinstance(validate, bool) or validate == "deferred"):
+        if not is_known(validate):
             raise KindError(f'{type(self).__name__}: validate must be True, False or "deferred"; got {validate!r}.')
         self._read(wait=True)  # while the flags of the steps so far are there
         self._validate: Validate = validate
