@@ -86,9 +86,9 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(ROOT_PROJECT, name)
 
 
-def in_dev(session: nox.Session, command: str, *arguments: str) -> None:
-    """Runs a command of the environment `dev`."""
-    env = {**ENVIRONMENT, "PATH": f"{DEV}{os.pathsep}{os.environ['PATH']}"}
+def in_dev(session: nox.Session, command: str, *arguments: str, **variables: str) -> None:
+    """Runs a command of the environment `dev`; `variables` are added to those of the environment."""
+    env = {**ENVIRONMENT, "PATH": f"{DEV}{os.pathsep}{os.environ['PATH']}", **variables}
     session.run(str(DEV / command), *arguments, external=True, env=env)
 
 
@@ -248,6 +248,13 @@ def soak(session: nox.Session) -> None:
     killed = ["tests/models/test_killed.py", "tests/models/test_mutations.py", "tests/gan/test_killed.py"]
     in_dev(session, "pytest", *killed, *(session.posargs or ["--kills", "20"]))
     in_dev(session, "pytest", "tests/core/test_finite_marginals.py", "--hypothesis-profile", "long")
+
+
+@nox.session(venv_backend="none", requires=["dev"])
+def fuzz(session: nox.Session) -> None:
+    """Random formulas against an evaluator in the tests: nox -s fuzz -- --examples 100000 [--seed S] [--world NAME]; see tests/formulas"""
+    with_tests = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    in_dev(session, "python", "-m", "formulas", *session.posargs, PYTHONPATH=with_tests)
 
 
 @nox.session(venv_backend="none")
