@@ -56,7 +56,7 @@ def check(case: Case, *, compiled: bool = False, rejections: Sequence[Rejection]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            for pattern in (*ignored, "torch.jit.script", "isinstance.treespec"):
+            for pattern in (*ignored, "torch.jit.script", "isinstance.treespec", "The .grad attribute of a Tensor"):
                 warnings.filterwarnings("ignore", message=f".*{pattern}")
             return _compared(case, truth, compiled)
     except PixyzError as error:
