@@ -10,11 +10,13 @@ As many sessions run at once as there are cores, each in one process, so that no
 """
 
 import configparser
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
@@ -57,6 +59,9 @@ MEASURED = (
     "digits_gan",
     "gpu",
 )
+
+RAISED = ROOT / ".nox" / "raised"
+"""What each session of tests writes: the raise statements that it ran."""
 
 LONGEST = ["distributions", "core", "models", "losses", "flows"]
 """The packages whose tests take longest: they begin first, so that no core waits at the end."""
@@ -181,7 +186,29 @@ def tests(session: nox.Session, package: str, device: str) -> None:
     """The tests of one package, with only what its extra [test] declares. Arguments go to pytest: nox -s "tests(gan, cpu)" -- -n 2"""
     if device == "cuda":
         need_cuda(session)
-    in_dev(session, "pytest", f"tests/{package}", "--part", package, "--device", device, "--cpu-seconds", "5", *session.posargs)
+    command = ["pytest", f"tests/{package}", "--part", package, "--device", device, "--cpu-seconds", "5", *session.posargs]
+    if device == "cpu" and not session.posargs:
+        with recorded(package) as variables:
+            in_dev(session, *command, **variables)
+    else:
+        in_dev(session, *command)
+
+
+@contextlib.contextmanager
+def recorded(package: str) -> Iterator[dict[str, str]]:
+    """The environment variables with which Python records the raise statements that it runs; the record ends when all tests have passed."""
+    record = RAISED / f"{package}.txt"
+    record.unlink(missing_ok=True)
+    folders = [str(ROOT / "tests" / "raised"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    yield {"PIXYZ_RAISED": str(record), "PYTHONPATH": os.pathsep.join(folders)}
+    with record.open("a", encoding="utf-8") as file:
+        file.write("complete\n")
+
+
+@nox.session(venv_backend="none", requires=["dev", *(f"tests({part}, cpu)" for part in PROJECTS)])
+def raises(session: nox.Session) -> None:
+    """Every `raise` of the packages is run by a test."""
+    in_dev(session, "python", "tests/raised/every_raise.py", str(RAISED), *PROJECTS)
 
 
 def need_cuda(session: nox.Session) -> None:
