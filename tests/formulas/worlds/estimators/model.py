@@ -36,12 +36,15 @@ class Variable:
     parents: tuple[str, ...]
     where: str
 
+    letter = "q"
+
     def leaf_names(self):
-        return {p: f"{self.name}_{p}" for p in families.PARAMETERS[self.family]}
+        start = self.name if self.letter == "q" else f"{self.letter}_{self.name}"
+        return {p: f"{start}_{p}" for p in families.PARAMETERS[self.family]}
 
     def numbers(self, seed, batch):
         """The parameters, `(batch, n)` where they are given with the data, else `(n,)`."""
-        g = generator(seed, self.name)
+        g = generator(seed, self.letter + self.name)
         shape = (batch, self.size) if self.where in ("given", "networked") else (self.size,)
         found = {}
         for p in families.PARAMETERS[self.family]:
@@ -53,7 +56,9 @@ class Variable:
 
     def slopes(self, seed):
         """How each parent moves the parameters."""
-        return {v: 0.5 * torch.randn(self.size, generator=generator(seed, f"{self.name}<-{v}")).clamp(-2, 2) for v in self.parents}
+        return {
+            v: 0.5 * torch.randn(self.size, generator=generator(seed, f"{self.letter}{self.name}<-{v}")).clamp(-2, 2) for v in self.parents
+        }
 
     def moved(self, params, signals, slopes):
         """The parameters that the parents' signals move, of tensors that broadcast."""
@@ -100,18 +105,18 @@ def in_library(variable, variables, seed, leaves):
     family = getattr(distributions, variable.family)
     names = variable.leaf_names()
     if variable.where == "fixed" and not variable.parents:
-        return family(f"q({variable.name})", **variable.numbers(seed, 1))
+        return family(f"{variable.letter}({variable.name})", **variable.numbers(seed, 1))
     if variable.where == "parameter" and not variable.parents:
-        return family(f"q({variable.name})", **{p: leaves[n] for p, n in names.items()})
+        return family(f"{variable.letter}({variable.name})", **{p: leaves[n] for p, n in names.items()})
     if variable.where == "given" and not variable.parents:
-        return family(f"q({variable.name}|{','.join(names.values())})", **names)
+        return family(f"{variable.letter}({variable.name}|{','.join(names.values())})", **names)
     own = {}
     if variable.where == "parameter":
         own = {p: leaves[n] for p, n in names.items()}
     elif variable.where == "fixed":
         own = variable.numbers(seed, 1)
     above = [*([] if own else names.values()), *variable.parents]
-    return family(f"q({variable.name}|{','.join(above)})", _Link(variable, variables, seed, own))
+    return family(f"{variable.letter}({variable.name}|{','.join(above)})", _Link(variable, variables, seed, own))
 
 
 def params_of(variable, world, env):
@@ -289,24 +294,29 @@ class Expected:
 
     def build(self, b):
         q = b.joint(self.over, self.hidden)
-        made = {v: _estimator(how, b, v) for v, how in zip(self.over, self.how)}
+        made = {v: estimator(how, b, v) for v, how in zip(self.over, self.how)}
         first = self.how[0]
         same = len(set(self.how)) == 1 and first in ("auto", "enumerate", "pathwise", "score", "relaxed", "straight_through", "sample")
         return Expectation(q, self.of.build(b), num_samples=self.count, estimator=first if same else made)
 
     def truth(self, world, env):
-        outside = env.count
-        env, total = Points(env, outside), torch.ones(1, outside)
-        for name, how in zip(self.over, self.how):
-            v = world.variables[name]
-            x, w = families.points(v.family, params_of(v, world, env), method_of(v, how))
-            n = x.shape[-2]
-            x = x.expand(*x.shape[:-3], env.count, n, x.shape[-1]) if x.ndim > 2 else x.expand(1, env.count, *x.shape)
-            w = w.expand(*w.shape[:-2], env.count, n) if w.ndim > 1 else w.expand(1, env.count, n)
-            values = {other: value.repeat_interleave(n, 1) for other, value in env.items()}
-            env = Points({**values, name: x.flatten(1, 2)}, env.count * n)
-            total = (total.unsqueeze(-1) * w).flatten(1, 2)
-        return (self.of.truth(world, env) * total).unflatten(1, (outside, -1)).sum(-1)
+        inner, weights = spread(world, env, self.over, self.how)
+        return (self.of.truth(world, inner) * weights).unflatten(1, (env.count, -1)).sum(-1)
+
+
+def spread(world, env, names, how):
+    """The points with each value of some variables for each point of before; and the weights of these, `(batch or 1, points)`."""
+    total = torch.ones(1, env.count)
+    for name, method in zip(names, how):
+        v = world.variables[name]
+        x, w = families.points(v.family, params_of(v, world, env), method_of(v, method))
+        n = x.shape[-2]
+        x = x.expand(*x.shape[:-3], env.count, n, x.shape[-1]) if x.ndim > 2 else x.expand(1, env.count, *x.shape)
+        w = w.expand(*w.shape[:-2], env.count, n) if w.ndim > 1 else w.expand(1, env.count, n)
+        values = {other: value.repeat_interleave(n, 1) for other, value in env.items()}
+        env = Points({**values, name: x.flatten(1, 2)}, env.count * n)
+        total = (total.unsqueeze(-1) * w).flatten(1, 2)
+    return env, total
 
 
 def method_of(v, how):
@@ -323,7 +333,7 @@ def method_of(v, how):
     return "path" if v.family in families.CONTINUOUS else "weight"
 
 
-def _estimator(how, b, name):
+def estimator(how, b, name):
     kind, _, option = how.partition(":")
     if kind == "score" and option:
         baseline = {"moving": MovingAverage, "network": lambda: b.baseline(name)}.get(option, lambda: float(option))()

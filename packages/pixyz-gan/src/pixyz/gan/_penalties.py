@@ -13,7 +13,9 @@ from ._judged import number_of
 
 
 class Slope(Loss):
-    r"""$\|\nabla_x d(x)\|$, `(batch,)`, over all features of the variables together; with its gradient for the parameters of d alone.
+    r"""$\|\nabla_x d(x)\|$, `(batch,)`, over all features of the variables together.
+
+    Its gradient is for the parameters of d. Where x has a gradient, x may receive one too, which no player's loss uses.
 
     Args:
         d: the discriminator.
