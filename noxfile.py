@@ -284,6 +284,16 @@ def fuzz(session: nox.Session) -> None:
     in_dev(session, "python", "-m", "formulas", *session.posargs, PYTHONPATH=with_tests)
 
 
+@nox.session(requires=["dev"])
+def mutants(session: nox.Session) -> None:
+    """A sample of 600 changes of the library, one at a time: which does no test notice? Arguments: nox -s mutants -- --report"""
+    pip(session, *group("mutants"))
+    # Its environment holds the tool; torch and what the tests import are those of `dev`, without this library, which is changed in a copy.
+    packages = session.run(str(DEV / "python"), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", external=True, silent=True)
+    path = os.pathsep.join([str(ROOT / "tests"), str(packages).strip()])
+    session.run("python", "-m", "mutants", *session.posargs, env={**ENVIRONMENT, "PYTHONPATH": path})
+
+
 @nox.session(venv_backend="none")
 def bump(session: nox.Session) -> None:
     """Sets one version everywhere: nox -s bump -- 1.1.0"""
