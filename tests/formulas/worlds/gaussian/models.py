@@ -26,7 +26,7 @@ class Leaf:
         size: the number of features.
         parents: the sizes of the variables that it is linear in.
         mean: `"linear"`, `"flat"` without a bias, `"affine"`, `"same"` as its parent; `"number"`, `"constant"` or `"trained"` without
-            parents; `"bent"`, a network of u that is not linear.
+            parents; `"bent"`, a network of u that is not linear; `"named"`, the given variable m.
         spread: `"number"`, `"vector"`, `"trained"`, `"network"` of u; `"covariance"`, `"precision"`, `"tril"`, `"low rank"`.
         choices: how many components a finite variable chooses from; 0 for none.
         given: whether u stands behind its bar.
@@ -184,12 +184,12 @@ def _conditional(leaf: Leaf, name: str, var: str, parents, chooser: str, model: 
     given = (*parents, *([model.input_name] if leaf.given else []))
     text = f"p({var}|{','.join(given)})" if given else f"p({var})"
     if not leaf.choices:
-        return _family(leaf, name, text, parents, model, w)
-    parts = [_family(leaf, f"{name}.{j}", text, parents, model, w) for j in range(leaf.choices)]
+        return family_of(leaf, name, text, parents, model, w)
+    parts = [family_of(leaf, f"{name}.{j}", text, parents, model, w) for j in range(leaf.choices)]
     return Components(parts, chooser)
 
 
-def _family(leaf: Leaf, name: str, text: str, parents, model: Model, w: Copied):
+def family_of(leaf: Leaf, name: str, text: str, parents, model: Model, w: Copied):
     n, u = leaf.size, model.inputs
     bent_of, spread_of = (BentOfH, OfH) if model.computed else (BentOfU, OfU)
     params = {
@@ -201,6 +201,7 @@ def _family(leaf: Leaf, name: str, text: str, parents, model: Model, w: Copied):
         "flat": lambda: w.linear(f"{name}.loc {0}", leaf.parents[0], n, bias=False),
         "same": lambda: parents[0],
         "affine": lambda: _affine(leaf, name, parents, model, w),
+        "named": lambda: "m",
     }
     spreads = {
         "number": lambda: {"scale": w.constant(f"{name}.scale", kind="positive").item()},
@@ -322,7 +323,7 @@ class Dense:
         for node in self.model.nodes:
             leaf = self.model.leaves[node.leaf]
             name = f"l{node.leaf}" + (f".{chosen[node.chooser]}" if leaf.choices else "")
-            offset, maps, noise = self._parts(leaf, name)
+            offset, maps, noise = self.parts(leaf, name)
             a = torch.zeros(leaf.size, mean.shape[-1], dtype=torch.float64)
             for v, m in zip(node.parents, maps):
                 place = at[v]
@@ -348,7 +349,7 @@ class Dense:
     def _linear(self, name, t, inputs, outputs):
         return t @ self.w(f"{name}.weight", outputs, inputs).T + self.w(f"{name}.bias", outputs)
 
-    def _parts(self, leaf: Leaf, name: str) -> tuple[Tensor, list[Tensor], Tensor]:
+    def parts(self, leaf: Leaf, name: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """The mean's offset `(B or 1, n)`, the maps of the parents, and the covariance of the noise."""
         w, n, u = self.w, leaf.size, self.model.inputs
         maps = [torch.ones(n, m, dtype=torch.float64) if m == 1 else torch.eye(n, dtype=torch.float64) for m in leaf.parents]
