@@ -1,5 +1,7 @@
 """The numbers of one formula: drawn from a seed by name, so that the library and the truth have the same ones."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,13 @@ class Weights:
         if name not in found:
             found[name] = _drawn(kind, shape, generator(self.seed, name)).requires_grad_(trained)
         return found[name]
+
+    def derived(self, name: str, function: Callable[[Tensor], Tensor], *shape: int) -> Tensor:
+        """What a function makes of numbers: that is what is trained under this name, and not the numbers."""
+        if name not in self.trained:
+            drawn = _drawn("real", shape, generator(self.seed, name))
+            self.trained[name] = function(drawn).requires_grad_()
+        return self.trained[name]
 
 
 def _drawn(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
