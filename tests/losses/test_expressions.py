@@ -461,3 +461,17 @@ def test_a_stopped_body_leaves_the_gradient_of_what_is_drawn(make, estimator, tr
     assert abs(w_grad.item() - truth) <= (4.5 * math.sqrt(10 / draws) if estimator == "score" else 1e-12)
     assert v_grad.item() == 0
     assert not body.expectation(make(w), estimator=estimator, num_samples=4).detach().estimate(batch_size=3).requires_grad
+
+
+@pytest.mark.parametrize("batches", [(3, 2), (3, 1), (1, 3)])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_a_term_of_no_data_has_the_batch_of_those_beside_it(reduce, batches):
+    """E_q[log q/p], which depends on nothing given, in two sums over batches of different sizes."""
+    torch.manual_seed(0)
+    q, p, x = (Bernoulli(text, logits=nn.Parameter(torch.randn(1))) for text in ("q(z)", "p(z)", "p(x)"))
+    apart = (p.log_prob() - q.log_prob()).expectation(q)
+    own, other = x.log_prob() + apart, x.replace_var(x="x_u").log_prob() + apart
+    values = {"x": torch.ones(batches[0], 1), "x_u": torch.ones(batches[1], 1)}
+    both = (getattr(own, reduce)() + getattr(other, reduce)()).estimate(values)
+    each = own.estimate({"x": torch.ones(1, 1)}).squeeze()
+    torch.testing.assert_close(both, each * (sum(batches) if reduce == "sum" else 2))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from . import _formula as f
 from ._bindings import Factor
-from ._dims import BATCH, Term, broadcast, need_dense, need_one_dtype
+from ._dims import BATCH, Term, broadcast, differ, need_dense, need_one_dtype
 from ._errors import KindError, ShapeError, function_of_game
 from ._leaves import CONSTANT, leaves_of
 from ._loss import Loss
@@ -274,6 +274,14 @@ class Reduction(Loss):
         changed = self._loss.each_term(change)
         return changed if is_zero(changed) else type(self)(changed)
 
+    def _of_own_data(self, scope: Scope) -> Scope:
+        """A scope whose batch is that of the values needed here: beside data of another batch, what is drawn from constants has it too."""
+        bound = [scope.bindings[v] for v in self.input_var]
+        sizes = [b.tensor.shape[len(b.dims) - 1] for b in bound if BATCH in b.dims]
+        if not sizes or differ(sizes) or sizes[0] == scope.batch:
+            return scope
+        return scope.inside({}, sizes[0], scope.samples, scope.group)
+
 
 class Mean(Reduction):
     """mean(a): the mean over the batch.
@@ -285,7 +293,7 @@ class Mean(Reduction):
     name = "mean"
 
     def evaluate(self, scope: Scope) -> Term:
-        tensor, dims = scope.evaluate(self._loss)
+        tensor, dims = self._of_own_data(scope).evaluate(self._loss)
         if BATCH not in dims:
             return Term(tensor, dims)
         if tensor.shape[-1] == 0:
@@ -299,6 +307,7 @@ class Total(Reduction):
     name = "sum"
 
     def evaluate(self, scope: Scope) -> Term:
+        scope = self._of_own_data(scope)
         tensor, dims = scope.evaluate(self._loss)
         if BATCH in dims:
             return Term(tensor.sum(-1), dims[:-1])
