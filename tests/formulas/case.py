@@ -10,6 +10,9 @@ A *world* is a module in `formulas/worlds`; the runner finds it by its being the
 - optionally `FAULTS`, a tuple of `Fault`: what the library gets wrong today. `cases()` leaves these out (`hypothesis.assume`, or a
   narrower strategy), and a test fails as soon as one of them is mended.
 
+- optionally `ALIKE`, a tuple of pairs: a regular expression for what differs between two descriptions ("Leaf.letter"), and a sentence
+  that says why they print alike. Formulas that print alike for other reasons are listed as a new kind.
+
 A case is a frozen dataclass whose fields are numbers, texts, tuples and other frozen dataclasses, so that its repr rebuilds it: that is
 what is printed when it disagrees, and what becomes a test. Numbers of the model should follow from (seed, name of what they belong to),
 by `generator`, and not from the order in which it is built: then two descriptions with one seed speak of one model, and formulas that
@@ -84,6 +87,10 @@ class Truth(NamedTuple):
     scale: float = 1.0
 
 
+class OutsideError(Exception):
+    """Raised by `truth` where a formula has no value, or lies near a place where it has no derivative; such a case is passed over."""
+
+
 @dataclass(frozen=True)
 class Case(ABC):
     """A formula under test.
@@ -116,7 +123,10 @@ class Case(ABC):
         """The value and the gradients by plain torch in float64, without pixyz and without the objects of `build`."""
 
     def at(self, seed: int) -> "Case | None":
-        """The same structure with other numbers; None if the case has no field `seed`, and then its text is not compared with others'."""
+        """The same structure with other numbers, and one choice of all that a text never shows, such as the batch.
+
+        None if the case has no field `seed`; then its text is not compared with others'.
+        """
         return replace(self, seed=seed) if any(field.name == "seed" for field in fields(self)) else None
 
 

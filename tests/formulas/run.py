@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 import time
 import zlib
@@ -9,12 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import seed as seeded_by
 from tqdm import tqdm
 
 from .alike import Alike
-from .case import Case
+from .case import Case, OutsideError
 from .checked import DisagreementError, Outcome, check
 from .worlds import worlds
 
@@ -135,14 +136,15 @@ class Run:
         found = self.alike.add(case, text)
         if found is None:
             return
-        kind, one, other = found
-        known = self.state["alike"].setdefault(
-            f"{name}: {kind}", {"count": 0, "text": text, "one": repr(one), "other": repr(other), "known": None}
-        )
-        known["count"] += 1
-        for pattern, meaning in getattr(self.worlds[name], "ALIKE", ()):
-            if pattern in kind:
-                known["known"] = meaning
+        differ, one, other = found
+        reasons = {d: [why for pattern, why in getattr(self.worlds[name], "ALIKE", ()) if re.search(pattern, d)] for d in differ}
+        new = sorted(d for d, why in reasons.items() if not why)
+        kind = f"a new kind: {', '.join(new)}" if new else "; ".join(sorted({why[0] for why in reasons.values()}))
+        example = {"count": 0, "text": text, "one": repr(one), "other": repr(other), "new": bool(new)}
+        kept = self.state["alike"].setdefault(f"{name}: {kind}", example)
+        kept["count"] += 1
+        if len(text) < len(kept["text"]):  # the shortest example of each kind
+            kept.update(text=text, one=repr(one), other=repr(other))
 
     def _write(self) -> None:
         if self.path is not None:
@@ -164,9 +166,9 @@ class Run:
             lines += [f"    rejected {count:,} times: {reason}" for reason, count in n["reasons"].items()]
         lines += [f"disagreement, {count:,} times: {kind}" for kind, count in self.state["kinds"].items()]
         lines += [f"    {d['case']}{' (compiled)' if d['compiled'] else ''}" for d in self.state["disagreements"]]
-        for kind, found in self.state["alike"].items():
-            lines.append(f"print alike, {found['count']:,} times, {found['known'] or 'a new kind'}: {kind}\n    {found['text']}")
-            if not found["known"]:
+        for kind, found in sorted(self.state["alike"].items(), key=lambda item: -item[1]["count"]):
+            lines.append(f"print alike, {found['count']:,} times: {kind}\n    {found['text']}")
+            if found["new"]:
                 lines.append(f"    {found['one']}\n    {found['other']}")
         return "\n".join(lines)
 
@@ -185,18 +187,22 @@ class _Chunk:
         if self.kind is not None:
             try:
                 check(case, compiled=self.compiling, **self.options)
+            except OutsideError:
+                reject()
             except DisagreementError as error:
                 if self._kind_of(error) == self.kind:
                     self.failure = (case, error, self.compiling)
                     raise
             return
-        self.counts["examples"] += 1
-        self.bar.update()
-        compiled = self.run.compiles and self.counts["examples"] % EVERY == 0
-        self.counts["compiled"] += compiled
+        compiled = self.run.compiles and self.counts["examples"] % EVERY == EVERY - 1
         try:
-            self._count(case, check(case, compiled=compiled, **self.options))
+            outcome = check(case, compiled=compiled, **self.options)
+            self._count_one(compiled)
+            self._count(case, outcome)
+        except OutsideError:
+            reject()
         except DisagreementError as error:
+            self._count_one(compiled)
             kind = self._kind_of(error)
             kinds = self.run.state["kinds"]
             kinds[kind] = kinds.get(kind, 0) + 1
@@ -204,6 +210,11 @@ class _Chunk:
                 return
             self.kind, self.compiling, self.failure = kind, compiled, (case, error, compiled)
             raise
+
+    def _count_one(self, compiled: bool) -> None:
+        self.counts["examples"] += 1
+        self.counts["compiled"] += compiled
+        self.bar.update()
 
     def _kind_of(self, error: DisagreementError) -> str:
         return f"{self.name}: {str(error).splitlines()[0]}"

@@ -1,13 +1,13 @@
 """A formula over finite variables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from ...case import Built, Case, by_autograd
+from ...case import Built, Case, OutsideError, by_autograd
 from .formula import KINDS, REAL, Renamed, Term, letter_of, names_in, parts_of
 from .library import Library, values_of
-from .tables import OutsideError, Tables, mask_given, numbers_of, state_given
+from .tables import Tables, mask_given, numbers_of, state_given
 
 SECOND = "_u"
 """What the names of the second batch end with."""
@@ -30,6 +30,11 @@ class Finite(Case):
     batch: int
     second: int
     loss: Term
+
+    def at(self, seed):
+        """With two data, and all variables of four states but the index of a mixture."""
+        kinds = tuple((v, "two" if v == "k" else "coins") for v, _ in self.kinds)
+        return replace(self, seed=seed, kinds=kinds, batch=2, second=2)
 
     def kind(self, name):
         return dict(self.kinds)[letter_of(name)]

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from ...case import generator
+from ...case import OutsideError, generator
 from .formula import (
     REAL,
     Computed,
@@ -27,10 +27,6 @@ from .formula import (
     variables,
 )
 from .formula import computed as computed_by
-
-
-class OutsideError(Exception):
-    """A formula whose value is not defined, or near a place where it has no derivative."""
 
 
 def event_of(kind):
