@@ -42,6 +42,10 @@ SOURCE = textwrap.dedent("""\
         return None if y is None else y // by
 
 
+    def third(*, of: int) -> int:
+        return of // 3
+
+
     class Line:
         length = LIMIT + 1
 
@@ -69,7 +73,7 @@ def line_of(text):
     return of(text)[0][0]
 
 
-@pytest.mark.parametrize("text", ["Tensor", "int | float", "n: int = 2", '"int | None", by', '"int | None":', "int | None ="])
+@pytest.mark.parametrize("text", ["Tensor", "int | float", "n: int = 2", '"int | None", by', '"int | None":', "int | None =", "*"])
 def test_what_no_program_runs_is_left_out(text):
     start, (line, column) = of(text)
     end = line, column - len(text.removeprefix(text.rstrip(", by:=")))
@@ -109,6 +113,7 @@ def test_a_larger_sample_begins_with_the_smaller_one():
     drawn = places.sample(all_places, 3)
     assert drawn == places.sample(reversed(all_places), 3)
     assert sorted(drawn, key=lambda p: p.start) == all_places
+    assert places.sample(all_places[:-1], 3) == [place for place in drawn if place != all_places[-1]]
     assert drawn[:20] != places.sample(all_places, 4)[:20]
     assert 300 < sum(p.start[0] for p in drawn[:200]) / 200 < 700
 

@@ -5,11 +5,11 @@ Left out, because no run of a program reads them or because every program fails 
 - annotations, aliases of types, `TypeVar`s, `@overload`s, and all that stands under `if TYPE_CHECKING:`,
 - arguments of `cast`, `__all__`, and default values in the bodies of protocols,
 - an operator of bits in place of one of numbers, or the other way round: tensors of floats have none,
-- what cosmic-ray takes for an operator and is none, such as the star of `def f(*, x)`: the mutant is no program.
+- the star of `def f(*, x)`, which cosmic-ray takes for a product, and mutants that are no programs.
 """
 
 import ast
-import random
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,8 @@ def is_trivial(operator: str) -> bool:
 
 def left_out(source: str) -> list[Span]:
     """The spans of a file that no program runs."""
-    return [_span(node) for node in _unread(ast.parse(source))]
+    tree = ast.parse(source)
+    return [*(_span(node) for node in _unread(tree)), *_stars(tree)]
 
 
 def is_within(start: tuple[int, int], end: tuple[int, int], spans: Iterable[Span]) -> bool:
@@ -53,10 +54,8 @@ def is_within(start: tuple[int, int], end: tuple[int, int], spans: Iterable[Span
 
 
 def sample(places: Iterable[Place], seed: int) -> list[Place]:
-    """All places in an order drawn from the seed: the first N are a sample of N. Places do not repeat."""
-    ordered = sorted(set(places), key=lambda place: (place.path, place.start, place.end))
-    random.Random(seed).shuffle(ordered)
-    return ordered
+    """All places in an order drawn from the seed: the first N are a sample of N. A place more or less leaves the others in order."""
+    return sorted(set(places), key=lambda place: hashlib.sha256(f"{seed} {place.path} {place.start} {place.end}".encode()).digest())
 
 
 def _span(node: ast.AST) -> Span:
@@ -87,6 +86,16 @@ def _unread(tree: ast.Module) -> Iterator[ast.AST]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and _is_type(node.value):
             yield node
+
+
+def _stars(tree: ast.Module) -> Iterator[Span]:
+    """The spans between the arguments by place and those by name, where a star stands that is no product."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and node.args.kwonlyargs and node.args.vararg is None:
+            before = [*node.args.posonlyargs, *node.args.args, *node.args.defaults]
+            ends = [(each.end_lineno or 0, each.end_col_offset or 0) for each in before]
+            first = node.args.kwonlyargs[0]
+            yield max(ends, default=(node.lineno, node.col_offset)), (first.lineno, first.col_offset)
 
 
 def _is_for_types(node: ast.AST) -> bool:

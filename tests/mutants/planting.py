@@ -101,7 +101,7 @@ def change(old: str, new: str) -> str:
 
 
 def _is_python(text: str | None) -> bool:
-    """Whether a mutant is a program: the star of `def f(*, x)` is no product, though it is taken for one."""
+    """Whether a mutant is a program: a mutant may be none, or be warned of."""
     if text is None:
         return False
     with warnings.catch_warnings():
