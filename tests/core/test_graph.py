@@ -407,6 +407,11 @@ def test_kinds_are_told_apart():
     assert {name for name, shape in nodes.items() if isinstance(shape, Rectangle)} == {"last", "x", "z"}
     assert nodes["h"].get_linestyle() != "solid"
     assert [patch.get_gid() for patch in axes.patches if str(patch.get_gid()).endswith("(inner)")] == ["h (inner)"]
+    (inner,) = [patch for patch in axes.patches if patch.get_gid() == "h (inner)"]
+    gaps = (nodes["h"].width - inner.width, nodes["h"].height - inner.height)
+    assert gaps[0] == pytest.approx(gaps[1])  # two lines, as far apart at the side as above
+    assert 0.05 < gaps[0] < 0.2
+    assert inner.center == nodes["h"].center
     assert nodes["y"].get_facecolor()[:3] == (0.8, 0.8, 0.8)
     assert nodes["h"].get_facecolor()[:3] == (1, 1, 1)
 

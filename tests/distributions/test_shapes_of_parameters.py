@@ -90,3 +90,9 @@ def test_a_number_a_datum_beside_features_is_named():
     p = Deterministic("p(x_t|x_0,t)", x_t=lambda x_0, t: (1 - t) * x_0)
     with pytest.raises(ShapeError, match=r"t is one number a datum, \(batch,\): beside features write t\[:, None\]\."):
         p.sample({"x_0": torch.ones(4, 3), "t": torch.rand(4)})
+
+
+def test_the_first_of_two_numbers_a_datum_is_named():
+    p = Deterministic("p(x|y,s,t)", x=lambda y, s, t: (s - t) * y)
+    with pytest.raises(ShapeError, match=r"s is one number a datum, \(batch,\): beside features write s\[:, None\]\."):
+        p.sample({"y": torch.ones(4, 3), "s": torch.rand(4), "t": torch.rand(4)})

@@ -97,6 +97,7 @@ MISUSES = {
     ),
     "context of another batch": (lambda: Coupling(4, context=2)(x(5, 4), x(1, 2)), ShapeError, "x has batch 5, the context has batch 1."),
     "context for none": (lambda: Coupling(4)(x(5, 4), x(5, 3)), ShapeError, "takes no context; make it with context=3, or give none."),
+    "context of two dims for none": (lambda: Coupling(4)(x(5, 4), x(5, 2, 3)), ShapeError, "make it with context=3, or give none."),
     "another dtype": (
         after_doubling,
         KindError,
