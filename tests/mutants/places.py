@@ -5,6 +5,7 @@ Left out, because no run of a program reads them or because every program fails 
 - annotations, aliases of types, `TypeVar`s, `@overload`s, and all that stands under `if TYPE_CHECKING:`,
 - arguments of `cast`, `__all__`, and default values in the bodies of protocols,
 - an operator of bits in place of one of numbers, or the other way round: tensors of floats have none,
+- `is` in place of `==`, or the other way round: of names, small numbers, dtypes and None there is one object,
 - the star of `def f(*, x)`, which cosmic-ray takes for a product, and mutants that are no programs.
 """
 
@@ -18,6 +19,8 @@ PARTS = ("core", "losses", "distributions", "flows", "gan", "models")
 """The packages in which mutants are planted."""
 
 _BITS = ("RShift", "LShift", "BitOr", "BitAnd", "BitXor")
+
+_ALIKE = {("Eq", "Is"), ("Is", "Eq"), ("NotEq", "IsNot"), ("IsNot", "NotEq")}
 
 Span = tuple[tuple[int, int], tuple[int, int]]
 
@@ -37,8 +40,10 @@ def sources(root: Path) -> list[Path]:
 
 
 def is_trivial(operator: str) -> bool:
-    """Whether an operator of cosmic-ray puts an operator of bits where one of numbers stood, or the other way round."""
+    """Whether an operator of cosmic-ray leads to a mutant that fails at once, or that is the same program."""
     words = operator.rsplit("/", 1)[-1].split("_")
+    if words[0] == "ReplaceComparisonOperator":
+        return tuple(words[1:]) in _ALIKE
     return words[0] == "ReplaceBinaryOperator" and (words[1] in _BITS) != (words[2] in _BITS)
 
 

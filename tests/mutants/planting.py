@@ -1,6 +1,6 @@
 """Mutants as cosmic-ray makes them: all of a tree, one as a text, and one found again in a text that has changed since."""
 
-import random
+import hashlib
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -51,8 +51,7 @@ def draw(tree: Path, database: WorkDB, size: int, seed: int) -> dict[str, int]:
     for place in sample(at, seed):
         if drawn == size:
             break
-        mutants = sorted(at[place], key=lambda m: (m.operator_name, m.occurrence))
-        random.Random(f"{seed} {place}").shuffle(mutants)
+        mutants = sorted(at[place], key=lambda m: hashlib.sha256(f"{seed} {place} {m.operator_name} {m.occurrence}".encode()).digest())
         source = (tree / place.path).read_text("utf-8")
         mutant = next((m for m in mutants if _is_python(mutated(source, m))), None)
         if mutant is None:
