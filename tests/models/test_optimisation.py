@@ -204,6 +204,14 @@ def test_print_several():
     )
 
 
+def test_a_scheduler_is_given_by_its_name():
+    """`Optimizer(p, Adam, {...}, StepLR)` is what a reader takes for one more optimiser."""
+    p = Decoder()
+    with pytest.raises(TypeError, match="positional"):
+        Optimizer([p], optim.Adam, {"lr": 0.1}, StepLR)
+    assert Optimizer([p], optim.Adam, {"lr": 0.1}, scheduler=StepLR).scheduler is StepLR
+
+
 def shared():
     """Two distributions with one network."""
     net = nn.Linear(6, 2)

@@ -92,8 +92,8 @@ class Drawing:
         who: the expectation.
         sample_dim: one of the scope's Monte Carlo dims, if one of them is to be this draw's.
         together: which variables stand in one table; all of them, if that is not said.
-        exact: whether what has nothing to be trained is summed over as well.
         mates: the factors that are summed over together, all of them if one is to be trained.
+        exact: whether what has nothing to be trained is summed over as well.
 
     Attributes:
         is_control: whether it is that of a control variate, by a relaxed value.
@@ -108,8 +108,9 @@ class Drawing:
         who: object,
         sample_dim: int | None = None,
         together: tuple[frozenset[str], ...] | None = None,
-        exact: bool = False,
         mates: tuple[Factor, ...] = (),
+        *,
+        exact: bool,
     ) -> None:
         self.inner = scope.inside({}, batch, scope.samples, scope.shared.number())
         self.num_samples = num_samples
