@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._deviance import deviance
+from ._deviance import deviance, excess, exp_excess
 from ._family import Family, Params, device_of_params, uniform_draw
-from ._logs import both, finite_log_both, log_both, renyi_of_logs
+from ._logs import both, finite_log_both, log_both, renyi_of_logs, sigmoid
 from ._supports import binary, real, unit_interval
 
 
@@ -59,11 +59,10 @@ class Bernoulli(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
+        if "logits" in p and "logits" in q:
+            return divergence_of_logits(p["logits"], q["logits"])
         (a, b), (c, d), (log_c, log_d) = both(p), both(q), log_both(q)
         gap = a - c
-        if "logits" in p and "logits" in q:
-            change = q["logits"] - p["logits"]
-            gap = torch.where(change < 1, a * d * -torch.expm1(change.clamp_max(1)), gap)
         return deviance(a, c, gap, log_c) + deviance(b, d, -gap, log_d)
 
     @staticmethod
@@ -72,12 +71,11 @@ class Bernoulli(Family):
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
-        return _probs(params)
+        return both(params)[0]
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs, rest = both(params)
-        return probs * rest
+        return spread(params)
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -88,10 +86,40 @@ class Bernoulli(Family):
         return _surprise(params, 1) + _surprise(params, -1)
 
 
+def spread(params: Params) -> Tensor:
+    """π(1-π), of logits near 0 as 1/(2 cosh(t/2))², whose gradient is 0 at 0."""
+    if "logits" not in params:
+        return params["probs"] * (1 - params["probs"])
+    logits = params["logits"]
+    small = logits.abs() < 1
+    near = (0.5 / torch.cosh(0.5 * torch.where(small, logits, 0.0))).square()
+    return torch.where(small, near, (F.logsigmoid(logits) + F.logsigmoid(-logits)).exp())
+
+
+def divergence_of_logits(s: Tensor, t: Tensor) -> Tensor:
+    """KL of Bernoulli distributions. Near to one another it is what log(1-π+πe^c) lies above its tangent, of the rarer outcome."""
+    step, rarer, _ = rarer_outcome(s, t)
+    rise = rarer * torch.expm1(step)
+    near = rarer * exp_excess(step) - excess(rise, 1 + rise)
+    far = torch.zeros_like(near)
+    for sign in (1, -1):
+        probs = sigmoid(sign * s)
+        far = far + probs * (F.logsigmoid(sign * s) - F.logsigmoid(sign * t)).masked_fill(probs == 0, 0.0)
+    return torch.where((t - s).abs() < 1, near, far)
+
+
+def rarer_outcome(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of two distributions whose logits are less than 1 apart, by how much those of the outcome that is rarer in the first grow; its
+    probability there; and whether it is a 1."""
+    step = torch.where((t - s).abs() < 1, t - s, 0.0)
+    is_one = s <= 0
+    return torch.where(is_one, step, -step), sigmoid(torch.where(is_one, s, -s)), is_one
+
+
 def _outcome(params: Params, sign: int, absent: Tensor | None) -> tuple[Tensor, Tensor]:
     if "logits" in params:
         logits = sign * params["logits"]
-        return logits.sigmoid(), F.logsigmoid(logits)
+        return sigmoid(logits), F.logsigmoid(logits)
     given = params["probs"]
     probs, zero = (given, given == 0) if sign > 0 else (1 - given, given == 1)
     log_probs = torch.where(zero, 1.0, given).log() if sign > 0 else torch.log1p(-torch.where(zero, 0.0, given))

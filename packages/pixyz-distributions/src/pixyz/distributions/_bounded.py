@@ -13,7 +13,7 @@ from ._deviance import bregman, log_ratio
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._location_scale import EULER
-from ._logs import logits_of
+from ._logs import logits_of, not_exp, share
 from ._rounding import between_zero_and_one
 from ._simplex import Dirichlet
 from ._special import log_binomial, log_gamma_bend, log_gamma_ratio
@@ -113,6 +113,10 @@ class Beta(TorchFamily):
         return Dirichlet.kl(_as_dirichlet(p), _as_dirichlet(q))
 
     @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return share(params["concentration1"], params["concentration0"])
+
+    @staticmethod
     def variance_of(params: Params) -> Tensor:
         return Dirichlet.variance_of(_as_dirichlet(params))[..., 0]
 
@@ -154,7 +158,7 @@ class Kumaraswamy(Family):
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        return -torch.expm1(b * _log_not_power(x, a))
+        return not_exp(-b * _log_not_power(x, a))
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:

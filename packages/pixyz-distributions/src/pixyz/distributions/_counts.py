@@ -5,8 +5,8 @@ import torch.distributions as td
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._bernoulli import Bernoulli
-from ._deviance import poisson_deviance
+from ._bernoulli import Bernoulli, rarer_outcome, spread
+from ._deviance import excess, exp_excess, poisson_deviance
 from ._family import Family, Params, Shape, device_of_params, uniform_draw
 from ._from_torch import TorchFamily
 from ._logs import both, finite_log_both, log_both, times_log
@@ -82,6 +82,8 @@ class Geometric(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
+        if "logits" in p and "logits" in q:
+            return _divergence_over_probability(p["logits"], q["logits"])
         return Bernoulli.kl(p, q) / both(p)[0]  # that of a trial, and there are so many of them
 
     @staticmethod
@@ -90,7 +92,9 @@ class Geometric(Family):
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        return Geometric.mean_of(params) / both(params)[0]
+        if "logits" in params:
+            return (-params["logits"] - F.logsigmoid(params["logits"])).exp()
+        return Geometric.mean_of(params) / params["probs"]
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -98,9 +102,11 @@ class Geometric(Family):
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
+        if "logits" in params:
+            logits = params["logits"]
+            return -F.logsigmoid(logits) + (_log_softplus(logits) - logits).exp()
         log_p, log_not_p = log_both(params)
-        failures = (log_not_p - log_p).exp()
-        return -log_p - times_log(failures, log_not_p)
+        return -log_p - times_log((log_not_p - log_p).exp(), log_not_p)
 
 
 class Binomial(TorchFamily):
@@ -146,9 +152,12 @@ class Binomial(TorchFamily):
         return ((n + 1) * both(params)[0]).floor().clamp_max(n)
 
     @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return params["total_count"] * both(params)[0]
+
+    @staticmethod
     def variance_of(params: Params) -> Tensor:
-        probs, rest = both(params)
-        return params["total_count"] * probs * rest
+        return params["total_count"] * spread(params)
 
 
 class NegativeBinomial(TorchFamily):
@@ -176,7 +185,15 @@ class NegativeBinomial(TorchFamily):
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
-        return NegativeBinomial.mean_of(params) / both(params)[1]
+        if "logits" in params:
+            return params["total_count"] * (params["logits"] - F.logsigmoid(-params["logits"])).exp()
+        return NegativeBinomial.mean_of(params) / (1 - params["probs"])
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        n = params["total_count"]
+        odds = NegativeBinomial.mean_of({**params, "total_count": torch.ones_like(n)}).detach()
+        return ((n - 1).clamp_min(0) * odds.clamp_max(torch.finfo(n.dtype).max)).floor()
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
@@ -187,4 +204,26 @@ class NegativeBinomial(TorchFamily):
     def kl(p: Params, q: Params) -> Tensor:
         """For equal numbers of failures; nan for others, for which no closed form is known."""
         n = p["total_count"]
-        return torch.where(n == q["total_count"], n * (Bernoulli.kl(p, q) / both(p)[1]), torch.nan)
+        if "logits" in p and "logits" in q:
+            trial = _divergence_over_probability(-p["logits"], -q["logits"])
+        else:
+            trial = Bernoulli.kl(p, q) / both(p)[1]
+        return torch.where(n == q["total_count"], n * trial, torch.nan)
+
+
+def _divergence_over_probability(s: Tensor, t: Tensor) -> Tensor:
+    """KL of Bernoulli distributions over the probability of a 1 in the left one, which may have underflowed."""
+    step, rarer, is_one = rarer_outcome(s, t)
+    bent = torch.expm1(step)
+    rise = rarer * bent
+    lost = excess(rise, 1 + rise) / torch.where(rise == 0, 1.0, rise)
+    near = (exp_excess(step) - lost * bent) * torch.where(is_one, 1.0, (-s.clamp_min(0)).exp())
+    far = F.logsigmoid(s) - F.logsigmoid(t) + ((_log_softplus(t) - s).exp() - (_log_softplus(s) - s).exp())
+    return torch.where((t - s).abs() < 1, near, far)
+
+
+def _log_softplus(t: Tensor) -> Tensor:
+    """log log(1 + e^t), which is t - e^t/2 where e^t is small."""
+    low = t < -20
+    exact = (-F.logsigmoid(-torch.where(low, 0.0, t))).log()
+    return torch.where(low, t - 0.5 * torch.where(low, t, 0.0).exp(), exact)

@@ -6,6 +6,7 @@ from torch import Tensor
 from ._deviance import excess, log_ratio
 from ._family import Family, Params
 from ._location_scale import EULER, gumbel_divergence
+from ._logs import not_exp
 from ._rounding import positive_number
 from ._special import log_gamma_bend
 from ._supports import non_negative, positive
@@ -35,7 +36,7 @@ class Weibull(Family):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return -torch.expm1(-((x / params["scale"]) ** params["concentration"]))
+        return not_exp((x / params["scale"]) ** params["concentration"])
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -62,13 +63,15 @@ class Weibull(Family):
     @staticmethod
     def mode_of(params: Params) -> Tensor:
         k = params["concentration"]
-        return params["scale"] * ((k - 1).clamp_min(0) / k) ** (1 / k)
+        peaked = torch.where(k > 1, k, 2.0)
+        return params["scale"] * torch.where(k > 1, (torch.log1p(-1 / peaked) / peaked).exp(), 0.0)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         inverse = 1 / params["concentration"]
         # By the ratio of E[x²] and (E x)².
-        return Weibull.mean_of(params).square() * torch.expm1(log_gamma_bend(torch.ones_like(inverse), inverse))
+        mean = Weibull.mean_of(params)
+        return mean * (mean * torch.expm1(log_gamma_bend(torch.ones_like(inverse), inverse)))
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
@@ -100,7 +103,8 @@ class Pareto(Family):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return torch.where(x >= params["scale"], -torch.expm1(params["alpha"] * (params["scale"] / x).log()), 0.0)
+        above = torch.maximum(x, params["scale"])
+        return torch.where(x >= params["scale"], not_exp(params["alpha"] * log_ratio(above, params["scale"])), 0.0)
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -122,7 +126,7 @@ class Pareto(Family):
     @staticmethod
     def mean_of(params: Params) -> Tensor:
         alpha = params["alpha"]
-        return torch.where(alpha > 1, params["scale"] * (alpha / (alpha - 1)), torch.inf)
+        return torch.where(alpha > 1, params["scale"] * (1 + 1 / torch.where(alpha > 1, alpha - 1, 1.0)), torch.inf)
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
@@ -131,7 +135,9 @@ class Pareto(Family):
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         alpha = params["alpha"]
-        return torch.where(alpha > 2, (params["scale"] / (alpha - 1)).square() * (alpha / (alpha - 2)), torch.inf)
+        known = torch.where(alpha > 2, alpha, 3.0)
+        beyond = params["scale"] / (known - 1)
+        return torch.where(alpha > 2, beyond * (beyond * (1 + 2 / (known - 2))), torch.inf)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:

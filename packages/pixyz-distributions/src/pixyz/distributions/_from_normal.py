@@ -69,7 +69,8 @@ class LogNormal(Family):
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         square = params["scale"].square()
-        return -torch.expm1(-square) * (2 * (params["loc"] + square)).exp()
+        height = (params["loc"] + square).exp()
+        return height * (height * -torch.expm1(-square))
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:

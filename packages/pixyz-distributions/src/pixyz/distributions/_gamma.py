@@ -7,6 +7,7 @@ from torch import Tensor
 from ._deviance import deviance, excess
 from ._family import Family, Params
 from ._from_torch import TorchFamily
+from ._logs import not_exp
 from ._special import gamma_entropy, log_factorial_excess, log_gamma_divergence
 from ._supports import non_negative, positive
 
@@ -35,7 +36,7 @@ class Exponential(Family):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return -torch.expm1(-_in_units(params, x))
+        return not_exp(_in_units(params, x))
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -95,15 +96,26 @@ class Gamma(TorchFamily):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        log_x, log_rate = x.log(), -params["scale"].log() if "scale" in params else params["rate"].log()
+        log_x, log_rate = x.log(), _log_rate(params)
         return _log_unit(params["concentration"], _in_units(params, x), log_x + log_rate, log_rate, log_x)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = p["concentration"], q["concentration"]
         change, ratio = _change(p, q)
-        gap = b - a
-        return deviance(b, a * ratio, gap - a * change) + log_gamma_divergence(a, b, gap)
+        gap, most = b - a, torch.finfo(a.dtype).max / 2
+        expected, moved = (a * ratio).clamp_max(most), a * change
+        # By the changes of both parameters, or by the sides, whichever are smaller.
+        apart = torch.where(gap.abs() + moved.abs() < b + expected, gap - moved, b - expected)
+        return deviance(b, expected, apart, a.log() + (_log_rate(q) - _log_rate(p))) + log_gamma_divergence(a, b, gap)
+
+    @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return _scaled(params, params["concentration"])
+
+    @staticmethod
+    def mode_of(params: Params) -> Tensor:
+        return _scaled(params, (params["concentration"] - 1).clamp_min(0))
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
@@ -113,8 +125,7 @@ class Gamma(TorchFamily):
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        log_scale = params["scale"].log() if "scale" in params else -params["rate"].log()
-        return gamma_entropy(params["concentration"]) + torch.digamma(params["concentration"]) + log_scale
+        return gamma_entropy(params["concentration"]) + torch.digamma(params["concentration"]) - _log_rate(params)
 
 
 class InverseGamma(TorchFamily):
@@ -143,10 +154,18 @@ class InverseGamma(TorchFamily):
     kl = staticmethod(Gamma.kl)
 
     @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        """Infinite up to α = 1."""
+        concentration, rate = params["concentration"], params["rate"]
+        return torch.where(concentration > 1, rate / torch.where(concentration > 1, concentration - 1, 1.0), torch.inf)
+
+    @staticmethod
     def variance_of(params: Params) -> Tensor:
         """Infinite up to α = 2."""
         concentration, rate = params["concentration"], params["rate"]
-        return torch.where(concentration > 2, (rate / (concentration - 1)).square() / (concentration - 2), torch.inf)
+        known = torch.where(concentration > 2, concentration, 3.0)
+        mean = rate / (known - 1)
+        return torch.where(concentration > 2, mean / (known - 2) * mean, torch.inf)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
@@ -178,6 +197,10 @@ def _in_units(params: Params, x: Tensor) -> Tensor:
 def _scaled(params: Params, y: Tensor) -> Tensor:
     """y times the scale."""
     return params["scale"] * y if "scale" in params else y / params["rate"]
+
+
+def _log_rate(params: Params) -> Tensor:
+    return -params["scale"].log() if "scale" in params else params["rate"].log()
 
 
 def _rate(params: Params) -> Tensor:

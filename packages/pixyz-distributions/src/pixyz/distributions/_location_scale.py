@@ -10,12 +10,15 @@ from torch import Tensor
 from ._deviance import excess, exp_excess
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
+from ._logs import not_exp, sigmoid
 from ._special import HALF_LOG_TWO_PI, digamma_gap, log_gamma_above_tangent, stirling_error
 from ._supports import positive, real
 from ._symmetric import Symmetric
 
 EULER = 0.5772156649015329
 _LOG_2 = math.log(2)
+_ENTROPY_ABOVE_NORMAL = (1.0, 1 / 4, -1 / 6, -1 / 8, 3 / 10, 1 / 4, -17 / 14, -17 / 16, 155 / 18)
+"""Of Student's t over a normal's, as a series in 1/ν: the coefficients from ν^-1 on."""
 
 
 class Laplace(Symmetric):
@@ -49,8 +52,9 @@ class Laplace(Symmetric):
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
         z = (x - params["loc"]) / params["scale"]
-        tail = 0.5 * (-z.abs()).exp()
-        return torch.where(z < 0, tail, 1 - tail)
+        below = z < 0
+        tail = 0.5 * torch.where(below, z, -z).exp()  # not of -|z|, whose gradient at 0 is 0
+        return torch.where(below, tail, 1 - tail)
 
     @classmethod
     def between(cls, params: Params, lower: Tensor, upper: Tensor) -> Tensor:
@@ -60,8 +64,9 @@ class Laplace(Symmetric):
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        tail = (2 * torch.minimum(u, 1 - u)).log()
-        return params["loc"] + params["scale"] * (0.5 - u).sign() * tail
+        below = u < 0.5
+        tail = (2 * torch.where(below, u, 1 - u)).log()
+        return params["loc"] + params["scale"] * torch.where(below, tail, -tail)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
@@ -101,18 +106,32 @@ class Cauchy(Symmetric):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        z = (params["loc"] - x) / params["scale"]
-        return torch.atan2(torch.ones_like(z), z) / math.pi
+        gap, scale = torch.broadcast_tensors(x - params["loc"], params["scale"])
+        # The angle from the vertical, or from the nearer side, as the arctangent of a ratio that is at most 1.
+        steep, below = gap.abs() < scale, gap < 0
+        upright = 0.5 + torch.where(steep, gap / scale, 0.0).atan() / math.pi
+        flat = (scale / torch.where(steep, scale, gap)).atan() / math.pi
+        return torch.where(steep, upright, torch.where(below, -flat, 1 - flat))
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        tail = torch.minimum(u, 1 - u)
-        return params["loc"] + params["scale"] * (u - 0.5).sign() / torch.tan(math.pi * tail)
+        middle, below = (u - 0.5).abs() < 0.25, u < 0.5
+        tail = torch.where(below, u, 1 - u)
+        far = 1 / torch.tan(math.pi * torch.where(middle, 0.25, tail))
+        z = torch.where(middle, torch.tan(math.pi * torch.where(middle, u - 0.5, 0.0)), torch.where(below, -far, far))
+        return params["loc"] + params["scale"] * z
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        gaps = p["scale"] - q["scale"], p["loc"] - q["loc"]
-        return torch.log1p(sum([0.25 * (g / p["scale"]) * (g / q["scale"]) for g in gaps], torch.zeros_like(gaps[0])))
+        s, t = p["scale"], q["scale"]
+        gaps = s - t, p["loc"] - q["loc"]
+        excesses = [0.25 * (g / s) * (g / t) for g in gaps]
+        excess = excesses[0] + excesses[1]
+        near = excess < 1
+        # Far from one another by the logarithm of the distance, without squares.
+        distance = torch.hypot(s + t, gaps[1])
+        far = 2 * distance.log() - math.log(4) - s.log() - t.log()
+        return torch.where(near, torch.log1p(torch.where(near, excess, 0.0)), far)
 
     mean_of = staticmethod(Family.mean_of)  # there is none
 
@@ -144,7 +163,7 @@ class Logistic(Symmetric):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return ((x - params["loc"]) / params["scale"]).sigmoid()
+        return sigmoid((x - params["loc"]) / params["scale"])
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -190,7 +209,7 @@ class Gumbel(Family):
 
     @staticmethod
     def sf(params: Params, x: Tensor) -> Tensor:
-        return -torch.expm1(-(-(x - params["loc"]) / params["scale"]).exp())
+        return not_exp((-(x - params["loc"]) / params["scale"]).exp())
 
     @staticmethod
     def isf(params: Params, u: Tensor) -> Tensor:
@@ -270,13 +289,21 @@ class StudentT(TorchFamily):
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         df = params["df"]
-        variance = params["scale"].square() * (df / (df - 2))
+        variance = params["scale"].square() * (1 + 2 / torch.where(df > 2, df - 2, 1.0))
         return torch.where(df > 2, variance, torch.where(df > 1, torch.inf, torch.nan))
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        half = 0.5 * params["df"]
-        return (half + 0.5) * digamma_gap(half, 0.5) - _log_norm(params["df"]) + HALF_LOG_TWO_PI + params["scale"].log()
+        df = params["df"]
+        many = df > (30 if torch.finfo(df.dtype).eps > 1e-9 else 80)
+        few = torch.where(many, 1.0, df)
+        exact = (0.5 * few + 0.5) * digamma_gap(0.5 * few, 0.5) - _log_norm(few) - 0.5
+        # What it lies above a normal's: its derivative falls as 1/ν², and that of both terms as 1/ν.
+        inverse = 1 / torch.where(many, df, 1e3)
+        series = torch.zeros_like(inverse)
+        for c in reversed(_ENTROPY_ABOVE_NORMAL):
+            series = (series + c) * inverse
+        return torch.where(many, series, exact) + (HALF_LOG_TWO_PI + 0.5) + params["scale"].log()
 
 
 def _log_norm(df: Tensor) -> Tensor:

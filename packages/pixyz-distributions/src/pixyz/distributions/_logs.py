@@ -19,6 +19,24 @@ def log_complement(p: Tensor) -> Tensor:
     return torch.log1p(-torch.where(one, 0.0, p)).masked_fill(one, -torch.inf)
 
 
+def sigmoid(t: Tensor) -> Tensor:
+    """1/(1+e^-t), whose gradient has all digits where it is nearly 1: that of torch's is the product with 1 less the value."""
+    return F.logsigmoid(t).exp()
+
+
+def not_exp(y: Tensor) -> Tensor:
+    """1 - e^-y for y ≥ 0, whose gradient e^-y has all digits where the value is nearly 1: torch's of `expm1` is 1 plus the value."""
+    small = y < 1
+    return torch.where(small, -torch.expm1(-torch.where(small, y, 0.0)), 1 - (-torch.where(small, torch.inf, y)).exp())
+
+
+def share(a: Tensor, b: Tensor) -> Tensor:
+    """a/(a+b) for positive numbers, whose gradient does not cancel where one of them is much greater."""
+    less = a < b
+    ratio = torch.where(less, a, b) / torch.where(less, b, a)
+    return torch.where(less, ratio / (1 + ratio), 1 / (1 + ratio))
+
+
 def log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """log π and log(1-π), from `probs` or `logits`."""
     if "logits" in params:
@@ -37,7 +55,7 @@ def finite_log_both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
 def both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """π and 1-π, from `probs` or `logits`."""
     if "logits" in params:
-        return params["logits"].sigmoid(), (-params["logits"]).sigmoid()
+        return sigmoid(params["logits"]), sigmoid(-params["logits"])
     return params["probs"], 1 - params["probs"]
 
 

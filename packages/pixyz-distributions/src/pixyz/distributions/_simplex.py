@@ -14,7 +14,7 @@ from ._choice import unit_vector
 from ._deviance import deviance
 from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
-from ._logs import logits_of, sum_of_others
+from ._logs import logits_of, share, sigmoid, sum_of_others
 from ._rounding import between_zero_and_one
 from ._special import gamma_entropy, log_gamma_divergence, log_multinomial
 from ._supports import (
@@ -75,26 +75,36 @@ class Dirichlet(TorchFamily):
         return smooth + (alpha.log() - log_x).sum(-1) - total.log() + whole + rim
 
     @staticmethod
+    def mean_of(params: Params) -> Tensor:
+        return share(params["concentration"], sum_of_others(params["concentration"]))
+
+    @staticmethod
     def mode_of(params: Params) -> Tensor:
         """Where elements of α are 1 or less, a point of the rim at which the density is greatest or unbounded."""
         above = (params["concentration"] - 1).clamp_min(0)
-        total = above.sum(-1, keepdim=True)
+        peaked = above.sum(-1, keepdim=True) > 0
         corner = unit_vector(params["concentration"].argmax(-1), above.shape[-1], above.dtype)
-        return torch.where(total > 0, above / total.clamp_min(torch.finfo(total.dtype).tiny), corner)
+        return torch.where(peaked, share(*[torch.where(peaked, t, 1.0) for t in (above, sum_of_others(above))]), corner)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
         a, b = p["concentration"], q["concentration"]
-        gap, total = b - a, a.sum(-1)
-        share, change = a / total.unsqueeze(-1), gap.sum(-1)
-        apart = deviance(b, b.sum(-1, keepdim=True) * share, gap - change.unsqueeze(-1) * share)
-        return (apart + log_gamma_divergence(a, b, gap)).sum(-1) - log_gamma_divergence(total, total + change, change)
+        gap, total, other_total = b - a, a.sum(-1), b.sum(-1)
+        others, gap_of_others = sum_of_others(a), sum_of_others(gap)
+        one, rest = share(a, others), share(others, a)
+        # b less what is expected of it: by the differences of both sides, or by the sides, whichever are smaller.
+        by_gaps, by_sides = (gap * rest, one * gap_of_others), (b * rest, one * sum_of_others(b))
+        nearer = by_gaps[0].abs() + by_gaps[1].abs() < by_sides[0] + by_sides[1]
+        gaps = torch.where(nearer, by_gaps[0] - by_gaps[1], by_sides[0] - by_sides[1])
+        apart = deviance(b, other_total.unsqueeze(-1) * one, gaps, other_total.log().unsqueeze(-1) + one.log())
+        return (apart + log_gamma_divergence(a, b, gap)).sum(-1) - log_gamma_divergence(total, other_total, gap.sum(-1))
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         alpha = params["concentration"]
         total = alpha.sum(-1, keepdim=True)
-        return (alpha / total) * (sum_of_others(alpha) / total) / (total + 1)
+        others = sum_of_others(alpha)
+        return share(alpha, others) * share(others, alpha) / (total + 1)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
@@ -133,19 +143,19 @@ class RelaxedBernoulli(Family):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return (params["temperature"] * x.logit() - logits_of(params)).sigmoid()
+        return sigmoid(params["temperature"] * x.logit() - logits_of(params))
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
-        return between_zero_and_one(((u.logit() + logits_of(params)) / params["temperature"]).sigmoid())
+        return between_zero_and_one(sigmoid((u.logit() + logits_of(params)) / params["temperature"]))
 
     @staticmethod
     def sf(params: Params, x: Tensor) -> Tensor:
-        return (logits_of(params) - params["temperature"] * x.logit()).sigmoid()
+        return sigmoid(logits_of(params) - params["temperature"] * x.logit())
 
     @staticmethod
     def isf(params: Params, u: Tensor) -> Tensor:
-        return between_zero_and_one(((logits_of(params) - u.logit()) / params["temperature"]).sigmoid())
+        return between_zero_and_one(sigmoid((logits_of(params) - u.logit()) / params["temperature"]))
 
 
 class RelaxedCategorical(Family):

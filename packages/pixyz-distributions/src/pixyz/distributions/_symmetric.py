@@ -19,6 +19,6 @@ class Symmetric(Family):
         return params["loc"]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        cls.sf = staticmethod(lambda params, x: cls.cdf(params, 2 * params["loc"] - x))
-        cls.isf = staticmethod(lambda params, u: 2 * params["loc"] - cls.icdf(params, u))
+        cls.sf = staticmethod(lambda params, x: cls.cdf({**params, "loc": -params["loc"]}, -x))
+        cls.isf = staticmethod(lambda params, u: -cls.icdf({**params, "loc": -params["loc"]}, u))
         super().__init_subclass__(**options)

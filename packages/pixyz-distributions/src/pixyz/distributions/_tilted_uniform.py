@@ -12,6 +12,8 @@ Source:
 import torch
 from torch import Tensor
 
+from ._logs import not_exp
+
 
 def log_normaliser(eta: Tensor) -> Tensor:
     """log of η/(e^η - 1)."""
@@ -41,8 +43,8 @@ def cdf(eta: Tensor, x: Tensor) -> Tensor:
     """(e^ηx - 1)/(e^η - 1)."""
     near, (small, _) = _split(eta, 1.0)
     above, below = eta.clamp_min(1), eta.clamp_max(-1)  # each form where it does not overflow
-    of_above = ((x - 1) * above).exp() * torch.expm1(-above * x) / torch.expm1(-above)
-    far = torch.where(eta > 0, of_above, torch.expm1(below * x) / torch.expm1(below))
+    of_above = ((x - 1) * above).exp() * not_exp(above * x) / not_exp(above)
+    far = torch.where(eta > 0, of_above, not_exp(-below * x) / not_exp(-below))
     tilt = (x - 1) * small / 2 + _log_sinhc(small * x / 2) - _log_sinhc(small / 2)
     return torch.where(near, x * tilt.exp(), far)
 
@@ -51,7 +53,11 @@ def icdf(eta: Tensor, u: Tensor) -> Tensor:
     """log(1 + u(e^η - 1))/η."""
     near, (small, far) = _split(eta, 0.25)
     above, below = far.clamp_min(0.25), far.clamp_max(-0.25)
-    of_above = 1 + torch.log(u + (1 - u) * (-above).exp()) / above
+    log_share = u.log() + above + (-torch.expm1(-above)).log()  # of u(e^η - 1)
+    low = log_share < 0
+    of_above = torch.where(
+        low, torch.log1p(torch.where(low, log_share, 0.0).exp()) / above, 1 + torch.log(u + (1 - u) * (-above).exp()) / above
+    )
     of_below = torch.log1p(u * torch.expm1(below)) / below
     share = u * torch.expm1(small)
     v = share / (2 + share)  # log(1 + share) = 2 artanh v

@@ -12,6 +12,7 @@ from pixyz.core import cholesky, normal_noise
 from ._deviance import excess
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
+from ._logs import share
 from ._special import digamma_gap, log_gamma_ratio
 from ._supports import lower_cholesky, positive, positive_definite, positive_vectors, real_matrices, real_vectors, sphere
 
@@ -213,7 +214,7 @@ class PowerSpherical(Family):
     @staticmethod
     def mean_of(params: Params) -> Tensor:
         loc, kappa = params["loc"], params["concentration"]
-        return (kappa / (kappa + (loc.shape[-1] - 1))).unsqueeze(-1) * loc
+        return share(kappa, torch.full_like(kappa, loc.shape[-1] - 1)).unsqueeze(-1) * loc
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
