@@ -11,9 +11,9 @@ from torch.distributions import Normal as TorchNormal
 from torch.distributions import kl_divergence
 from zoo import Computed
 
-from pixyz.core import IntractableError, LogProb, ShapeError, seeded
+from pixyz.core import IntractableError, KindError, LogProb, ShapeError, seeded
 from pixyz.distributions import Categorical, Deterministic, Normal
-from pixyz.losses import ELBO, IWAE, IterativeLoss, KullbackLeibler, Loss
+from pixyz.losses import ELBO, IWAE, IterativeLoss, KullbackLeibler, Loss, Parameter
 
 HAND_ON = {"z": "z_prev"}
 
@@ -387,6 +387,21 @@ def test_the_number_of_the_step():
     torch.testing.assert_close(IterativeLoss(cost, series_var="x", timestep_var="t", max_iter=2).estimate({"x": x}), x[:, 1, 0])
     with pytest.raises(ShapeError, match="x has 5 steps; a series of 6 steps is"):
         IterativeLoss(cost, series_var="x", timestep_var="t", max_iter=6).estimate({"x": x})
+
+
+def test_the_number_of_the_step_is_a_parameter():
+    """Σ_t γ^t c(x_t), and a sum of the numbers alone."""
+    cost = Loss.from_function(lambda x: x[:, 0], "c", var=["x"])
+    x = torch.randn(3, 5, 1)
+    discounted = IterativeLoss(Parameter("g") ** Parameter("t") * cost, series_var="x", timestep_var="t")
+    torch.testing.assert_close(discounted.estimate({"x": x, "g": 0.9}), (x[..., 0] * 0.9 ** torch.arange(5)).sum(1))
+    weighted = IterativeLoss(Parameter("t") * cost, series_var="x", timestep_var="t")
+    torch.testing.assert_close(weighted.estimate({"x": x}), (x[..., 0] * torch.arange(5)).sum(1))
+    assert IterativeLoss(Parameter("t"), max_iter=3, timestep_var="t").estimate() == 3
+    with pytest.raises(KindError, match=r"timestep_var must be the name of one variable; got \['t'\]"):
+        IterativeLoss(Parameter("t"), max_iter=3, timestep_var=["t"])
+    with pytest.raises(ShapeError, match=r"The parameter g is one number, \(\); its value has shape \(3,\)"):
+        discounted.estimate({"x": x, "g": torch.ones(3)})
 
 
 def test_a_step_without_series():

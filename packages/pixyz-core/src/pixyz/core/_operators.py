@@ -104,9 +104,12 @@ class Parameter(Loss):
 
     def evaluate(self, scope: Scope) -> Term:
         tensor, dims, _ = scope.bindings[self.input_var[0]]
-        if dims:
+        if BATCH in dims or tensor.ndim > len(dims):
             raise ShapeError(f"The parameter {self} is one number, (); its value has shape {tuple(tensor.shape)}.")
-        return Term(tensor, ())
+        if dims and not tensor.is_floating_point():  # the number of a step, which has the dim of time
+            like = next((b.tensor for b in scope.bindings.values() if b.tensor.is_floating_point()), torch.empty(()))
+            tensor = tensor.to(like.dtype)
+        return Term(tensor, dims)
 
 
 class Sum(Loss):

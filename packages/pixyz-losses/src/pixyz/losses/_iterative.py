@@ -98,6 +98,8 @@ class IterativeLoss(Loss):
     ) -> None:
         if not isinstance(step_loss, Loss):
             raise KindError(f"IterativeLoss takes the loss of one step; got a {type(step_loss).__name__}.")
+        if not (timestep_var is None or isinstance(timestep_var, str)):
+            raise KindError(f"Σ_t {step_loss}: timestep_var must be the name of one variable; got {timestep_var!r}.")
         series = (series_var,) if isinstance(series_var, str) else tuple(series_var)
         updates = dict(update_value or {})
         _check(step_loss, series, updates, max_iter, timestep_var, slice_step)
