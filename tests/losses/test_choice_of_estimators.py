@@ -21,7 +21,7 @@ from pixyz.core import (
     StraightThrough,
     SupportError,
 )
-from pixyz.distributions import Bernoulli, Categorical, CategoricalIndex, Normal, Poisson
+from pixyz.distributions import Bernoulli, Categorical, CategoricalIndex, Normal, Pareto, Poisson, Truncated, Uniform
 from pixyz.losses import LogProb
 
 
@@ -117,3 +117,32 @@ def test_what_cannot_be_is_refused_when_it_is_built(name):
     build, message = REFUSED[name]
     with pytest.raises((FormulaError, KindError, SupportError), match=message):
         build()
+
+
+ENDS = {
+    "given ends": lambda: Uniform("q(z|l)", low="l", high=1.0),
+    "a network": lambda: Uniform("q(z|l)", lambda low: {"low": low, "high": low + 1}),
+    "a trained end": lambda: Uniform("q(z)", low=nn.Parameter(torch.zeros(1)), high=1.0),
+    "a least value": lambda: Pareto("q(z|l)", scale="l", alpha=1.0),
+    "a trained bound": lambda: Truncated(Normal("q(z)", loc=0.0, scale=1.0), lower=nn.Parameter(torch.zeros(1))),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_no_score_where_the_support_moves(name):
+    """d/dl E[z²] of a uniform variable on (l, 1) is (1 + 2l)/3; the mean of the score's gradient is another number."""
+    cost = Loss.from_function(lambda z: z.square().sum(-1), "f", var=["z"])
+    with pytest.raises(FormulaError, match=r"has a support that moves with its parameters, .*; use 'pathwise'"):
+        cost.expectation(ENDS[name](), estimator="score")
+
+
+def test_a_score_where_the_ends_of_the_support_are_constants():
+    alpha = nn.Parameter(torch.tensor([2.5]))
+    log = Loss.from_function(lambda z: z.log().sum(-1), "log", var=["z"])
+    loss = log.expectation(Pareto("q(z)", scale=1.0, alpha=alpha), estimator="score", num_samples=2)
+    value = loss.estimate(batch_size=100_000)
+    (gradient,) = torch.autograd.grad(value.mean(), alpha)
+    assert abs(value.mean() - 1 / 2.5) < 0.005  # E[log z] = 1/alpha
+    assert abs(gradient + 1 / 2.5**2) < 0.01
+    assert not loss.is_biased
+    assert Loss.from_function(lambda z: z.sum(-1), "f", var=["z"]).expectation(Uniform("q(z)", low=0.0, high=1.0), estimator="score")

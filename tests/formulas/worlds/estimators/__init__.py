@@ -205,7 +205,7 @@ def estimators_of(v, *, single):
         found += ["enumerate"]
     if v.family in families.CONTINUOUS:
         found += ["pathwise", "pathwise"]
-    if v.family != "Uniform":
+    if v.family != "Uniform" or (v.where == "fixed" and not v.parents):  # where its support moves, the library rejects a score
         found += ["score", "score:0.4", "score:moving", "score:network"]
     if v.family != "CategoricalIndex":
         found += ["straight_through"]

@@ -73,7 +73,7 @@ def _resolved(estimator: AnyEstimator, factor: Factor, who: str) -> Estimator | 
         others = [repr(name) for name, e in NAMED.items() if e.serves(factor.dist) and not isinstance(e, Sample)]
         is_smooth = isinstance(found, (Relaxed, StraightThrough, Rebar))
         twin = f" its one-hot twin, {factor.dist.relaxes_as}, can;" if factor.dist.relaxes_as and is_smooth else ""
-        use = " or ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
+        use = " or ".join(filter(None, [", ".join(others[:-1]), *others[-1:]])) or "'sample'"
         raise FormulaError(f"{who}: {factor} ({factor.dist.distribution_name}) {need.lacks};{twin} use {use}.")
     return found
 

@@ -100,9 +100,12 @@ class Sample(Estimator):
 
 @dataclass(frozen=True)
 class Score(Estimator):
-    r"""The score function, or REINFORCE: unbiased, for every density, and noisy without a good baseline b.
+    r"""The score function, or REINFORCE: unbiased, for every density whose support stays where it is, and noisy without a good baseline b.
 
     $$\nabla_\phi \mathbb{E}_{q_\phi}[f] = \mathbb{E}_{q_\phi}\left[(f(z) - b)\nabla_\phi\log q_\phi(z)\right]$$
+
+    The ends of a `Uniform`, and the least value of a `Pareto`, may be constants; where they are trained or given, this estimator is
+    rejected.
 
     Args:
         baseline: b. None for the mean of the other draws' costs (leave-one-out), which needs `num_samples` of 2 or more. A number, which
@@ -120,6 +123,7 @@ class Score(Estimator):
     """
 
     name = "score"
+    lacks = "has a support that moves with its parameters, and the score has no gradient for its ends"
     scored = True
     baseline: nn.Module | float | None = None
 
@@ -128,6 +132,10 @@ class Score(Estimator):
             raise KindError(f"Score: baseline must be a module, a number or None; got a {type(self.baseline).__name__}.")
         if is_number(self.baseline):
             need_finite(self.baseline, "baseline", "Score")
+
+    @staticmethod
+    def serves(dist: Any) -> bool:
+        return dist.has_fixed_support
 
     def words(self, num_samples: int) -> str:
         if self.baseline is None:

@@ -28,6 +28,8 @@ class Single(Distribution):
         has_entropy: whether its conditional knows its entropy in closed form, one that can be traced.
         has_relaxed: whether its conditional writes `relax`, and its log-density takes what lies between its values.
         has_straight_through: whether its conditional knows its mean, and what takes its values has a gradient in them.
+        has_fixed_support: whether no parameter that may be trained or given moves its support. The density jumps at an end of the support,
+            so where the end moves, the expectation of ∇log q lacks a part of the gradient.
         relaxes_as: the family that can be relaxed in its place.
         is_deterministic: whether it computes its variables.
         is_gaussian: whether it is normal, and its conditional writes `whitened`.
@@ -41,6 +43,7 @@ class Single(Distribution):
     has_entropy: bool = False
     has_relaxed: bool = False
     has_straight_through: bool = False
+    has_fixed_support: bool = True
     relaxes_as: ClassVar[str] = ""
     is_deterministic: bool = False
     is_gaussian: bool = False

@@ -35,6 +35,7 @@ class Uniform(Family):
     """
 
     parametrisations = (("low", "high"),)
+    ends = ("low", "high")
     supports = {"low": real, "high": real}
     value_support = real
     relations = (("low < high", lambda params: params["low"] < params["high"]),)

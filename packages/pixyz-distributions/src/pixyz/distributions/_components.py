@@ -72,6 +72,7 @@ class Components(Leaf):
         self.parts = parts
         self.one_family = all(isinstance(p.dist, Family) for p in parts) and len({_functions(p.dist) for p in parts}) == 1
         self.has_rsample = all(p.dist.has_rsample for p in parts)
+        self.has_fixed_support = all(p.dist.has_fixed_support for p in parts)
         counts = {p.dist._count for p in parts if isinstance(p.dist, Family)}
         self.has_enumerate = self.one_family and len(counts) == 1 and all(p.dist.has_enumerate for p in parts)
         self.is_gaussian = self.one_family and parts[0].dist.is_gaussian

@@ -19,6 +19,7 @@ class Composed(Leaf):
             raise KindError(f"{type(self).__name__} takes a family of distributions; got a {type(base).__name__}.")
         super().__init__(var=base.var, cond_var=base.cond_var, name=base.name if name is None else name, **given)
         self.base = base
+        self.has_fixed_support = base.has_fixed_support
 
     def support_of(self, name: str) -> Support | None:
         return self.base.support_of(name)

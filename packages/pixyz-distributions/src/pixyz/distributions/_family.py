@@ -80,6 +80,8 @@ class Family(Leaf):
     """The ends of the value's support to which `log_density` is to be extended, each with the power of the distance to it, of the
     parameters: where that is 0 the density at the end is finite, and else 0 or infinite."""
     has_scores = True
+    ends: ClassVar[tuple[str, ...]] = ()
+    """The parameters that are ends of the support."""
     counts_to_parameters: ClassVar[bool] = False
     """Whether statistics are sums of as many terms as a parameter says, which no one graph has."""
     counted_by: ClassVar[str] = ""
@@ -111,6 +113,7 @@ class Family(Leaf):
         self.features_shape = self._features_shape(dim, features_shape)
         self._check_given(params)
         self._read_count()
+        self.has_fixed_support = all(k in self.constant_names and not getattr(self, k).requires_grad for k in self.ends)
         self.checked_names = frozenset()
         self.constant_features = None
         if self.constant_names and not (set(params) - set(self.constant_names)):

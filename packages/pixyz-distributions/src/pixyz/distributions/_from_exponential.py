@@ -92,6 +92,7 @@ class Pareto(Family):
     """
 
     parametrisations = (("scale", "alpha"),)
+    ends = ("scale",)
     supports = {"scale": positive, "alpha": positive}
     value_support = positive
 

@@ -53,6 +53,7 @@ class Truncated(Composed):
             )
         if set(self.constant_names) != set(bounds) or not bounds:
             raise ParameterError(f"{self.prob_text}: a Truncated takes lower, upper or both, numbers or tensors.")
+        self.has_fixed_support = base.has_fixed_support and not any(getattr(self, k).requires_grad for k in bounds)
         given = [t.detach() for t in (getattr(self, k) for k in bounds) if not t.is_meta]
         if any(t.isnan().any() for t in given) or (len(given) == 2 and not torch.lt(*given).all()):
             raise SupportError(f"{self.prob_text}: it must be that lower < upper.")
