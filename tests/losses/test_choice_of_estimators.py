@@ -21,7 +21,7 @@ from pixyz.core import (
     StraightThrough,
     SupportError,
 )
-from pixyz.distributions import Bernoulli, Categorical, CategoricalIndex, Normal, Pareto, Poisson, Truncated, Uniform
+from pixyz.distributions import Bernoulli, Categorical, CategoricalIndex, Geometric, Normal, Pareto, Poisson, Truncated, Uniform
 from pixyz.losses import LogProb
 
 
@@ -146,3 +146,15 @@ def test_a_score_where_the_ends_of_the_support_are_constants():
     assert abs(gradient + 1 / 2.5**2) < 0.01
     assert not loss.is_biased
     assert Loss.from_function(lambda z: z.sum(-1), "f", var=["z"]).expectation(Uniform("q(z)", low=0.0, high=1.0), estimator="score")
+
+
+def test_a_straight_through_count_has_a_slope_at_zero():
+    """log q of a geometric variable, log p + x log(1 - p), has the slope log(1 - p) in x also where x = 0; E[x] = (1 - p)/p."""
+    logits = torch.full((200_000, 1), 0.7, requires_grad=True)
+    q = Geometric("q(n|t)", logits="t")
+    value = Expectation(q, LogProb(q), estimator="straight_through").estimate({"t": logits}).mean()
+    (gradient,) = torch.autograd.grad(value, logits)
+    p = torch.tensor(0.7).sigmoid().item()
+    own = (1 - p) - (1 - p) / p * p  # of log q for its parameter, which is 0 in the mean
+    lent = -math.exp(-0.7) * math.log(1 - p)  # of log q for x, times that of the mean
+    assert abs(gradient.sum() - (own + lent)) < 0.01

@@ -82,5 +82,7 @@ def renyi_of_logs(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
 
 
 def times_log(x: Tensor, log_p: Tensor) -> Tensor:
-    """x log p with 0 log 0 = 0."""
+    """x log p with 0 log 0 = 0; its slope in x is log p, also at 0, where that is finite."""
+    if x.requires_grad:
+        return x * torch.where((x == 0) & log_p.isinf(), 0.0, log_p)
     return torch.where(x == 0, 0.0, x * log_p)
