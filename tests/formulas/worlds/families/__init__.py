@@ -18,7 +18,7 @@ from pixyz.losses import Entropy, KullbackLeibler
 from ...case import Built, Case, Truth, generator, gradients_of
 from ...expressions import Expression, expressions, extras_of, true_extras
 from ...weights import Copied, Weights
-from .densities import FAMILIES, VECTORS, Params, Row, entropy, kl, log_density
+from .densities import FAMILIES, VECTORS, Params, Row, above, entropy, kl, log_density
 
 FIXED = ("simplex", "sphere")
 """Kinds of parameters whose numbers hang together: a gradient by each of them has no meaning, so they come from constants and networks."""
@@ -173,8 +173,7 @@ class Asked:
         if self.what == "product":
             return log_density(row, p, x) + log_density(row, q, y)
         if self.what == "truncated":
-            lower = torch.tensor(-0.5 if row.values == "real" else 0.25)
-            return log_density(row, p, x) - torch.log(1 - row.torch_class(p).cdf(lower)).expand(x.shape).sum(-1)
+            return log_density(row, p, x) - torch.log(above(row, p, -0.5 if row.values == "real" else 0.25)).expand(x.shape).sum(-1)
         if self.what == "inflated":
             gate = w(f"gate{name}", n, kind="unit")
             return torch.log(gate * (x == 0) + (1 - gate) * torch.exp(row.log_density(p, x))).sum(-1)
