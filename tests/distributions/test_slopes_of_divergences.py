@@ -1,4 +1,4 @@
-"""Derivatives of closed-form KL divergences: all digits, of both orders, in every mode of differentiation."""
+"""Derivatives of closed-form KL divergences, and of entropies: all digits, of both orders, in every mode of differentiation."""
 
 import pytest
 import torch
@@ -99,3 +99,19 @@ def test_a_divergence_that_is_differentiated_has_the_same_value(dtype):
         plain = family.kl(p, q)
         differentiated = family.kl({k: t.clone().requires_grad_() for k, t in p.items()}, q)
         assert torch.equal(plain, differentiated)
+
+
+@pytest.mark.parametrize("shape", [0.3, 0.7, 1.4, 2.5, 30.0])
+def test_the_slope_of_an_entropy_has_all_digits_in_float64(shape):
+    """That of torch's digamma has nine."""
+    a = torch.tensor([shape], dtype=torch.float64)
+    exact = float(1 + (1 - mp.mpf(shape)) * mp.polygamma(1, mp.mpf(shape)))
+    p = d.Gamma("p(x)", concentration=torch.nn.Parameter(a.clone()), rate=torch.ones(1, dtype=torch.float64))
+    p.entropy().sum().backward()
+    torch.testing.assert_close(p.concentration.grad.item(), exact, rtol=1e-13, atol=1e-14)
+    both = float(
+        (mp.mpf(shape) * 2 - 2) * mp.polygamma(1, 2 * mp.mpf(shape)) * 2 - 2 * (mp.mpf(shape) - 1) * mp.polygamma(1, mp.mpf(shape))
+    )
+    q = d.Dirichlet("q(x)", concentration=torch.nn.Parameter(a.expand(2).clone()))
+    q.entropy().sum().backward()
+    torch.testing.assert_close(q.concentration.grad.sum().item(), both, rtol=1e-12, atol=1e-13)

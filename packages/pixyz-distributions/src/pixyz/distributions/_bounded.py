@@ -16,7 +16,7 @@ from ._location_scale import EULER
 from ._logs import logits_of, not_exp, share
 from ._rounding import between_zero_and_one
 from ._simplex import Dirichlet
-from ._special import log_binomial, log_gamma_bend, log_gamma_ratio
+from ._special import digamma, log_binomial, log_gamma_bend, log_gamma_ratio
 from ._supports import open_interval, positive, real, unit_interval
 
 _LOG_2 = math.log(2)
@@ -190,7 +190,7 @@ class Kumaraswamy(Family):
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
         a, b = params["concentration1"], params["concentration0"]
-        harmonic = torch.digamma(b + 1) + EULER
+        harmonic = digamma(b + 1) + EULER
         return (1 - 1 / b) + (1 - 1 / a) * harmonic - a.log() - b.log()
 
 

@@ -8,7 +8,7 @@ from ._deviance import deviance, excess
 from ._family import Family, Params
 from ._from_torch import TorchFamily
 from ._logs import not_exp
-from ._special import gamma_entropy, log_factorial_excess, log_gamma_divergence
+from ._special import digamma, gamma_entropy, log_factorial_excess, log_gamma_divergence
 from ._supports import non_negative, positive
 
 
@@ -125,7 +125,7 @@ class Gamma(TorchFamily):
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        return gamma_entropy(params["concentration"]) + torch.digamma(params["concentration"]) - _log_rate(params)
+        return gamma_entropy(params["concentration"]) + digamma(params["concentration"]) - _log_rate(params)
 
 
 class InverseGamma(TorchFamily):
@@ -169,7 +169,7 @@ class InverseGamma(TorchFamily):
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        return gamma_entropy(params["concentration"]) - torch.digamma(params["concentration"]) + params["rate"].log()
+        return gamma_entropy(params["concentration"]) - digamma(params["concentration"]) + params["rate"].log()
 
 
 def _change(p: Params, q: Params) -> tuple[Tensor, Tensor]:

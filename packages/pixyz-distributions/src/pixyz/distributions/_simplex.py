@@ -16,7 +16,7 @@ from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
 from ._logs import logits_of, share, sigmoid, sum_of_others
 from ._rounding import between_zero_and_one
-from ._special import gamma_entropy, log_gamma_divergence, log_multinomial
+from ._special import digamma, gamma_entropy, log_gamma_divergence, log_multinomial
 from ._supports import (
     Held,
     Interval,
@@ -110,7 +110,7 @@ class Dirichlet(TorchFamily):
     def entropy_of(params: Params) -> Tensor:
         alpha = params["concentration"]
         total = alpha.sum(-1)
-        gaps = torch.digamma(alpha) - torch.digamma(total).unsqueeze(-1)
+        gaps = digamma(alpha) - digamma(total).unsqueeze(-1)
         return (gamma_entropy(alpha) + gaps).sum(-1) - gamma_entropy(total)
 
 

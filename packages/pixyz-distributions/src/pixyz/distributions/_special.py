@@ -28,13 +28,24 @@ def stirling_error(x: Tensor) -> Tensor:
     return torch.where(x > limit, inverse * _horner(coefficients, inverse.square()), by_gamma)
 
 
+def digamma(x: Tensor) -> Tensor:
+    r"""ψ(x) for x > 0, whose slope has as many digits as itself; that of `torch.digamma` has nine.
+
+    $$\psi(x) = \psi(x+n) - \sum_{k=0}^{n-1} \frac{1}{x+k}$$
+    """
+    if x.dtype != torch.float64:
+        return torch.digamma(x)
+    limit, coefficients = _series(x.dtype)
+    steps = torch.arange(math.ceil(limit) + 1, dtype=x.dtype, device=x.device)
+    far = x + len(steps)
+    return far.log() - 0.5 / far + _slope_by_series(far, coefficients) - (x.unsqueeze(-1) + steps).reciprocal().sum(-1)
+
+
 def stirling_slope(x: Tensor) -> Tensor:
     """δ'(x) = ψ(x) - log x + 1/(2x) for x > 0."""
     limit, coefficients = _series(x.dtype)
     large, small = x.clamp_min(limit), x.clamp_max(limit)
-    square = (1 / large).square()
-    slopes = [(1 - 2 * n) * c for n, c in enumerate(coefficients, 1)]
-    return torch.where(x > limit, square * _horner(slopes, square), torch.digamma(small + 1) - small.log() - 0.5 / small)
+    return torch.where(x > limit, _slope_by_series(large, coefficients), digamma(small + 1) - small.log() - 0.5 / small)
 
 
 def log_factorial_excess(x: Tensor) -> Tensor:
@@ -140,6 +151,12 @@ def _series(dtype: torch.dtype) -> tuple[float, tuple[float, ...]]:
     eps = torch.finfo(dtype).eps
     count = 5 if eps < 1e-9 else 3
     return (2 * abs(_STIRLING[count]) / eps) ** (1 / (2 * count + 1)), _STIRLING[:count]
+
+
+def _slope_by_series(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    """δ'(x) beyond the limit of the series."""
+    square = (1 / x).square()
+    return square * _horner([(1 - 2 * n) * c for n, c in enumerate(coefficients, 1)], square)
 
 
 def _horner(coefficients: tuple[float, ...] | list[float], x: Tensor) -> Tensor:
