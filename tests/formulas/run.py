@@ -54,13 +54,13 @@ class Run:
         names: of the worlds; all of them if not said.
         path: of the file with the state; without it nothing is kept.
         compiles: whether one example in a hundred is compiled.
-        chunk: examples between two writes.
+        shrinks: whether a formula that disagrees is shrunk.
     """
 
     def __init__(
-        self, seed: int = 0, names: tuple[str, ...] = (), path: Path | None = None, *, compiles: bool = True, chunk: int = CHUNK
+        self, seed: int = 0, names: tuple[str, ...] = (), path: Path | None = None, *, compiles: bool = True, shrinks: bool = True
     ) -> None:
-        self.seed, self.path, self.compiles, self.chunk = seed, path, compiles, chunk
+        self.seed, self.path, self.compiles, self.shrinks = seed, path, compiles, shrinks
         every = worlds()
         if unknown := [name for name in names if name not in every]:
             raise ValueError(f"There is no world {unknown[0]!r}; there are {', '.join(every)}.")
@@ -93,7 +93,7 @@ class Run:
                 while self.done < examples:
                     share = -(-(examples - self.done) // len(self.worlds))
                     for name in sorted(self.worlds, key=lambda n: self.state["worlds"][n]["examples"]):
-                        left = min(share, self.chunk, examples - self.done)
+                        left = min(share, CHUNK, examples - self.done)
                         if left > 0:
                             self._run_chunk(name, left, bar)
                             self._write()
@@ -112,7 +112,7 @@ class Run:
             derandomize=False,
             report_multiple_bugs=False,
             print_blob=False,
-            phases=(Phase.generate, Phase.shrink),
+            phases=(Phase.generate, Phase.shrink) if self.shrinks else (Phase.generate,),
             suppress_health_check=list(HealthCheck),
         )
         start = zlib.crc32(f"{self.seed}/{name}/{counts['chunks']}".encode())
