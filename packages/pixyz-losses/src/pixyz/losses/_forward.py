@@ -59,7 +59,7 @@ def _every_value(run: Run, carried: Carried, part: tuple[int, int], before: Mapp
     inner, time, mask = run.open(*part, run.steps, run.scope.samples)
     for name, b in before.items():
         inner.bind(name, b.tensor, b.dims)
-    d = draw(inner, carried.plans, carried.num_samples, carried.limit, run.batch, run.who)
+    d = draw(inner, carried.plans, carried.num_samples, carried.limit, run.batch, run.who, exact=False)
     if d.scored:
         return None
     drawn = inner.inside(d.bindings, run.batch, inner.samples, d.number)
