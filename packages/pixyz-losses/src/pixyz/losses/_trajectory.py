@@ -189,7 +189,7 @@ def _walk(run: Run, carried: Carried) -> tuple[list[Draw], list[dict[str, Bindin
     for t in range(run.length):
         for name, (tensors, dims) in columns.items():
             here.bind(name, tensors[t], dims)
-        d = draw(here, plans, carried.num_samples, carried.limit, run.batch, run.who, sample_dim=sample_dim)
+        d = draw(here, plans, carried.num_samples, carried.limit, run.batch, run.who, sample_dim=sample_dim, exact=False)
         draws.append(d)
         bound.append({**here.bindings, **d.bindings})
         if t == 0 and d.sample_dim is not None:
