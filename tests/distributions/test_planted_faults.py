@@ -166,7 +166,7 @@ FAULTS = {
     "a forgotten standard prior": (forgotten_standard_prior, product_of("two and the standard prior")),
     "forgotten weights": (forgotten_weights, Check("distributions", "test_mixture_of_normal_is_a_true_mixture")),
     "the next component": (the_next_component, mixture_of("constant weights")),
-    "missing values at infinity": (missing_values_infinite, seen_alone("Gamma(rate)")),
+    "missing values at infinity": (missing_values_infinite, seen_alone("Exponential(rate)")),
     "missing values that are scored": (missing_values_scored, seen_alone("Normal")),
 }
 

@@ -107,7 +107,7 @@ class Beta(TorchFamily):
         both, total = a_above & b_above, m + n
         factor = torch.where(a_above, torch.where(b_above, total + 1, n), torch.where(b_above, m, m * (n / torch.where(both, 1.0, total))))
         outside = torch.where(a_above, 0.0, log_x) + torch.where(b_above, 0.0, log_rest)
-        return factor.log() - outside + log_binomial(m, n, total, x, 1 - x, (log_x, log_rest))
+        return factor.log() - outside + log_binomial(m, n, total, x, 1 - x, x - 0.5, (log_x, log_rest))
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from ._choice import draw_categories, unit_vector
 from ._deviance import deviance, exp_excess
 from ._family import Family, Params, device_of_params, uniform_draw
-from ._logs import log_weights, renyi_of_logs, sum_of_others
+from ._logs import log_softmax, log_weights, renyi_of_logs, sum_of_others
 from ._supports import one_hot, real_vectors, simplex
 
 
@@ -98,7 +98,7 @@ class Categorical(Family):
 def _log_probs(params: Params, absent: Tensor) -> Tensor:
     """log π, with 0 in place of -inf where `absent`; at π = 0 its gradient is zero, never nan."""
     if "logits" in params:
-        log_probs = params["logits"].log_softmax(-1)
+        log_probs = log_softmax(params["logits"])
         return torch.where(absent & log_probs.isneginf(), 0.0, log_probs)
     probs = params["probs"]
     zero = probs == 0

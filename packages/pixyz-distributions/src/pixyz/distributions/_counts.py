@@ -9,7 +9,7 @@ from ._bernoulli import Bernoulli, rarer_outcome, spread
 from ._deviance import excess, exp_excess, poisson_deviance
 from ._family import Family, Params, Shape, device_of_params, uniform_draw
 from ._from_torch import TorchFamily
-from ._logs import both, finite_log_both, log_both, times_log
+from ._logs import both, finite_log_both, log_both, tilt, times_log
 from ._special import log_binomial, log_factorial_excess
 from ._supports import counts, half_open_interval, non_negative, positive, probability, real, unit_interval
 
@@ -136,7 +136,7 @@ class Binomial(TorchFamily):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         n = params["total_count"]
-        log_density = log_binomial(x, (n - x).clamp_min(0), n, *both(params), finite_log_both(params))
+        log_density = log_binomial(x, (n - x).clamp_min(0), n, *both(params), tilt(params), finite_log_both(params))
         return torch.where(x <= n, log_density, -torch.inf)
 
     @staticmethod
@@ -197,8 +197,9 @@ class NegativeBinomial(TorchFamily):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        n = params["total_count"]
-        return log_binomial(x, n, n + x, *both(params), log_both(params)) - torch.log1p(x / n)
+        n, logs = params["total_count"], log_both(params)
+        some = log_binomial(x, n, n + x, *both(params), tilt(params), logs) - torch.log1p(x / n)
+        return torch.where(x == 0, n * logs[1], some)  # whose derivative by n is a difference of larger numbers there
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._logs import safe_log
+from ._slopes import needs_gradient, with_slope
 
 _NEAR = 0.25
 _VERY_NEAR = 0.1  # where the loss of a digit beyond is worth the shorter series: it stands in the divergence of normal distributions
@@ -30,7 +31,7 @@ def excess(change: Tensor, ratio: Tensor) -> Tensor:
         change: r - 1, to as many digits as are known.
         ratio: r, likewise; through it comes the gradient, whichever of the two is used.
     """
-    return _Excess.apply(change, ratio) if _needs_gradient(ratio) else _excess(change, ratio)
+    return _Excess.apply(change, ratio) if needs_gradient(ratio) else _excess(change, ratio)
 
 
 def normal_divergence(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def normal_divergence(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
         ratio: the ratio r of the standard deviations, likewise; through it comes the gradient.
         shift: how far the means are apart, in standard deviations of the right one.
     """
-    by_slope = _needs_gradient(ratio, shift)
+    by_slope = needs_gradient(ratio, shift)
     return _NormalDivergence.apply(change, ratio, shift) if by_slope else _normal_divergence(change, ratio, shift)
 
 
@@ -53,11 +54,6 @@ def _excess(change: Tensor, ratio: Tensor) -> Tensor:
 
 def _normal_divergence(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
     return torch.add(_excess(change, ratio), change.square() + shift.square(), alpha=0.5)
-
-
-def _needs_gradient(*inputs: Tensor) -> bool:
-    """Whether a gradient is asked for, and taken operation by operation; a compiler fuses the operations of the formula itself."""
-    return torch.is_grad_enabled() and any([t.requires_grad for t in inputs]) and not torch.compiler.is_compiling()
 
 
 class _Excess(torch.autograd.Function):
@@ -85,7 +81,7 @@ class _Excess(torch.autograd.Function):
 
 def _slope(change: Tensor, ratio: Tensor) -> Tensor:
     """1 - 1/r."""
-    return _Slope.apply(change, ratio) if _needs_gradient(ratio) else change / ratio
+    return _Slope.apply(change, ratio) if needs_gradient(ratio) else change / ratio
 
 
 class _Slope(torch.autograd.Function):
@@ -143,40 +139,10 @@ class _NormalDivergence(torch.autograd.Function):
         return ratio * (r_minus_1 + _slope(r_minus_1, r)) + shift * s
 
 
-def exp_excess(r: Tensor) -> Tensor:
-    """e^r - 1 - r ≥ 0, r²/2 near 0: `excess` of the ratio e^r."""
-    return _ExpExcess.apply(r) if _needs_gradient(r) else _exp_excess(r)
-
-
 def _exp_excess(r: Tensor) -> Tensor:
     v, t = torch.tanh(r / 2), torch.expm1(r)
     near = v * torch.sub(t, _artanh_excess(v, _VERY_NEAR), alpha=2)
     return torch.where(v.abs() < _VERY_NEAR, near, t - r)
-
-
-class _ExpExcess(torch.autograd.Function):
-    """`exp_excess` with its derivative, e^r - 1."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(r: Tensor) -> Tensor:
-        return _exp_excess(r)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (r,) = ctx.saved_tensors
-        return grad * torch.expm1(r)
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
-        (r,) = ctx.saved_tensors
-        return tangent * torch.expm1(r)
 
 
 def log_ratio(a: Tensor, b: Tensor, gap: Tensor | None = None) -> Tensor:
@@ -252,3 +218,7 @@ def _artanh_excess(v: Tensor, reach: float) -> Tensor:
     for n in range(last - 1, 0, -1):
         total = total * square + 1 / (2 * n + 1)
     return total * square
+
+
+exp_excess = with_slope(_exp_excess, torch.expm1)
+"""e^r - 1 - r ≥ 0, r²/2 near 0: `excess` of the ratio e^r."""

@@ -1,12 +1,14 @@
 """Families on a grid of levels, as of pixels."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ._choice import unit_vector
 from ._family import Family, Params, Shape, device_of_params, uniform_draw
-from ._logs import log_weights, times_log
+from ._logs import log_weights, safe_log, times_log
 from ._supports import levels, positive, positive_vectors, real, real_vectors, simplex, unit_levels
 
 
@@ -118,7 +120,14 @@ class DiscretizedLogisticMixture(_OnLevels):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_bins = _log_bin(x.unsqueeze(-1), params["loc"], params["scale"], params["levels"].unsqueeze(-1))
-        return (log_weights(params) + log_bins).logsumexp(-1)
+        if "logits" in params:
+            return (log_weights(params) + log_bins).logsumexp(-1)
+        # The logarithm of the sum, and not of each: that of a weight of 0 has no derivative.
+        probs = params["probs"]
+        top = (log_bins.detach() + safe_log(probs.detach())).amax(-1, keepdim=True)
+        top = torch.where(top.isneginf(), 0.0, top)
+        sizes = (log_bins - top).clamp_max(math.log(torch.finfo(top.dtype).max) - 0.1).exp()  # so great only where the weight is 0
+        return (probs * sizes).sum(-1).log() + top.squeeze(-1)
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:

@@ -8,6 +8,7 @@ from ._family import Family, Params
 from ._location_scale import EULER, gumbel_divergence
 from ._logs import not_exp
 from ._rounding import positive_number
+from ._slopes import exp_less, log_quotient
 from ._special import log_gamma_bend
 from ._supports import non_negative, positive
 
@@ -31,8 +32,11 @@ class Weibull(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        k, log_z = params["concentration"], (x / params["scale"]).log()
-        return k.log() - params["scale"].log() + (k - 1) * log_z - (k * log_z).exp()
+        k, scale = params["concentration"], params["scale"]
+        log_z = log_quotient(x, scale)
+        power = k * log_z
+        # Where k is small, the derivative by λ is a small difference unless log λ stands in one place.
+        return k.log() + torch.where(k < 0.5, -exp_less(power) - x.log(), (k - 1) * log_z - scale.log() - power.exp())
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -99,7 +103,7 @@ class Pareto(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         scale, alpha = params["scale"], params["alpha"]
-        log_density = alpha.log() + alpha * (scale / x).log() - x.log()
+        log_density = alpha.log() + alpha * log_quotient(scale, x) - x.log()
         return torch.where(x >= scale, log_density, -torch.inf)
 
     @staticmethod

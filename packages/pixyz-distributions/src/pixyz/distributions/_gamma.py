@@ -184,7 +184,7 @@ def _change(p: Params, q: Params) -> tuple[Tensor, Tensor]:
 
 def _log_unit(a: Tensor, y: Tensor, log_y: Tensor, log_ratio: Tensor, log_x: Tensor) -> Tensor:
     """log of y^a e^-y / Γ(a)x; `log_ratio` is log y/x. At a = 1 there is no power of y."""
-    above = a >= 1
+    above, y = a >= 1, y.clamp_max(torch.finfo(y.dtype).max)
     power = torch.where(above, a - 1, a)
     return torch.where(above, log_ratio, a.log() - log_x) - log_factorial_excess(power) - deviance(power, y, power - y, log_y)
 

@@ -4,13 +4,13 @@ import math
 
 import torch
 import torch.distributions as td
-import torch.nn.functional as F
 from torch import Tensor
 
 from ._deviance import excess, exp_excess
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._logs import not_exp, sigmoid
+from ._slopes import exp_less, log_logistic
 from ._special import HALF_LOG_TWO_PI, digamma_gap, log_gamma_above_tangent, stirling_error
 from ._supports import positive, real
 from ._symmetric import Symmetric
@@ -101,8 +101,8 @@ class Cauchy(Symmetric):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         loc, scale = params["loc"], params["scale"]
-        z = (x - loc) / scale
-        return -math.log(math.pi) - scale.log() - 2 * torch.hypot(torch.ones_like(z), z).log()
+        # In units of x: in units of the scale, what is far away overflows.
+        return scale.log() - math.log(math.pi) - 2 * torch.hypot(scale, x - loc).log()
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -158,8 +158,7 @@ class Logistic(Symmetric):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        z = (x - params["loc"]) / params["scale"]
-        return F.logsigmoid(z) + F.logsigmoid(-z) - params["scale"].log()
+        return log_logistic((x - params["loc"]) / params["scale"]) - params["scale"].log()
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -196,8 +195,7 @@ class Gumbel(Family):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        z = (x - params["loc"]) / params["scale"]
-        return -z - (-z).exp() - params["scale"].log()
+        return -exp_less((params["loc"] - x) / params["scale"]) - params["scale"].log()
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -268,15 +266,20 @@ class StudentT(TorchFamily):
 
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
-        df, scale = params["df"], params["scale"]
-        z = (x - params["loc"]) / scale
-        share = z / df.sqrt()
-        near = share.abs() < 0.5
+        df, scale, gap = params["df"], params["scale"], x - params["loc"]
+        unit, log_scale = df.sqrt() * scale, scale.log()
+        near = gap.detach().abs() < 0.5 * unit.detach()
         # (ν+1)/2 log(1 + z²/ν), in which z²/2 does not depend on ν.
-        middle, small = torch.where(near, z, 0.0).square(), torch.where(near, share, 0.0).square()
-        by_series = 0.5 * (middle - df * excess(small, 1 + small) + torch.log1p(small))
-        far = (df + 1) * torch.hypot(torch.ones_like(share), share).log()
-        return _log_norm(df) - HALF_LOG_TWO_PI - scale.log() - torch.where(near, by_series, far)
+        within = torch.where(near, gap, 0.0)  # what is far away overflows in units of the scale
+        small = (within / unit).square()
+        by_series = 0.5 * ((within / scale).square() - df * excess(small, 1 + small) + torch.log1p(small))
+        length = torch.hypot(unit, gap)
+        share = unit / length
+        # Where ν is small, the derivative by σ is a small difference unless log σ stands in one place.
+        apart = (share < 1e-3) | (df < 1)
+        by_ratio = log_scale - (df + 1) * torch.where(apart, 1.0, share).log()
+        far = torch.where(apart, (df + 1) * (length.log() - 0.5 * df.log()) - df * log_scale, by_ratio)
+        return _log_norm(df) - HALF_LOG_TWO_PI - torch.where(near, log_scale + by_series, far)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

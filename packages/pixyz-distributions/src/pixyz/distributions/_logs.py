@@ -59,15 +59,27 @@ def both(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return params["probs"], 1 - params["probs"]
 
 
+def tilt(params: Mapping[str, Tensor]) -> Tensor:
+    """π - 1/2, from `probs` or `logits`."""
+    return 0.5 * torch.tanh(0.5 * params["logits"]) if "logits" in params else params["probs"] - 0.5
+
+
 def sum_of_others(x: Tensor) -> Tensor:
     """For each element over the last dim the sum of all others; not of all less that one, which loses the digits of the smaller."""
     before, after = x.cumsum(-1), x.flip(-1).cumsum(-1).flip(-1)
     return F.pad(before[..., :-1], (1, 0)) + F.pad(after[..., 1:], (0, 1))
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """log π over the last dim from log π up to a constant, to all digits also where one category is all but certain."""
+    top, at = logits.max(-1, keepdim=True)
+    gap = (logits - top).scatter(-1, at, 0.0)  # its own, 0, without a gradient that would cancel
+    return gap - torch.log1p(gap.exp().scatter(-1, at, 0.0).sum(-1, keepdim=True))
+
+
 def log_weights(params: Mapping[str, Tensor]) -> Tensor:
     """log π over the last dim, from `probs` or `logits`."""
-    return params["logits"].log_softmax(-1) if "logits" in params else safe_log(params["probs"])
+    return log_softmax(params["logits"]) if "logits" in params else safe_log(params["probs"])
 
 
 def logits_of(params: Mapping[str, Tensor]) -> Tensor:

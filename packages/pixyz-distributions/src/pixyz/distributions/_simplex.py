@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributions as td
-import torch.nn.functional as F
 from torch import Tensor
 
 from pixyz.core import ON_HOST, Checks
@@ -16,6 +15,7 @@ from ._family import Family, Params, Shape, uniform_draw
 from ._from_torch import TorchFamily
 from ._logs import logits_of, share, sigmoid, sum_of_others
 from ._rounding import between_zero_and_one
+from ._slopes import log_logistic
 from ._special import digamma, gamma_entropy, log_gamma_divergence, log_multinomial
 from ._supports import (
     Held,
@@ -69,10 +69,11 @@ class Dirichlet(TorchFamily):
         inside = x.clamp_min(torch.finfo(x.dtype).tiny)
         rim = torch.where((x == 0) & (alpha != 1), torch.copysign(alpha.new_full((), torch.inf), 1 - alpha), 0.0).sum(-1)
         log_x = inside.log()
-        smooth = log_multinomial(alpha, total, inside, alpha - total.unsqueeze(-1) * inside, log_x)
-        # There Σx counts as 1, whatever it has rounded to; the slope along it, Σα, is no rounding.
-        whole = total.detach() * (inside - inside.detach()).sum(-1)
-        return smooth + (alpha.log() - log_x).sum(-1) - total.log() + whole + rim
+        here, at = inside.detach(), log_x.detach()
+        smooth = log_multinomial(alpha, total, here, alpha - total.unsqueeze(-1) * here, at)
+        # The derivative by x is that of Σ(α-1)log x, and not of a deviance, which has as many digits as Σα.
+        along = ((alpha - 1) * (log_x - at)).sum(-1) if x.requires_grad else 0.0
+        return smooth + (alpha.log() - at).sum(-1) - total.log() + along + rim
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -139,7 +140,7 @@ class RelaxedBernoulli(Family):
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_x, log_not_x = x.log(), torch.log1p(-x)
         gap = logits_of(params) - params["temperature"] * (log_x - log_not_x)
-        return params["temperature"].log() - log_x - log_not_x + F.logsigmoid(gap) + F.logsigmoid(-gap)
+        return params["temperature"].log() - log_x - log_not_x + log_logistic(gap)
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
@@ -181,7 +182,9 @@ class RelaxedCategorical(Family):
     @staticmethod
     def log_density(params: Params, x: Tensor) -> Tensor:
         log_x = x.clamp_min(torch.finfo(x.dtype).tiny).log()  # as draws have it, for the density on the rim depends on the way there
-        scores = _scores(params) - params["temperature"].unsqueeze(-1) * log_x
+        # Whatever is added to all scores leaves no trace: the great ones are near 0, so that no digits are lost beside them.
+        scores = _scores(params) - params["temperature"].unsqueeze(-1) * (log_x - log_x.detach().amin(-1, keepdim=True))
+        scores = scores - scores.detach().amax(-1, keepdim=True)
         k = x.new_full((), x.shape[-1])
         constant = torch.lgamma(k) + (k - 1) * params["temperature"].log()
         return constant + (scores - log_x).sum(-1) - k * scores.logsumexp(-1)

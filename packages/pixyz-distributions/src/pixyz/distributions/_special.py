@@ -133,15 +133,28 @@ def log_multinomial(counts: Tensor, total: Tensor, probs: Tensor, gaps: Tensor, 
         log_probs: log π, where it may be 0 or have underflowed.
     """
     scale = torch.where(total == 0, 1.0, total).unsqueeze(-1)  # of 0 counts nothing is lost, but there is a derivative
-    lost = deviance(counts, scale * probs, gaps, None if log_probs is None else scale.log() + log_probs) + log_factorial_excess(counts)
-    return log_factorial_excess(total) - lost.sum(-1)
+    lost = deviance(counts, scale * probs, gaps, None if log_probs is None else scale.log() + log_probs)
+    # Where all counts but one are 0, both factorials are the same, and what is left may be small beside them.
+    return log_factorial_excess(total) - log_factorial_excess(counts).sum(-1) - lost.sum(-1)
 
 
-def log_binomial(a: Tensor, b: Tensor, total: Tensor, p: Tensor, q: Tensor, logs: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """log of (a+b)!/(a! b!) p^a q^b for a, b ≥ 0 that need not be whole, with q = 1-p; `logs` are log p and log q where they may be 0."""
-    # x - Nπ is a q - b p: of the two products the smaller numbers.
+def log_binomial(
+    a: Tensor, b: Tensor, total: Tensor, p: Tensor, q: Tensor, tilt: Tensor, logs: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """log of (a+b)!/(a! b!) p^a q^b for a, b ≥ 0 that need not be whole.
+
+    Args:
+        a: that of p.
+        b: that of q.
+        total: a + b.
+        p: a probability.
+        q: 1 - p.
+        tilt: p - 1/2, to as many digits as are known.
+        logs: log p and log q, where p and q may be 0.
+    """
     a, b, p, q = torch.broadcast_tensors(a, b, p, q)
-    gap = a * q - b * p
+    # x - Nπ is a q - b p, of the two products the smaller numbers; where they are nearly equal, so are a and b.
+    gap = torch.where(tilt.abs() < 0.25, 0.5 * (a - b) - (a + b) * tilt, a * q - b * p)
     log_probs = None if logs is None else torch.stack(torch.broadcast_tensors(*logs), -1)
     return log_multinomial(torch.stack([a, b], -1), total, torch.stack([p, q], -1), torch.stack([gap, -gap], -1), log_probs)
 

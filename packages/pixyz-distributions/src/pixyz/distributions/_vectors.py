@@ -125,8 +125,11 @@ class LowRankMultivariateNormal(TorchFamily):
     def log_density(params: Params, x: Tensor) -> Tensor:
         gap = x - params["loc"]
         scaled, root = _capacitance(params)
-        along = _whitened(root, (scaled @ gap.unsqueeze(-1)).squeeze(-1)).square().sum(-1)
-        distance = (gap.square() / params["cov_diag"]).sum(-1) - along
+        # What the factors explain, and what they leave: two sums of squares. The square of all less that of what they explain has no
+        # digits where the noise is small.
+        explained = torch.cholesky_solve(scaled @ gap.unsqueeze(-1), root)
+        left = gap - (params["cov_factor"] @ explained).squeeze(-1)
+        distance = (left.square() / params["cov_diag"]).sum(-1) + explained.squeeze(-1).square().sum(-1)
         return -0.5 * (x.shape[-1] * math.log(2 * math.pi) + _log_determinant(params, root) + distance)
 
     @staticmethod
