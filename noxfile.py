@@ -270,6 +270,12 @@ def reference(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["dev"])
+def digits(session: nox.Session) -> None:
+    """Many corners of every family against mpmath, beside torch and scipy; minutes. Arguments: nox -s digits -- --write --only Gamma"""
+    in_dev(session, "python", "tests/digits/run.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["dev"])
 def soak(session: nox.Session) -> None:
     """The long runs: trainings killed 20 times, 3,000 changes to a checkpoint, 2,000 random graphs. Arguments: nox -s soak -- --kills 50"""
     killed = ["tests/models/test_killed.py", "tests/models/test_mutations.py", "tests/gan/test_killed.py"]

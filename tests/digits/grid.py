@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import corners
-from .rows import Point, Quantity, Right, Row, Subject, slopes_found, units
+from .rows import LARGEST, Point, Quantity, Right, Row, Subject, slopes_found, units
 
 
 def points_of(subject: Subject, quantity: Quantity, combinations: int) -> list[Point]:
@@ -65,7 +65,8 @@ def draws(subject: Subject, params: Point, support: Any) -> list[Any]:
     tensors = tensors_of([params], torch.float64 if precise else torch.float32, subject)
     given = {name: t.repeat(2, *[1] * (t.ndim - 1)) for name, t in tensors.items()}
     x = subject.build().sample(given)["x"].double().float()
-    inside = [v for v in x if v.isfinite().all() and support.contains(v[None]).all()]
+    least = torch.finfo(torch.float32).tiny
+    inside = [v for v in x if v.isfinite().all() and support.contains(v[None]).all() and ((v == 0) | (v.abs() >= least)).all()]
     return [as_point(v if subject.shapes.get("x") else v.reshape(())) for v in inside]
 
 
@@ -83,8 +84,10 @@ def tensors_of(points: Iterable[Point], dtype: torch.dtype, subject: Subject | N
 
 
 def fits(subject: Subject, quantity: Quantity, point: Point, dtype: torch.dtype) -> bool:
-    """Whether the inputs lie in their supports in this dtype: a sum of 1 in float32 is none in float64."""
+    """Whether the inputs lie in their supports in this dtype: a sum of 1, or a level, in float32 is none in float64."""
     tensors = tensors_of([point], dtype)
+    if dtype == torch.float64 and getattr(subject.value, "stepped", False) and point.get("x", 0.0) not in (0.0, 0.5, 1.0):
+        return False
     return all(bool(support.contains(tensors[name]).all()) for name, support in quantity.supports(subject).items())
 
 
@@ -139,7 +142,9 @@ def _computed(subject: Subject, quantity: Quantity, points: list[Point], dtype: 
 
 
 def off(found: Mapping[str, float], rights: Mapping[str, Right], dtype: torch.dtype) -> dict[str, float]:
-    """How many units of rounding, times the condition, each number is off."""
+    """How many units of rounding, times the condition, each number is off; derivatives only where the value is within the dtype's range."""
+    if abs(rights["value"].value) > LARGEST[dtype]:
+        rights = {"value": rights["value"]}
     return {name: units(found[name], truth, dtype) for name, truth in rights.items() if name in found}
 
 

@@ -174,7 +174,8 @@ def tangents(support: Any, numbers: list[Any], keys: list[Any]) -> list[tuple[li
         return [([w - u for w, u in zip(unit[i], unit[top])], keys[i]) for i in range(n) if i != top]
     kind = type(support).__name__
     if kind == "Sphere":  # its length stays
-        return [([w - numbers[i] * u for w, u in zip(unit[i], numbers)], keys[i]) for i in range(n)]
+        square = sum(v * v for v in numbers)
+        return [([w - numbers[i] * u / square for w, u in zip(unit[i], numbers)], keys[i]) for i in range(n)]
     if kind == "PositiveDefinite":  # it stays symmetric
         places = {key[1]: i for i, key in enumerate(keys)}
         upper = [(i, places[place[::-1]]) for place, i in places.items() if place[0] <= place[1]]
@@ -204,11 +205,11 @@ def units(found: Any, truth: Right, dtype: torch.dtype) -> float:
     if number != number:
         return float("inf")
     ends = [truth.value] if truth.other is None else sorted([truth.value, truth.other])
-    if any(abs(end) > largest for end in ends):
-        end = next(end for end in ends if abs(end) > largest)
-        return 0.0 if number * (1 if end > 0 else -1) > largest / 1e8 else float("inf")
-    if abs(number) == float("inf"):
-        return 0.0 if truth.condition * 100 * eps + max(map(abs, ends)) > largest else float("inf")
+    beyond = next((end for end in ends if abs(end) > largest), None)
+    if beyond is not None and number * (1 if beyond > 0 else -1) > largest / 1e8:
+        return 0.0
+    if abs(number) == float("inf"):  # half of a square overflows where the square does
+        return 0.0 if truth.condition * 100 * eps + 4 * max(map(abs, ends)) > largest else float("inf")
     found = mp.mpf(found)
     if len(ends) == 2 and ends[0] <= found <= ends[1]:
         return 0.0

@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from digits import kept
+from digits.exemptions import EXEMPTIONS
 from digits.grid import rows_of
 from digits.judged import Known, Verdict, judged, known, unexcused
 from digits.quantities import QUANTITIES
@@ -38,7 +39,8 @@ def main() -> int:
             every = known(subject, quantity, rows_of(subject, quantity, arguments.combinations))
             verdicts = judged(every, torch.float32)
             bad = unexcused(verdicts, "float32")
-            precise = unexcused(judged(every, torch.float64, peers=False), "float64")
+            in_double = judged(every, torch.float64, peers=False)
+            precise = unexcused(in_double, "float64")
             spent = time.process_time() - begun
             print(
                 f"{quantity.name} of {subject.name}: {len(every)} rows, {len(bad)} + {len(precise)} off, {spent:.1f} s",
@@ -50,15 +52,15 @@ def main() -> int:
                 print(f"    float64: {v}")
             wrong += len(bad) + len(precise)
             if arguments.write:
-                rows[subject.name] = chosen(every, verdicts)
+                rows[subject.name] = chosen(every, verdicts, in_double)
         if arguments.write:
             kept.write(quantity.name, [row for name in subjects() for row in rows.get(name, [])])
     print(f"{wrong} numbers are off")
     return int(wrong > 0)
 
 
-def chosen(rows: list[Known], verdicts: list[Verdict]) -> list[Known]:
-    """A few rows, evenly, and that of the greatest error of each number."""
+def chosen(rows: list[Known], verdicts: list[Verdict], in_double: list[Verdict]) -> list[Known]:
+    """A few rows, evenly, those of the greatest error of each number, and those that need an exemption most."""
     names = {str(row) for row, _ in rows[:: max(1, len(rows) // FEW)]}
     worst: dict[str, Verdict] = {}
     for v in verdicts:
@@ -66,6 +68,10 @@ def chosen(rows: list[Known], verdicts: list[Verdict]) -> list[Known]:
         if number not in worst or v.units > worst[number].units:
             worst[number] = v
     names |= {str(v.row) for v in worst.values()}
+    for e in EXEMPTIONS:
+        for dtype, each in (("float32", verdicts), ("float64", in_double)):
+            excused = [v for v in each if v.is_off and e.holds(v.row, v.number, dtype)]
+            names |= {str(max(excused, key=lambda v: v.units).row)} if excused else set()
     return [(row, rights) for row, rights in rows if str(row) in names]
 
 
