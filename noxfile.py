@@ -277,9 +277,12 @@ def digits(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["dev"])
 def soak(session: nox.Session) -> None:
-    """The long runs: trainings killed 20 times, 3,000 changes to a checkpoint, 2,000 random graphs. Arguments: nox -s soak -- --kills 50"""
-    killed = ["tests/models/test_killed.py", "tests/models/test_mutations.py", "tests/gan/test_killed.py"]
-    in_dev(session, "pytest", *killed, *(session.posargs or ["--kills", "20"]))
+    """The long runs: trainings killed 20 times and of 10,000 steps, 3,000 changes to a checkpoint, 2,000 random graphs.
+
+    Arguments: nox -s soak -- --kills 50 --steps 100000 -k GAN
+    """
+    long = ["tests/all/test_killed.py", "tests/all/test_memory_of_trainings.py", "tests/models/test_mutations.py"]
+    in_dev(session, "pytest", *long, "--kills", "20", "--steps", "10000", "--changes", "3000", *session.posargs)
     in_dev(session, "pytest", "tests/core/test_finite_marginals.py", "--hypothesis-profile", "long")
 
 

@@ -18,11 +18,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--bare", action="store_true", help="import only torch, numpy and pytest, as on a machine that has a GPU and nothing else"
     )
+    parser.addoption("--kills", default=1, type=int, help="how often each training is killed")
+    parser.addoption("--changes", default=450, type=int, help="how often a checkpoint is changed")
     parser.addoption(
-        "--kills",
-        default=3,
-        type=int,
-        help="how often a training is killed, and 150 times as often a checkpoint changed",
+        "--steps", default=0, type=int, help="the steps of fit in which each training may hold no more memory; 0 for a few of train"
     )
     parser.addoption("--cpu-seconds", default=0, type=int, metavar="N", help="list the N tests and files that take most CPU time")
 

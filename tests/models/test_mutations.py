@@ -118,7 +118,7 @@ def changed_file(whole, parts, chance):
 
 
 def test_of_many_changes_each_is_rejected_or_trained_on_from(tmp_path, request):
-    count = 150 * request.config.getoption("--kills")
+    count = request.config.getoption("--changes")
     path, good, chance = tmp_path / "a", tmp_path / "good", random.Random(0)
     whole = trained().save(good).read_bytes()
     with safe_open(good, "pt") as file:
