@@ -108,6 +108,19 @@ def test_an_evaluation_on_an_accelerator_reads_once_when_it_ends(name):
         call(p, on_an_accelerator(x + 0.5 * x))
 
 
+def test_a_check_that_fails_once_is_told_without_its_numbers():
+    """A network that returns other numbers when it is called again."""
+    calls = []
+
+    def network(x):
+        calls.append(x)
+        return x - (2 if len(calls) == 1 else 0)
+
+    p = Bernoulli("p(y|x)", probs=network)
+    with pytest.raises(SupportError, match=r"^p\(y\|x\): a number was outside of its support, and was inside when it was evaluated again"):
+        p.sample(on_an_accelerator(torch.tensor([[0.5, 1.0]])))
+
+
 def test_draws_on_an_accelerator_check_the_parameters():
     p = Bernoulli("p(y|x)", probs="x")
     with Reads() as reads:

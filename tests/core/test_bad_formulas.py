@@ -35,6 +35,35 @@ CASES = {
     "a string for a list": (lambda: Normal(var="z", loc=0.0, scale=1.0), KindError, "Write var=['z']."),
     "no name": (lambda: Normal(var=["z.1"], loc=0.0, scale=1.0), FormulaError, "'z.1' in var is no name of a variable"),
     "both sides of the bar": (lambda: Wide(var=["x"], cond_var=["x"]), FormulaError, "p(x|x): x stands on both sides of the bar."),
+    "no variables": (lambda: Normal(var=[], loc=0.0, scale=1.0), FormulaError, "Normal: var is empty; a distribution is over at least one"),
+    "a number for a network": (
+        lambda: Normal("p(z|x)", 3, scale=1.0),
+        KindError,
+        "p(z|x): the network must be a module or a function; got a int.",
+    ),
+    "no features": (lambda: Normal("p(x)", loc=0.0, scale=1.0, dim=0), KindError, "p(x): dim must be a positive whole number; got 0."),
+    "half a feature": (lambda: Normal("p(x)", loc=0.0, scale=1.0, dim=2.5), KindError, "dim must be a positive whole number; got 2.5."),
+    "true features": (lambda: Normal("p(x)", loc=0.0, scale=1.0, dim=True), KindError, "dim must be a positive whole number; got True."),
+    "a number for a shape": (
+        lambda: Normal("p(x)", loc=0.0, scale=1.0, features_shape=3),
+        KindError,
+        "p(x): features_shape must be a list of positive whole numbers, like [3, 4]; got 3.",
+    ),
+    "a shape with a negative size": (
+        lambda: Normal("p(x)", loc=0.0, scale=1.0, features_shape=[3, -1]),
+        KindError,
+        "features_shape must be a list of positive whole numbers, like [3, 4]; got [3, -1].",
+    ),
+    "a posterior of nothing": (
+        lambda: prior().posterior(),
+        FormulaError,
+        "p_prior(z) hides nothing that is drawn, so say what to infer: posterior('z').",
+    ),
+    "an aggregate that is none": (
+        lambda: Expectation(prior(), LogProb(prior()), aggregate="max"),
+        KindError,
+        "E_p_prior(z): aggregate must be 'mean', 'log_mean_exp', or the order of a Rényi bound, a number; got 'max'.",
+    ),
     "twice": (lambda: Normal(var=["x", "x"], loc=0.0, scale=1.0), FormulaError, "names x twice"),
     "two variables": (lambda: Normal(var=["x", "y"], loc=0.0, scale=1.0), FormulaError, "a Normal has one variable"),
     # formulas

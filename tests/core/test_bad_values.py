@@ -9,7 +9,16 @@ from misuses import Two, Wide, check_one_clear_error, elbo, kl, score
 from torch import nn
 from zoo import Decoder, Encoder, Hidden, Label, Linear, binary, prior
 
-from pixyz.core import BoundVariableError, KindError, MissingVariableError, ShapeError, SupportError
+from pixyz.core import (
+    BoundVariableError,
+    FormulaError,
+    IntractableError,
+    KindError,
+    MissingVariableError,
+    ParameterError,
+    ShapeError,
+    SupportError,
+)
 from pixyz.distributions import Categorical, Deterministic, Normal
 from pixyz.losses import ELBO, NLL, Expectation, KullbackLeibler, LogProb
 from pixyz.models import Model
@@ -30,6 +39,28 @@ def batches_meet():
 
 def weights_of_another_batch():
     return (torch.ones(3) * kl()).estimate({"x": binary(4)})
+
+
+class Forgets(Deterministic):
+    def __init__(self):
+        super().__init__("f(a,b|x)")
+
+    def forward(self, x):
+        return {"a": x}
+
+
+class Both(Forgets):
+    def forward(self, x):
+        return {"a": x, "b": x}
+
+
+Q = Normal("q(z|x)", loc="x", scale=1.0)
+GIVEN_Z, GIVEN_H = Normal("p(x|z)", loc="z", scale=1.0), Normal("p(x|h)", loc="h", scale=1.0)
+MATRIX = Normal("p(z)", loc=torch.zeros(2, 2), scale=1.0)
+JOINT = MATRIX * GIVEN_Z
+BY_TANH = (MATRIX * Deterministic("d(h|z)", h=nn.Tanh()) * GIVEN_H).marginalize_var(["z", "h"])
+BY_COPIES = (Normal("p(z)", loc=0.0, scale=1.0, dim=2) * GIVEN_Z * GIVEN_Z.replace_var(x="y")).marginalize_var("z")
+SUM = (Normal("p(z)", loc=0.0, scale=1.0, dim=2) * GIVEN_Z).marginalize_var("z")
 
 
 class Wrong(Deterministic):
@@ -56,6 +87,84 @@ CASES = {
         lambda: elbo().estimate({"x": binary(), "z": torch.zeros(5, 2)}),
         BoundVariableError,
         "E_q(z|x)[log p(x,z)/q(z|x)] draws z itself, so a value for z has no place in it. Leave z out of the values",
+    ),
+    # sample dims, and a proposal
+    "sample dims beside a proposal": (
+        lambda: SUM.log_likelihood({"x": torch.zeros(4, 2)}, sample_dims={"x": 1}, proposal=Q),
+        KindError,
+        "log p(x): sample_dims and a proposal, whose draws have a sample dim, exclude one another.",
+    ),
+    "no draws of a proposal": (
+        lambda: SUM.log_likelihood({"x": torch.zeros(4, 2)}, proposal=Q, num_samples=0),
+        KindError,
+        "log p(x): num_samples must be a whole number of at least 1; got 0.",
+    ),
+    "a value for what a proposal draws": (
+        lambda: JOINT.log_likelihood({"x": torch.zeros(4, 2), "z": torch.zeros(4, 2)}, proposal=Q),
+        BoundVariableError,
+        "log p(z,x): z has a value, and q(z|x) draws it as well; leave one of them out.",
+    ),
+    "too few dims for the samples": (
+        lambda: GIVEN_Z.log_likelihood({"x": torch.zeros(4), "z": torch.zeros(4)}, sample_dims={"x": 1}),
+        ShapeError,
+        "log p(x|z): x has shape (4,), too few dims for 1 sample dims and a batch.",
+    ),
+    "samples that differ": (
+        lambda: GIVEN_Z.log_likelihood({"x": torch.zeros(5, 4, 1), "z": torch.zeros(6, 4, 1)}, sample_dims={"x": 1, "z": 1}),
+        ShapeError,
+        "log p(x|z): z has 6 samples where others have 5.",
+    ),
+    "samples of a stranger": (
+        lambda: GIVEN_Z.log_likelihood({"x": torch.zeros(4, 1), "z": torch.zeros(4, 1)}, sample_dims={"X": 1}),
+        FormulaError,
+        "log p(x|z): sample_dims names X, which is none of its variables. Did you mean 'x'?",
+    ),
+    # exact integrals and moments
+    "an integral of matrices": (
+        lambda: JOINT.marginalize_var("z").log_likelihood({"x": torch.zeros(3, 2, 2)}),
+        IntractableError,
+        "log p(x): exact integrals take vectors, but z of p(z) has features (2, 2).",
+    ),
+    "an integral of what a function computes": (
+        lambda: BY_TANH.log_likelihood({"x": torch.zeros(3, 2, 2)}),
+        IntractableError,
+        "d(h|z) computes from z, which is normal, by a function that is not known to be linear. Estimate it with",
+    ),
+    "copies of different features": (
+        lambda: BY_COPIES.log_likelihood({"x": torch.zeros(3, 2), "y": torch.zeros(3, 3)}),
+        ShapeError,
+        "p(y|z) and its copies have variables of different features: y (3,) and x (2,).",
+    ),
+    "parameters of what has none": (
+        lambda: Deterministic("d(h|x)", h=nn.Linear(3, 2)).get_params({"x": torch.zeros(4, 3)}),
+        IntractableError,
+        "d(h|x) (Deterministic) has no parameters.",
+    ),
+    # a network
+    "a network that returns no tensor": (
+        lambda: score({"loc": "0", "scale": 1.0}),
+        KindError,
+        "q(z|x): the network's loc must be a tensor; it is a str.",
+    ),
+    "a forward that forgets a variable": (
+        lambda: Forgets().sample({"x": torch.zeros(4, 2)}),
+        ParameterError,
+        "f(a,b|x): forward must return a, b; it returned a.",
+    ),
+    "one value of two that come together": (
+        lambda: Both().sample({"x": torch.zeros(4, 2), "a": torch.zeros(4, 2)}),
+        BoundVariableError,
+        "f(a,b|x): a value is given for a, but b comes with it from f(a,b|x). Give both, or leave a out.",
+    ),
+    "a divergence between batches": (
+        lambda: KullbackLeibler(Q, Normal("p(z|y)", loc="y", scale=1.0)).estimate({"x": torch.zeros(3, 2), "y": torch.zeros(4, 2)}),
+        ShapeError,
+        "KL[q(z|x)||p(z|y)]: q(z|x) has batch 3, p(z|y) has batch 4.",
+    ),
+    "a divergence between features of other ranks": (
+        lambda: KullbackLeibler(Q, Normal("p(z|y)", loc="y", scale=1.0)).estimate({"x": torch.zeros(3, 2), "y": torch.zeros(3, 2, 2)}),
+        ShapeError,
+        "KL[q(z|x)||p(z|y)]: q(z|x) has features (2,), p(z|y) has (2, 2).",
     ),
     # ranks and features
     "features of the value": (

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from zoo import Decoder, Encoder, Label, prior
 
+from pixyz.core import KindError, Loss
 from pixyz.distributions import Deterministic, Normal
 from pixyz.losses import ELBO, NLL, KullbackLeibler, LogProb, Parameter
 
@@ -79,6 +80,25 @@ def test_a_loss_prints_as_mathematics(loss, text, unicode, latex):
     if latex is not None:
         assert loss.latex().startswith(latex)
         assert loss._repr_latex_() == f"$${loss.latex()}$$"
+
+
+class Said(Loss):
+    """A loss that says its formula in words."""
+
+    def __init__(self):
+        super().__init__([], input_var=["x"])
+
+    @property
+    def formula(self):
+        return "f(x)"
+
+    def evaluate(self, scope):
+        return scope.evaluate(Parameter("x"))
+
+
+def test_a_formula_in_words_is_an_error():
+    with pytest.raises(KindError, match=r"A formula is made of the classes in pixyz\.core\.formula; got a str: 'f\(x\)'\."):
+        str(Said())
 
 
 def test_brackets_open_and_close_in_latex():

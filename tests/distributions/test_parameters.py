@@ -11,7 +11,7 @@ from torch import nn
 
 import pixyz.distributions as d
 from pixyz.core import DeferredChecks, FormulaError, IntractableError, KindError, ParameterError, ShapeError, SupportError
-from pixyz.distributions import Bernoulli, Categorical, Deterministic, Family, Normal, from_torch
+from pixyz.distributions import Bernoulli, Categorical, Deterministic, Family, Interval, Normal, from_torch
 from pixyz.losses import ELBO
 
 
@@ -166,6 +166,14 @@ def test_any_class_of_torch_in_one_line():
     assert OneHot("p(y)", logits=torch.zeros(4)).sample(batch_size=3)["y"].shape == (3, 4)
 
 
+def declared(**declarations):
+    """A family of one's own, with as much as it declares."""
+    return type("Squares", (Family,), {"log_density": staticmethod(lambda params, x: -((x - params["a"]) ** 2)), **declarations})
+
+
+Squares = declared(parametrisations=(("a",),), supports={"a": Interval("a number")}, value_support=Interval("a number"))
+
+
 @pytest.mark.parametrize(
     ("misuse", "error", "words"),
     [
@@ -192,6 +200,13 @@ def test_any_class_of_torch_in_one_line():
         (lambda: d.Normal("p(x)", loc=0.0, scale=1.0).log_likelihood({"x": torch.tensor([1])}), KindError, "x is torch.int64"),
         (lambda: d.Cauchy("p(x)", loc=0.0, scale=1.0).mean(), IntractableError, "p(x) (Cauchy) has no mean in closed form here; estimate it by p.sample(values, sample_shape=[1000])['x'].mean(0)."),
         (lambda: (Normal("p(x|z)", loc="z", scale=1.0) * Normal("p(z)", loc=0.0, scale=1.0)).entropy(), IntractableError, "p(x,z): the entropy of a joint is not known in closed form"),
+        (lambda: Deterministic("d(h|x)", h=nn.Linear(3, 2)).variance({"x": X}), IntractableError, "d(h|x) (Deterministic) has no variance in closed form here; estimate it by d.sample(values, sample_shape=[1000])['h'].var(0)."),
+        (lambda: d.ZeroInflated(d.Poisson("p(x)", rate=2.0), gate=0.5).mode(), IntractableError, "p(x) (ZeroInflated) has no mode in closed form here; estimate it by the best of p.sample("),
+        (lambda: d.Truncated(Normal("p(x)", loc=0.0, scale=1.0), lower=0.5).mean(), IntractableError, "p(x) (Truncated) has no mean in closed form here; estimate it by p.sample("),
+        (lambda: Squares("p(x)", a=0.0).sample(), IntractableError, "A family that can be sampled must write draw, rsample or icdf."),
+        (lambda: declared(parametrisations=(("a", "b"),), supports={"a": Interval("a number")}, value_support=Interval("a number")), FormulaError, "Squares: supports must say where b lies, such as pixyz.distributions.Interval(...)."),
+        (lambda: declared(parametrisations=(("a",),), supports={"a": Interval("a number")}), FormulaError, "Squares: value_support must say where the value lies, such as pixyz.distributions.Interval(...)."),
+        (lambda: declared()("p(x)"), FormulaError, 'p(x): Squares declares no parametrisations, such as (("loc", "scale"),).'),
         (lambda: from_torch(Normal), KindError, "from_torch takes a class of torch.distributions"),
         (lambda: Categorical("p(y|x)", logits=nn.Linear(3, 4)).log_likelihood({"x": X, "y": torch.zeros(5, 4)}), SupportError, "y must be one-hot over the last dim"),
     ],

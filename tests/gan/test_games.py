@@ -10,7 +10,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._functorch.aot_autograd import make_boxed_func
 
-from pixyz.core import FormulaError, Parameter, ParameterError, ShapeError
+from pixyz.core import FormulaError, KindError, Loss, Parameter, ParameterError, ShapeError, formula
 from pixyz.distributions import Bernoulli, Deterministic, Normal
 from pixyz.gan import (
     GAN,
@@ -22,7 +22,7 @@ from pixyz.gan import (
     GradientPenalty,
     RelativisticPairing,
 )
-from pixyz.models import Model
+from pixyz.models import Model, Optimizer
 
 
 def networks(seed=0):
@@ -198,6 +198,24 @@ def test_at_once_both_step_from_the_same_weights():
         torch.testing.assert_close(a, b)
 
 
+class Twice(Loss):
+    """A loss that says it is a sum of terms, and gives itself."""
+
+    def __init__(self, of):
+        super().__init__([of])
+        self.of = of
+
+    @property
+    def formula(self):
+        return formula.Call("Twice", self.of.formula)
+
+    def each_term(self, change):
+        return change(self)
+
+    def evaluate(self, scope):
+        return scope.evaluate(self.of)
+
+
 def test_what_cannot_play():
     p, d = players(*networks())
     with pytest.raises(FormulaError, match=r"d\(t\|y\) sees nothing that p\(x\) draws, x"):
@@ -214,10 +232,31 @@ def test_what_cannot_play():
         AdversarialJensenShannon(p, Deterministic("d(t|x)", t=nn.Linear(3, 2))).estimate({"x": torch.zeros(4, 3)})
     with pytest.raises(ShapeError, match=r"p\(x\) draws x of features \(3,\), but the data have \(2,\)"):
         AdversarialJensenShannon(p, d).for_player(p).estimate({"x": torch.zeros(4, 2)})
+    with pytest.raises(KindError, match=r"p\(x\) draws x as torch.float32 on cpu, but the data are torch.float64 on cpu. Convert one with"):
+        AdversarialJensenShannon(p, d).for_player(p).estimate({"x": torch.zeros(4, 3).double()})
+    with pytest.raises(ShapeError, match=r"log d\(x\): d\(t\|x\) must have one number for each datum, the logit; got 2\."):
+        AdversarialJensenShannon(p, Bernoulli("d(t|x)", logits=nn.Linear(3, 2))).estimate({"x": torch.zeros(4, 3)})
+    pair, real = (
+        Normal("p(x)", loc=nn.Parameter(torch.zeros(3)), scale=1.0) * Normal("p(y)", loc=0.0, scale=1.0),
+        Normal("q(x)", loc=0.0, scale=1.0, dim=3),
+    )
+    with pytest.raises(FormulaError, match=r"d\(t\|x,y\) sees y of p\(x,y\), of which q\(x\) knows nothing\."):
+        AdversarialJensenShannon(pair, Deterministic("d(t|x,y)", lambda x, y: {"t": x}), real=real)
+    with pytest.raises(FormulaError, match=r"p\(x,t\) stands on both sides of min_p max_d .*; ask for one of them\."):
+        AdversarialJensenShannon(p, d).for_player(p * d)
+    with pytest.raises(FormulaError, match=r"^Twice\(min_p max_d .*\) is a function of a game\."):
+        Twice(AdversarialJensenShannon(p, d)).for_player(p)
     with pytest.raises(FormulaError, match="is a function of a game"):
         AdversarialJensenShannon(p, d).exp()
     with pytest.raises(FormulaError, match=r"q\(z\) has no part in"):
         AdversarialJensenShannon(p, d).for_player(Normal("q(z)", loc=nn.Parameter(torch.zeros(1)), scale=1.0))
+    game = AdversarialJensenShannon(p, d).mean()
+    with pytest.raises(ParameterError, match=r"Model: optimiser 1 trains p\(x\|z\), p\(z\), d\(t\|x\), which stand on both sides of mean"):
+        Model(game, optimizers=[Optimizer([p, d])])
+    for players_, side in (([p], "maximises"), ([d], "minimises")):
+        said = rf"^Model: nobody trains the side that {side} in mean\(min_p max_d .*\. Add an optimiser for it\."
+        with pytest.warns(UserWarning, match="which nobody trains"), pytest.raises(ParameterError, match=said):
+            Model(game, optimizers=[Optimizer(players_)])
     with pytest.raises(ParameterError, match="n_critic is for games"):
         Model(Normal("q(z)", loc=nn.Parameter(torch.zeros(1)), scale=1.0).log_prob().mean(), n_critic=2)
 

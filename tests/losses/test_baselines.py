@@ -8,7 +8,7 @@ import torch
 from losses.test_estimators import NEARLY_EQUAL, Learned
 from torch import nn
 
-from pixyz.core import Loss, MovingAverage, Score, ShapeError
+from pixyz.core import KindError, Loss, MovingAverage, Score, ShapeError
 from pixyz.distributions import Bernoulli
 
 
@@ -131,6 +131,23 @@ class Wrong(nn.Module):
 
     def forward(self, x):
         return x.new_zeros(len(x), *self.shape)
+
+
+class Returns(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return self.value
+
+
+@pytest.mark.parametrize(("value", "came"), [(3, "a int"), (torch.zeros(5, dtype=torch.int64), "one of torch.int64")])
+def test_a_baseline_that_is_no_real_number_is_an_error(value, came):
+    loss = NEARLY_EQUAL.expectation(Bernoulli("q(b|x)", logits="x"), estimator=Score(baseline=Returns(value)))
+    said = rf"baseline\[q\(b\|x\)\]: a baseline must return a tensor of real numbers; it returned {came}\."
+    with pytest.raises(KindError, match=said):
+        loss.estimate({"x": torch.zeros(5, 1)})
 
 
 def test_a_baseline_of_a_wrong_shape_is_an_error():

@@ -120,6 +120,22 @@ def bad():
         "a mask for a mean": (build(bound.mean(), mask="m"), ShapeError, r"Take .mean\(\) outside"),
         "no loss": (build(q), KindError, "takes the loss of one step; got a Encoder"),
         "lengths that disagree": (run(bound, {"m": torch.ones(4, 5)}, mask="m"), ShapeError, other_mask),
+        "two series that disagree": (
+            run(emission, {"h": torch.zeros(4, 5, 1)}, series_var=["x", "h"], update_value={}),
+            ShapeError,
+            "x has 6 steps and h has 5 steps; the series of one loss have one length",
+        ),
+        "a random slice": (
+            build(emission, slice_step=Normal("q(h|x)", loc="x", scale=1.0), update_value={}),
+            KindError,
+            r"slice_step must be a Deterministic, which computes the values of one step; got q\(h\|x\)\.$",
+        ),
+        "a number for a slice": (build(emission, slice_step=3, update_value={}), KindError, r"of one step; got a int\.$"),
+        "a series that is a step before": (
+            build(emission, series_var=["x", "h"], update_value={"x": "h"}),
+            FormulaError,
+            "update_value: h is the value of a step before, and cannot be a series or the timestep as well",
+        ),
         "a mask of weights": (run(bound, {"m": torch.full((4, 6), 0.5)}, mask="m"), SupportError, "must be 1 at the steps"),
         "no time": (run(bound, {"x": torch.randn(4)}), ShapeError, "x has no step"),
         "no start": (lambda: build(bound)().estimate({"x": torch.randn(4, 6, 3)}), MissingVariableError, "needs z_prev"),

@@ -292,7 +292,13 @@ class OfASum(Of):
         return t.sum()
 
 
+class OfAnything(Of):
+    def estimate(self, values=None, **options):
+        return super().estimate({"x": torch.zeros(4, 3), **values}, **options)
+
+
 FAULTS = {
+    "a value out of the air": (OfAnything, "without x, one of its input_var, it raises no MissingVariableError"),
     "a hidden network": (OfAHiddenNetwork, "it uses parameters of shapes .* which are not among its parameters"),
     "a hidden loss": (OfAHiddenLoss, "it uses parameters of shapes .* which are not among its parameters"),
     "a hidden tensor": (OfAHiddenTensor, "after .double.. it still uses tensors in float32, of shapes .*4"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pixyz.core import FormulaError, KindError, ShapeError
-from pixyz.distributions import Bernoulli, Categorical, Deterministic, Empirical, Normal, VectorQuantizer
+from pixyz.core import FormulaError, IntractableError, KindError, ShapeError
+from pixyz.distributions import Bernoulli, Categorical, Deterministic, Empirical, MultivariateNormal, Normal, VectorQuantizer
 from pixyz.losses import MMD, Commitment, EnergyDistance, Expectation, InfoNCE, LogProb, TotalCorrelation, Wasserstein
 
 
@@ -291,6 +291,36 @@ BAD = {
     "TC of a joint": (lambda: TotalCorrelation(NARROW * Normal("q(w|x)", loc="x", scale=1.0), 10), FormulaError, "one conditional"),
     "TC of no estimator": (lambda: TotalCorrelation(NARROW, 10, estimator="naive"), FormulaError, "choose one of"),
     "a batch beyond the data": (lambda: TotalCorrelation(NARROW, 3).estimate(X), ShapeError, "at most dataset_size, 3; it is 4"),
+    "two batches in one set": (
+        lambda: MMD(Normal("q(z|x,y)", loc="x", scale="y"), Normal("p(z)", loc=0.0, scale=1.0)).estimate({**X, "y": torch.ones(3, 1)}),
+        ShapeError,
+        r"^MMD\[q\(z\|x,y\)\|\|p\(z\)\]: x has batch 4 and y has batch 3; what is drawn together has one batch\.$",
+    ),
+    "TC of one datum": (
+        lambda: TotalCorrelation(NARROW, 1),
+        FormulaError,
+        r"TC\(q\(z\|x\)\): dataset_size is a whole number of at least 2; got 1\.",
+    ),
+    "TC of a joint density": (
+        lambda: TotalCorrelation(MultivariateNormal("q(z|x)", loc="x", scale_tril=torch.eye(1)), 10).estimate(X),
+        IntractableError,
+        r"TC\(q\(z\|x\)\): q\(z\|x\) \(MultivariateNormal\) has no density for each feature\.",
+    ),
+    "TC of one number": (
+        lambda: TotalCorrelation(NARROW, 10).estimate({"x": torch.zeros(4)}),
+        ShapeError,
+        r"TC\(q\(z\|x\)\): z is one number for each datum, and a total correlation is between several",
+    ),
+    "a commitment that repels": (
+        lambda: Commitment(quantizer(), beta=-1.0),
+        FormulaError,
+        r"Commitment\(q\(z\|x\)\): beta must be at least 0; got -1\.0\.",
+    ),
+    "two variables of one code": (
+        lambda: VectorQuantizer("q(z,y|x)", z=nn.Linear(3, 2), y=nn.Linear(3, 2), num_codes=2, dim=2),
+        FormulaError,
+        r"q\(z,y\|x\): a VectorQuantizer has one variable; quantise each by its own\.",
+    ),
     "commitment of a normal": (lambda: Commitment(NARROW), FormulaError, "takes a VectorQuantizer"),
     "codes of another length": (
         lambda: quantizer(axis=0).sample({"x": torch.zeros(2, 3, 3)}),

@@ -132,9 +132,27 @@ def test_what_the_caller_keeps_comes_back(tmp_path):
 def test_what_no_file_holds_is_refused_and_nothing_is_written(value, tmp_path):
     with pytest.raises(KindError, match=r"^extra/a.* which no checkpoint holds"):
         vae().save(tmp_path / "a", extra={"a": value})
+    with pytest.raises(KindError, match="^Two tensors would be called extra/a/b; a checkpoint needs keys without '/'"):
+        vae().save(tmp_path / "a", extra={"a/b": torch.zeros(1), "a": {"b": torch.zeros(1)}})
     assert not list(tmp_path.iterdir())
     with pytest.raises(KindError, match="extra must be a mapping"):
         vae().save(tmp_path / "a", extra=[1])
+
+
+class Counting(nn.Linear):
+    """A network whose state has a number."""
+
+    def get_extra_state(self):
+        return 3
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_a_state_that_is_no_tensor_is_refused(tmp_path):
+    model = ML(Normal("p(x|z)", loc=Counting(2, 2), scale=1.0))
+    with pytest.raises(KindError, match=r"loc\._extra_state is a int; a checkpoint holds tensors\. Leave get_extra_state out of"):
+        model.save(tmp_path / "a")
 
 
 def test_a_tied_network_is_stored_once(tmp_path):

@@ -54,6 +54,23 @@ def adam(key, value):
     return change
 
 
+def scheduler(key, value):
+    """StepLR with another entry."""
+
+    def change(state, texts, tensors):
+        entries = state["schedulers"][0]["state"]["dict"]
+        entries[:] = [[k, value if k == key else v] for k, v in entries]
+
+    return change
+
+
+def of_a_stranger(state, texts, tensors):
+    """Adam's state of a parameter that it does not have."""
+    (_, entries), (_, _) = state["optimizers"][0]["state"]["dict"]
+    entries["dict"].append([99, {"dict": []}])
+
+
+UNFIT, UNFIT_SCHEDULE = "Adam: its state in the file does not fit, ", "StepLR: its state in the file does not fit, "
 RANDOM = torch.zeros(10, dtype=torch.uint8)
 HOSTILE = {
     "another format": (
@@ -99,6 +116,17 @@ HOSTILE = {
     ),
     "a moving average of another shape": (tensor("ema/n_averaged", torch.zeros(3)), "the moving average of the weights: its state"),
     "a moving average that is a number": (setting("ema", to=1), "the moving average of the weights: its state"),
+    "the state of a stranger": (of_a_stranger, UNFIT + "it is of other parameters"),
+    "an infinite learning rate": (adam("lr", {"float": "inf"}), UNFIT + "lr is not finite"),
+    "a negative learning rate": (adam("lr", -1.0), UNFIT + r"Invalid learning rate: -1\.0"),
+    "a count that is no number": (
+        tensor("optimizers/0/state/3/step", torch.tensor(torch.nan)),
+        UNFIT + "step is no finite number",
+    ),
+    "steps of no length": (scheduler("step_size", 0), UNFIT_SCHEDULE + "its next step fails, ZeroDivisionError: "),
+    "a rate that grows without end": (scheduler("gamma", {"float": "inf"}), UNFIT_SCHEDULE + "its next learning rate is not finite"),
+    "a tuple of random states": (setting("random", to={"tuple": []}), "random is a tuple, not a dict"),
+    "a list of random states": (setting("random", to=[1]), "random is a list, not a dict"),
     "random states that are short": (tensor("random/cpu", RANDOM), "its random state is none of torch's"),
     "random states that are zeros": (tensor("random/cpu", torch.zeros(5056, dtype=torch.uint8)), "its random state is none of torch's"),
     "random states of no kind": (setting("random", to={"dict": [["cpu", 1]]}), "its random state is none of torch's"),

@@ -7,6 +7,7 @@ import torch
 from children import forget, result_of
 from fitted import data, vi, weights
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from zoo import Label, binary
 
@@ -58,6 +59,9 @@ BAD_WORDS = {
     "patience alone": ({"patience": 2}, "patience=2 needs validation=, which is not given"),
     "best alone": ({"best": "a"}, "best='a' needs validation="),
     "save_every alone": ({"save_every": 2}, "save_every=2 needs save="),
+    "saved every no epochs": ({"save_every": 0, "save": "a"}, "VI.fit: save_every must be a whole number of at least 1; got 0"),
+    "logged every half": ({"log_every": 0.5}, "VI.fit: log_every must be a whole number of at least 1; got 0.5"),
+    "no patience": ({"patience": -1, "validation": {}}, "VI.fit: patience must be a whole number of at least 1; got -1"),
     "resume from nothing said": ({"resume": True}, "resume=True goes on from the last file of save=, which is not given"),
     "Lightning's clipping": (
         {"gradient_clip_val": 1.0},
@@ -78,6 +82,13 @@ def test_precision_that_is_scaled_is_refused(monkeypatch):
     module = LightningModel(vi())
     module._trainer = type("T", (), {"strategy": Trainer(accelerator="cpu", devices=1, logger=False).strategy, "precision": "16-mixed"})()
     with pytest.raises(KindError, match='Take "bf16-mixed"'):
+        module.on_fit_start()
+
+
+def test_weights_that_are_sharded_are_refused():
+    module = LightningModel(vi())
+    module._trainer = type("T", (), {"strategy": FSDPStrategy(), "precision": "32-true"})()
+    with pytest.raises(KindError, match=r"VI: fit runs on one device, or on several by DDP; got FSDPStrategy\. To shard the weights, call"):
         module.on_fit_start()
 
 

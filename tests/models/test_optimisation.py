@@ -145,6 +145,9 @@ def test_the_average_goes_on_from_its_state():
         ParameterError, match=r"The average of q\(z\|x\)\.fc1\.bias must have the shape \(8,\); the one that came has \(2,\)"
     ):
         b.ema.load_state_dict({"updates": 1, "weights": {**state["weights"], "q(z|x).fc1.bias": torch.zeros(2)}})
+    for updates in (-1, 1.5, True):
+        with pytest.raises(ParameterError, match=f"is of a whole number of steps; the one that came is of {updates}"):
+            b.ema.load_state_dict({**state, "updates": updates})
     del state["weights"]["q(z|x).fc1.bias"]
     with pytest.raises(ParameterError, match=r"other weights: q\(z\|x\)\.fc1\.bias stands on one side only"):
         b.ema.load_state_dict(state)
@@ -292,6 +295,11 @@ BAD = {
         lambda p, q, loss: Model(loss).averaged().__enter__(),
         ParameterError,
         r"no average of its weights; make it with ema=0\.999",
+    ),
+    "an error of ours in an optimiser": (
+        lambda p, q, loss: Model(loss, optimizer=lambda weights: prior() * 2),
+        KindError,
+        r"^p_prior\(z\) multiplies with distributions; got a int\.",
     ),
     "one of several": (
         lambda p, q, loss: Model(loss, optimizers=[Optimizer([p]), Optimizer([q])]).optimizer,

@@ -123,7 +123,7 @@ def hash_of_sources() -> str:
 
 
 def statements() -> list[Statement]:
-    """All raise statements of the packages."""
+    """All raise statements of the packages; a function that has nothing but `raise NotImplementedError` only declares a method."""
     found = []
     for path in sources():
         source = path.read_text("utf-8")
@@ -138,9 +138,15 @@ def _raises(tree: ast.AST, source: str, file: str, within: tuple[str, ...]) -> I
             text = " ".join((ast.get_source_segment(source, node) or "").split())
             yield Statement(file, node.lineno, ".".join(within) or "the module", text)
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield from _raises(node, source, file, (*within, node.name))
+            if not _only_declares(node):
+                yield from _raises(node, source, file, (*within, node.name))
         elif not isinstance(node, ast.expr):
             yield from _raises(node, source, file, within)
+
+
+def _only_declares(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+    return len(body) == 1 and ast.unparse(body[0]) == "raise NotImplementedError"
 
 
 def _name(path: str | Path) -> str:

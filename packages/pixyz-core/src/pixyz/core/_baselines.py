@@ -111,7 +111,8 @@ class BaselineNetwork:
         arguments, dims, sizes = fold_inputs(self._names, inputs, self._names, self.text)
         value = call_network(self._network, **arguments)["baseline"]
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise KindError(f"{self.text}: a baseline must return a tensor of real numbers; it returned a {type(value).__name__}.")
+            came = f"one of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise KindError(f"{self.text}: a baseline must return a tensor of real numbers; it returned {came}.")
         count = next(iter(arguments.values())).shape[0] if arguments else 1
         if value.numel() != count or value.shape[:1] not in ((count,), ()):
             raise ShapeError(

@@ -123,7 +123,7 @@ def sides(loss: Loss) -> tuple[list[nn.Module], list[nn.Module]]:
         if isinstance(term, Game):
             games.append(term)
         elif term.is_game:
-            raise function_of_game(f"{loss}: {term}")
+            raise function_of_game(term)
         return term
 
     loss.each_term(look)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import _formula as f
+from ._errors import KindError
 from ._hoisting import hoisted
 from ._variables import latex_name, unicode_name
 
@@ -257,7 +258,7 @@ def _write(node: f.Formula, s: Style) -> tuple[str, int]:
             return "; ".join(map(whole, parts)), 0
         case f.Saddle():
             return _write(hoisted(node), s)
-    raise TypeError(f"no printer writes a {type(node).__name__}")
+    raise KindError(f"A formula is made of the classes in pixyz.core.formula; got a {type(node).__name__}: {node!r}.")
 
 
 def _write_sum(terms: tuple[tuple[int, f.Formula], ...], s: Style) -> str:

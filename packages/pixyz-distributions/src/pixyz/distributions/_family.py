@@ -10,7 +10,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixyz.core import ON_HOST, Binding, Factor, FormulaError, KindError, Leaf, ParameterError, Scope, Single, suggest, uniform_noise
+from pixyz.core import (
+    ON_HOST,
+    Binding,
+    Factor,
+    FormulaError,
+    IntractableError,
+    KindError,
+    Leaf,
+    ParameterError,
+    Scope,
+    Single,
+    is_whole,
+    suggest,
+    uniform_noise,
+)
 
 from ._given import Given, same_family_divergence
 from ._rims import Powers, with_rims
@@ -148,12 +162,12 @@ class Family(Leaf):
     @staticmethod
     def rsample(params: Params, shape: Shape) -> Tensor:
         """A draw of this shape with its gradient; where it is not written, through `icdf`."""
-        raise NotImplementedError("A family that is drawn with its gradient must write rsample.")
+        raise NotImplementedError
 
     @staticmethod
     def draw(params: Params, shape: Shape) -> Tensor:
         """A draw of this shape, without gradient; asked for only where there is no `rsample`."""
-        raise NotImplementedError("A family that can be sampled must write draw, or rsample and has_rsample.")
+        raise IntractableError("A family that can be sampled must write draw, rsample or icdf.")
 
     @staticmethod
     def relax(params: Params, shape: Shape, temperature: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,7 +184,7 @@ class Family(Leaf):
             params: the parameters, whose shapes may say how many values there are.
             count: the parameter named in `counted_by`, where it is one number; else 0.
         """
-        raise NotImplementedError("A family with finitely many values must write outcomes.")
+        raise NotImplementedError
 
     @classmethod
     def count_support(cls, features: Shape, params: Params = MappingProxyType({}), count: int = 0) -> int:
@@ -318,6 +332,10 @@ class Family(Leaf):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "parametrisations" in vars(cls):
+            lacking = [name for p in cls.parametrisations for name in p if name not in getattr(cls, "supports", {})]
+            if lacking or not hasattr(cls, "value_support"):
+                words = f"supports must say where {lacking[0]} lies" if lacking else "value_support must say where the value lies"
+                raise FormulaError(f"{cls.__name__}: {words}, such as pixyz.distributions.Interval(...).")
             cls._declared = cls
             cls._complete = {frozenset(p) for p in cls.parametrisations}
             cls._event_ranks = {name: s.event_rank for name, s in cls.supports.items()}
@@ -340,12 +358,19 @@ class Family(Leaf):
             raise ParameterError(f"{self.prob_text}: dim and features_shape are two words for one thing; give one of them.")
         if dim is None and features_shape is None:
             return None
-        shape = (dim,) if dim is not None else tuple(features_shape or ())
-        if not all(isinstance(n, int) and n > 0 for n in shape):
-            raise KindError(f"{self.prob_text}: the features' shape must be positive whole numbers; got {shape}.")
+        shape: tuple[Any, ...]
+        if dim is not None:
+            shape, words = (dim,), f"dim must be a positive whole number; got {dim!r}"
+        else:
+            shape = tuple(features_shape) if isinstance(features_shape, Iterable) else (None,)
+            words = f"features_shape must be a list of positive whole numbers, like [3, 4]; got {features_shape!r}"
+        if not all([is_whole(n) and n > 0 for n in shape]):
+            raise KindError(f"{self.prob_text}: {words}.")
         return shape
 
     def _check_given(self, names: Iterable[str]) -> None:
+        if not hasattr(self, "_complete"):
+            raise FormulaError(f'{self.prob_text}: {type(self).__name__} declares no parametrisations, such as (("loc", "scale"),).')
         self._check_known(names)
         if self._returns_parameters:
             return

@@ -243,7 +243,8 @@ def _check(
     if max_iter is not None and (not is_whole(max_iter) or max_iter < 1):
         raise KindError(f"Σ_t {step}: max_iter must be a whole number of at least 1; got {max_iter!r}.")
     if slices is not None and not (isinstance(slices, Distribution) and all(x.dist.is_deterministic for x in slices.factors)):
-        raise KindError(f"Σ_t {step}: slice_step must be a Deterministic, which computes the values of one step; got {slices}.")
+        came = slices.prob_text if isinstance(slices, Distribution) else f"a {type(slices).__name__}"
+        raise KindError(f"Σ_t {step}: slice_step must be a Deterministic, which computes the values of one step; got {came}.")
     known = {*step.input_var, *step.optional_var}
     used = known if slices is None else {*slices.cond_var}
     names = {"series_var": [v for v in series if v not in used], "update_value": [v for v in updates.values() if v not in known]}

@@ -138,10 +138,6 @@ def draw_set(scope: Scope, p: Distribution, batch: int, who: object) -> dict[str
     inner = scope.inside({}, batch, (), scope.shared.number())
     for factor in p.ancestral:
         conditional = inner.conditional(factor)
-        if conditional.batch is not None and conditional.batch != batch:
-            raise ShapeError(
-                f"{who}: {factor} has batch {conditional.batch}, but {batch} data are drawn; what is drawn together has one batch."
-            )
         dims, sizes = inner.draw_dims(factor, conditional, ())
         for v, term in zip(factor.var, conditional.draw(dims, sizes, pathwise=True)):
             inner.bind(v, spread(term.tensor, term.dims, dims, sizes), dims)

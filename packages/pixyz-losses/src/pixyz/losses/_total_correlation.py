@@ -98,10 +98,12 @@ class TotalCorrelation(Loss):
             inner.bind(v, tensor, (other,) if dims else ())
         z = inner.bind(q.var[0], drawn.tensor, (BATCH,))
         scores = getattr(inner.conditional(factor), "scores", None)
-        if scores is None:
+        # (x_j, z_i, *features)
+        found, dims = (None, ()) if scores is None else scores((z,), factor, scope.shared.checks)
+        if found is None or found.ndim - len(dims) != len(z.features):
             raise IntractableError(f"{self}: {factor} ({factor.dist.distribution_name}) has no density for each feature.")
-        # (x_j, z_i, feature)
-        found, dims = scores((z,), factor, scope.shared.checks)
+        if not z.features:
+            raise ShapeError(f"{self}: {q.var[0]} is one number for each datum, and a total correlation is between several.")
         each = spread(found, dims, (other, BATCH), [m, m]).flatten(2)
         weights = self._log_weights(m, each)
         joint = (each.sum(-1) + weights).logsumexp(0)

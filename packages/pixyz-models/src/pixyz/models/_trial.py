@@ -67,9 +67,6 @@ def _check_entry(entry: Entries, made: Entries) -> None:
         if isinstance(ours, Tensor) and ours.ndim:
             if not isinstance(theirs, Tensor) or theirs.ndim != ours.ndim or theirs.is_complex() != ours.is_complex():
                 raise TypeError(f"{name} is no tensor of {ours.ndim} dims in the state of a parameter")
-        elif ours is None:
-            if theirs is not None and not isinstance(theirs, Tensor):
-                raise TypeError(f"{name} is no tensor in the state of a parameter")
         elif isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf:
             raise TypeError(f"{name} is no finite number from 0 on in the state of a parameter")
 

@@ -29,9 +29,8 @@ def place_nodes(graph: Structure, reach: Mapping[str, float]) -> tuple[dict[str,
     rows = _rows(graph)
     # Edges along rows lead sideways; if the others make a cycle of rows, those from copy to copy may lead anywhere.
     tries = (rows, rows), (rows, graph.steps), ((), ())
-    rank = next((found for row, free in tries if (found := _ranks(graph, row, free)) is not None), None)
-    if rank is None:  # no edge runs against the ancestral order
-        raise AssertionError("a distribution has no cycles")
+    # The last succeeds: no edge runs against the ancestral order.
+    rank = next(found for row, free in tries if (found := _ranks(graph, row, free)) is not None)
     rows = [(a, b) for a, b in rows if rank[a] == rank[b]]
     segments, rank = _segments(graph, rank)
     layers: Layers = [[] for _ in range(max(rank.values()) + 1)]
