@@ -74,6 +74,7 @@ nox.options.sessions = [
     "doctests",
     "lint",
     "arrows",
+    "raises",
 ]
 
 

@@ -60,6 +60,7 @@ MATRIX = Normal("p(z)", loc=torch.zeros(2, 2), scale=1.0)
 JOINT = MATRIX * GIVEN_Z
 BY_TANH = (MATRIX * Deterministic("d(h|z)", h=nn.Tanh()) * GIVEN_H).marginalize_var(["z", "h"])
 BY_COPIES = (Normal("p(z)", loc=0.0, scale=1.0, dim=2) * GIVEN_Z * GIVEN_Z.replace_var(x="y")).marginalize_var("z")
+CHAIN = Normal("p(z)", loc=0.0, scale=1.0, dim=2) * Normal("p(w|z)", loc="z", scale=1.0) * Normal("p(x|w)", loc="w", scale=1.0)
 SUM = (Normal("p(z)", loc=0.0, scale=1.0, dim=2) * GIVEN_Z).marginalize_var("z")
 
 
@@ -134,6 +135,11 @@ CASES = {
         lambda: BY_COPIES.log_likelihood({"x": torch.zeros(3, 2), "y": torch.zeros(3, 3)}),
         ShapeError,
         "p(y|z) and its copies have variables of different features: y (3,) and x (2,).",
+    ),
+    "the mean of two hidden variables": (
+        lambda: CHAIN.posterior(["z", "w"]).mean({"x": torch.zeros(3, 2)}),
+        IntractableError,
+        "p(z,w|x) (posterior) has no mean in closed form here; estimate it by p.sample(values, sample_shape=[1000])['z'].mean(0).",
     ),
     "parameters of what has none": (
         lambda: Deterministic("d(h|x)", h=nn.Linear(3, 2)).get_params({"x": torch.zeros(4, 3)}),

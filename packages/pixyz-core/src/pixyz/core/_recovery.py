@@ -58,9 +58,7 @@ class Recovered:
         (_, product), *above = self.eliminated.last
         evidence, outer = self.eliminated.log_evidence
         sizes = [evidence.shape[outer.index(d)] for d in product.dims]
-        if product.form is None:
-            if above:
-                raise NotImplementedError
+        if product.form is None:  # what has finitely many values is summed out last, so nothing stands above
             value = _of_table(what, product.constant.squeeze(-2).log_softmax(-1), self.points(v))
             return Term(value.expand(*sizes, *value.shape[len(sizes) :]), product.dims)
         if not above:
