@@ -52,6 +52,21 @@ def test_one_sample_is_the_elbo():
         torch.testing.assert_close(one, ELBO(p, q).estimate(values))
 
 
+@pytest.mark.parametrize("estimator", ["pathwise", "score"])
+def test_one_sample_is_the_elbo_by_every_estimator(estimator):
+    """Of one draw of z, above a b that is summed over: the sum stands outside of what is no mean, whether z is scored or not."""
+    torch.manual_seed(0)
+    q = Bernoulli("q(b|z)", logits=nn.Linear(1, 1)) * Normal("q(z)", loc=nn.Parameter(torch.zeros(1)), scale=1.0)
+    p = Bernoulli("p(b|z)", logits=nn.Linear(1, 1)) * Normal("p(z)", loc=torch.ones(1), scale=2.0)
+    bound = IWAE(p * Normal("p(x|b)", loc="b", scale=1.0), q, num_samples=1, estimator={"z": estimator})
+    elbo = ELBO(p * Normal("p(x|b)", loc="b", scale=1.0), q, num_samples=1, estimator={"z": estimator})
+    values = {"x": torch.ones(50, 1)}
+    with seeded(0):
+        ours = bound.estimate(values)
+    with seeded(0):
+        torch.testing.assert_close(ours, elbo.estimate(values))
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0])
 def test_renyi_bounds(alpha):
     """Order 0 is IWAE, order 1 the ELBO; in between, a mean by hand over the same draws."""

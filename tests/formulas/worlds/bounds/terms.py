@@ -78,7 +78,8 @@ class Elbo:
 class Aggregate:
     """The importance-weighted bound, that of Rényi, or the doubly reparametrised one, which is the same in the mean.
 
-    What is summed over stands outside of the mean over K draws if nothing that is drawn stands above it, else inside.
+    What is summed over stands outside of the mean over K draws if nothing that is drawn stands above it, else inside. Of one draw there
+    is no mean, and each is the ELBO.
 
     Attributes:
         how: the estimator of each variable.
@@ -117,8 +118,11 @@ class Aggregate:
             sizes.append(env.count // before)
         scale = 1 - self.order
         f = log_ratio(world, env).expand(world.batch, env.count).unflatten(1, sizes)
-        if sizes[2] > 1:
-            f = (weights[2].expand(world.batch, -1).unflatten(1, sizes).log() + scale * f).logsumexp(-1) / scale
+        probs = weights[2].expand(world.batch, -1).unflatten(1, sizes)
+        if self.count == 1:
+            f = (probs * f).sum(-1)
+        elif sizes[2] > 1:
+            f = (probs.log() + scale * f).logsumexp(-1) / scale
         else:
             f = f.squeeze(-1)
         within = weights[1].expand(world.batch, -1).unflatten(1, sizes[:2])

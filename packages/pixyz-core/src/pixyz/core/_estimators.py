@@ -12,7 +12,7 @@ passes.
 Where another mean than the arithmetic one stands for 1/K Σ_k, as in an importance-weighted bound, the score multiplies what that mean
 gives, after it, and the baseline is what it would give had a draw been like the others (VIMCO; Mnih and Rezende 2016,
 https://arxiv.org/abs/1602.06725). Enumerated variables are summed outside of that mean, Σ_y q(y) mean_k f_k(y), if nothing drawn stands
-above them, else inside, mean_k Σ_y q(y|z_k) f_k(y).
+above them, else inside, mean_k Σ_y q(y|z_k) f_k(y). Of one draw there is no mean: each of these bounds is the ELBO then.
 """
 
 import functools
@@ -39,7 +39,8 @@ def reduce(body: Term, d: Draw, order: float = 1.0) -> Term:
         body = sum_over(_weighted(body, d.weights), d.enumerated)
         whole = tuple(s._replace(log_q=sum_over(s.log_q, d.enumerated)) for s in d.scored)
         d = d._replace(enumerated=(), weights=(), scored=whole, steps=None)
-    if order == 1 or d.sample_dim is None or d.sample_dim not in body.dims:
+    # Of one draw every mean is the draw, whether its estimator opened a dim for it or not.
+    if order == 1 or d.sample_dim is None or d.sample_dim not in body.dims or body.tensor.shape[body.dims.index(d.sample_dim)] == 1:
         term = weighted(body, d)
         gained = [(s, _own_advantage(term, s, d)) for s in _scored_by(term, d)]
     else:
