@@ -1,7 +1,11 @@
 """Faults in integrals, divergences, mixtures, flows and families, which random formulas find."""
 
 import pytest
+import torch
+from formulas.checked import check
+from formulas.expressions import Apply, Term
 from formulas.run import Run
+from formulas.worlds.normals import Divergence, Leaf, Normals
 from planted import changed, given, slowed
 
 from pixyz.distributions import Affine, Components, LowRankMultivariateNormal, MultivariateNormal, Truncated
@@ -63,3 +67,11 @@ def test_a_planted_fault_is_found(name, monkeypatch):
     run = Run(seed=0, names=(world,), compiles=False, shrinks=False)
     run.until(AT_MOST, quiet=True, stop_at_first=True)
     assert any("differs" in kind for kind in run.state["kinds"]), run.summary()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_infinite_divergence_under_a_bound_has_no_gradient(seed):
+    """The chi-squared divergence is infinite where the right side is too narrow."""
+    torch.set_default_dtype(torch.float64)
+    sides = Leaf(2, mean="constant", spread="vector"), Leaf(2, mean="constant", spread="trained")
+    check(Normals(seed, 2, (Divergence("chi", *sides),), Apply("times", (Term(0),), 2.0), 2, 1))

@@ -208,4 +208,6 @@ class ChiSquared(FDivergence):
 
     @staticmethod
     def of_renyi(value: Tensor) -> Tensor:
-        return torch.expm1(value)
+        infinite = value > math.log(torch.finfo(value.dtype).max)
+        # Where it is infinite it has the gradient 0, as the Rényi divergence has: a bound on it must not make 0 times inf.
+        return torch.expm1(value.masked_fill(infinite, 0.0)).masked_fill(infinite, torch.inf)
