@@ -80,7 +80,7 @@ class Gaussian(Case):
 
 def _rounded(gradients: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
     """The gradients with 0 for what is rounding: a posterior is a difference, of which much cancels."""
-    return {name: torch.where(g.abs() > 1e-10 * scale, g, 0.0) for name, g in gradients.items()}
+    return {name: torch.where(g.abs() > 1e-9 * scale, g, 0.0) for name, g in gradients.items()}
 
 
 # Strategies
