@@ -105,6 +105,8 @@ def computed(subject: Subject, quantity: Quantity, points: list[Point], dtype: t
     if by == "torch":
         try:
             return _computed(subject, quantity, points, dtype, by)
+        except NotImplementedError:
+            raise
         except (ValueError, RuntimeError):  # its batch, or one of its rows, fails
             return [_alone(subject, quantity, point, dtype) for point in points]
     if not subject.at_once:

@@ -2,7 +2,8 @@
 
 python tests/digits/run.py                         all quantities, all families
 python tests/digits/run.py --only Gamma Beta       families whose names begin so
-python tests/digits/run.py --write                 also renews tests/digits/kept: a few rows of each family and the hardest of all
+python tests/digits/run.py --page                  also renews the tables and the picture of docs/digits.md
+    python tests/digits/run.py --write                 and tests/digits/kept: a few rows of each family, and the hardest
 """
 
 import argparse
@@ -14,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from digits import kept
+from digits import kept, page
 from digits.exemptions import EXEMPTIONS
 from digits.grid import rows_of
 from digits.judged import Known, Verdict, judged, known, unexcused
@@ -27,7 +28,7 @@ FEW = 8
 
 def main() -> int:
     arguments = parsed()
-    wrong = 0
+    wrong, lines = 0, []
     for quantity in QUANTITIES.values():
         if arguments.quantity and quantity.name not in arguments.quantity:
             continue
@@ -51,10 +52,13 @@ def main() -> int:
             for v in sorted(precise, key=lambda v: -v.units)[: arguments.show]:
                 print(f"    float64: {v}")
             wrong += len(bad) + len(precise)
+            lines.append(page.line_of(subject.name, quantity.name, len(every), verdicts))
             if arguments.write:
                 rows[subject.name] = chosen(every, verdicts, in_double)
         if arguments.write:
             kept.write(quantity.name, [row for name in subjects() for row in rows.get(name, [])])
+    if arguments.write or arguments.page:
+        page.write(lines)
     print(f"{wrong} numbers are off")
     return int(wrong > 0)
 
@@ -84,6 +88,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--show", type=int, default=4, metavar="N", help="of the numbers that are off, for each family")
     parser.add_argument("--write", action="store_true", help="keep a few rows of each family for the ordinary tests")
+    parser.add_argument("--page", action="store_true", help="renew the tables and the picture of docs/digits.md, which --write does too")
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from digits import kept
+from digits import kept, page
 from digits.exemptions import EXEMPTIONS
 from digits.judged import judged, unexcused
 from digits.quantities import QUANTITIES
@@ -57,3 +57,11 @@ def test_kept_values_are_right(quantity):
         for name, truth in anew.items():
             assert mp.almosteq(truth.value, rights[name].value, 1e-23), (str(row), name)
             assert mp.almosteq(truth.condition, rights[name].condition, 1e-4), (str(row), name)
+
+
+def test_the_page_shows_every_family():
+    shown = page.SHOWN.read_text("utf-8")
+    wanted = {(name, q) for q in ROWS for name, subject in subjects().items() if QUANTITIES[q].known(subject)}
+    assert {(line.subject, line.quantity) for line in page.read()} == wanted, RENEW
+    assert all(f"| {name} |" in shown for name, _ in wanted)
+    assert all(e.reason in page.EXCUSED.read_text("utf-8") for e in EXEMPTIONS), RENEW

@@ -199,7 +199,8 @@ class NegativeBinomial(TorchFamily):
     def log_density(params: Params, x: Tensor) -> Tensor:
         n, logs = params["total_count"], log_both(params)
         some = log_binomial(x, n, n + x, *both(params), tilt(params), logs) - torch.log1p(x / n)
-        return torch.where(x == 0, n * logs[1], some)  # whose derivative by n is a difference of larger numbers there
+        # At 0 its derivative by n is a difference of larger numbers; that by x is asked for where a count is relaxed.
+        return some if x.requires_grad else torch.where(x == 0, n * logs[1], some)
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
