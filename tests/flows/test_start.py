@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pixyz.flows import IAF, MAF, NSF, Coupling, Glow, MaskedAutoregressive, RealNVP
+from pixyz.flows import IAF, MAF, NSF, ActNorm, Coupling, Glow, MaskedAutoregressive, Permutation, RealNVP, Reverse
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +105,23 @@ def test_glow_starts_where_the_data_are():
     z, _ = p.generator.inverse_and_log_det(x, None)
     assert 0.8 < z.std() < 1.2
     assert z.mean().abs() < 0.1
+
+
+def test_a_chain_costs_what_its_networks_cost():
+    """A permutation has no network; a masked autoregressive layer runs its own once, or once for each feature."""
+    assert (Permutation(3).push_passes, Permutation(3).pull_passes) == (0, 0)
+    assert (Reverse(3).push_passes, Reverse(3).pull_passes) == (0, 0)
+    chain = ActNorm(3) >> Permutation(3) >> MaskedAutoregressive(3, hidden=[4]) >> Reverse(3) >> Coupling(3, hidden=[4])
+    assert (chain.push_passes, chain.pull_passes) == (2, 4)
+    assert (chain.inverse.push_passes, chain.inverse.pull_passes) == (4, 2)
+
+
+def test_activations_of_a_single_number_are_normalised():
+    f = ActNorm(())
+    x = torch.randn(100) * 3 + 2
+    f.start(x, None)
+    y, log_det = f.forward_and_log_det(x, None)
+    assert y.shape == log_det.shape == (100,)
+    assert y.mean().abs() < 1e-9
+    torch.testing.assert_close(y.std(correction=0), torch.tensor(1.0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(log_det, (-x.std(correction=0).log()).expand(100), rtol=1e-3, atol=1e-3)

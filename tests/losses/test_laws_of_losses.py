@@ -297,6 +297,27 @@ class OfAnything(Of):
         return super().estimate({"x": torch.zeros(4, 3), **values}, **options)
 
 
+class OfALittleOfTheMean(Of):
+    """It moves a value by so much of itself as the mean of the batch says."""
+
+    share = 0.0
+
+    def change(self, t):
+        return t * (1 + self.share * (t.mean() - t[0]).sign())
+
+
+@pytest.mark.parametrize(("share", "holds"), [(2e-5, True), (1e-3, False)])
+def test_a_value_may_differ_by_the_rounding_of_float32(share, holds):
+    loss = OfALittleOfTheMean(NLL(Normal("p(x)", loc=nn.Parameter(torch.zeros(3)), scale=1.0)))
+    loss.share = share
+    values = {"x": torch.tensor([[1.0], [5.0]]).expand(2, 3).clone()}
+    if holds:
+        check_loss(loss, values)
+    else:
+        with pytest.raises(AssertionError, match="mixes_batch is False"):
+            check_loss(loss, values)
+
+
 FAULTS = {
     "a value out of the air": (OfAnything, "without x, one of its input_var, it raises no MissingVariableError"),
     "a hidden network": (OfAHiddenNetwork, "it uses parameters of shapes .* which are not among its parameters"),

@@ -1,5 +1,6 @@
 """Checkpoints: saved and loaded, training goes on as if it had never stopped, and every number keeps its bits."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -202,6 +203,18 @@ def test_any_reader_of_safetensors_reads_it(tmp_path):
     lines = texts["signature"].splitlines()
     assert {"q(z|x).fc1.weight: float32 (8, 6)", "Adam of 10 parameters"} <= {*lines}
     assert lines[0] == str(model.loss)
+
+
+@pytest.mark.parametrize("length", range(1, 9))
+def test_every_tensor_is_aligned_in_the_file(length, tmp_path):
+    """The header's length is a multiple of 8, whatever the names are, and the larger numbers come first."""
+    path = vae().save(tmp_path / "a", extra={"k" * length: 1})
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + size])
+    assert size % 8 == 0
+    assert size < len(json.dumps(header, ensure_ascii=False).encode()) + 8
+    numbers = {"F64": 8, "I64": 8, "F32": 4, "U8": 1, "BOOL": 1}
+    assert all(t["data_offsets"][0] % numbers[t["dtype"]] == 0 for name, t in header.items() if name != "__metadata__")
 
 
 def test_loading_leaves_no_gradients_of_before(tmp_path):

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,17 @@ SECONDS_OF_FUNCTION = 1.5
 SECONDS_OF_FILE = 15.0
 """CPU seconds under coverage, after which further tests of one file are left out."""
 
+SECONDS_OF_SIBLINGS = 8.0
+"""CPU seconds for further arguments of the test functions that run a mutant."""
+
+CRASHED, WRONG = 96, 97
+"""Exit codes of a child: pytest itself has failed, as a mutant may have it; and an error of these modules, which none may be taken for."""
+
 Send = Callable[[Any], None]
+
+
+class _CrashError(Exception):
+    """Pytest has failed."""
 
 
 @dataclass
@@ -80,7 +91,7 @@ def in_child(tree: Path, seconds: float, function: Callable[..., None], *argumen
         sys.stdout.flush()
         child = os.fork()
         if child == 0:
-            code = 1
+            code = WRONG
             try:
                 os.close(read)
                 os.setsid()
@@ -94,10 +105,11 @@ def in_child(tree: Path, seconds: float, function: Callable[..., None], *argumen
                 with os.fdopen(write, "w", buffering=1) as pipe:
                     function(lambda message: print(json.dumps(message), file=pipe), *arguments)
                 code = 0
+            except _CrashError:
+                code = CRASHED
             except BaseException:
-                import traceback
-
                 traceback.print_exc()
+                code = WRONG
             finally:
                 with contextlib.suppress(Exception):
                     sys.stdout.flush()
@@ -115,7 +127,10 @@ def in_child(tree: Path, seconds: float, function: Callable[..., None], *argumen
             os.killpg(child, signal.SIGKILL)  # what the tests started and did not end
         log.seek(0)
         output = log.read().decode(errors="replace")
-    return Ended(sent, usage.ru_utime + usage.ru_stime, os.waitstatus_to_exitcode(status), output)
+    code = os.waitstatus_to_exitcode(status)
+    if code == WRONG:
+        raise RuntimeError(f"the child process failed:\n{output[-3000:]}")
+    return Ended(sent, usage.ru_utime + usage.ru_stime, code, output)
 
 
 def _enter(tree: Path) -> None:
@@ -127,24 +142,40 @@ def _enter(tree: Path) -> None:
 
 
 class Watch:
-    """A plugin of pytest that runs the wanted tests in their order, and sends the outcome of each with its CPU seconds."""
+    """A plugin of pytest that runs the wanted tests in their order, and sends the outcome of each with its CPU seconds.
+
+    With `siblings` it runs the other tests of their functions, with other arguments, for a while.
+    """
 
     def __init__(
-        self, send: Send, wanted: Iterable[str] | None = None, seconds: float | None = None, before: Callable[[str], None] | None = None
+        self,
+        send: Send,
+        wanted: Iterable[str] | None = None,
+        seconds: float | None = None,
+        before: Callable[[str], None] | None = None,
+        siblings: bool = False,
     ) -> None:
         self.send, self.seconds, self.before = send, seconds, before
         self.spent: dict[str, float] = {}
         self.order = None if wanted is None else {test: k for k, test in enumerate(wanted)}
+        self.siblings = {test.split("[")[0] for test in self.order or ()} if siblings else None
+        self.limit = SECONDS_OF_SIBLINGS if siblings else None
+        self.begun = time.process_time()
         self.failed = False
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        if self.order is not None:
+        if self.order is not None and self.siblings is not None:
+            items[:] = [item for item in items if _function(item.nodeid) in self.siblings and item.nodeid not in self.order]
+            random.Random(len(items)).shuffle(items)
+        elif self.order is not None:
             items[:] = sorted((item for item in items if item.nodeid in self.order), key=lambda item: self.order[item.nodeid])
         else:  # of a function that is tested with many arguments, some are run: not the first ones, which are alike
             random.Random(len(items)).shuffle(items)
 
     def pytest_runtest_protocol(self, item: Any) -> bool | None:
-        """Leaves out what would be too much of one function, or of one file."""
+        """Leaves out what would be too much of one function, or of one file, or of the siblings of what has run."""
+        if self.limit is not None and time.process_time() - self.begun > self.limit:
+            return True
         if self.order is None and (
             self.spent.get(_function(item.nodeid), 0.0) > SECONDS_OF_FUNCTION or sum(self.spent.values()) > SECONDS_OF_FILE
         ):
@@ -198,7 +229,7 @@ def run_pytest(watch: Watch, files: Iterable[str], *options: str) -> None:
     quiet = ["-q", "--no-header", "--no-summary", "--tb=short", "-o", "console_output_style=classic"]
     code = pytest.main([*plugins, *quiet, *options, *files], plugins=[watch])
     if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
-        raise RuntimeError(f"pytest ended with {code!r}")
+        raise _CrashError
 
 
 def leave_out_children() -> None:

@@ -7,6 +7,8 @@ from .deciding import KILLED, SURVIVED, Decider
 _DISTRIBUTIONS = "packages/pixyz-distributions/src/pixyz/distributions/"
 _CORE = "packages/pixyz-core/src/pixyz/core/"
 
+_FIRST = "if total is None:"
+
 KNOWN = (
     (
         "a wrong constant",
@@ -16,14 +18,8 @@ KNOWN = (
         "- scale.log() + _HALF_LOG_HALF_PI",
     ),
     ("a file that is not imported", KILLED, _DISTRIBUTIONS + "_from_normal.py", "import torch\n", "import torch_is_gone\n"),
-    (
-        "a loop without an end",
-        KILLED,
-        _CORE + "_density.py",
-        "    if total is None:",
-        "    while total is None: pass\n    if total is None:",
-    ),
-    ("the end of the process", KILLED, _CORE + "_density.py", "    if total is None:", "    import os; os._exit(0)\n    if total is None:"),
+    ("a loop without an end", KILLED, _CORE + "_density.py", _FIRST, "if total is None and max(iter(int, 1)):"),
+    ("the end of the process", KILLED, _CORE + "_density.py", _FIRST, "if __import__('os')._exit(0) is None:"),
     (
         "a comment",
         SURVIVED,
