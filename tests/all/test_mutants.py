@@ -147,6 +147,7 @@ def test_the_cheapest_and_most_specific_tests_come_first():
     assert "g::another" not in names
     assert names.index("f::broad") < names.index("f::alike[19]")
     assert [test.name for test in selection.ordered(tests, "a.py", selection.Lines(bits(700), bits(6)))] == ["f::broad"]
+    assert len(selection.ordered(tests, "a.py", selection.Lines(bits(950), bits(951)))) == len(tests) - 1
 
 
 def test_the_stages_keep_to_their_limits():

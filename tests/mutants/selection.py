@@ -72,11 +72,10 @@ def moved(bits: int, old: str, new: str) -> int:
 
 
 def ordered(tests: Iterable[Covering], path: str, lines: Lines) -> list[Covering]:
-    """The tests of a statement: first those that run it, or its function; of these the cheap ones that run little else."""
+    """The tests that run a statement, else its function, else its file; of these first the cheap ones that run little else."""
     tests = [test for test in tests if path in test.lines]
-    chosen = [test for test in tests if test.lines[path] & lines.statement]
-    if not chosen:
-        chosen = [test for test in tests if test.lines[path] & lines.around]
+    runs = [[test for test in tests if test.lines[path] & bits] for bits in (lines.statement, lines.around)]
+    chosen = next((found for found in runs if found), tests)
     chosen.sort(key=_price)
     count: Counter[str] = Counter()
     priced = []
