@@ -60,7 +60,7 @@ class Divergence:
             "Jeffreys": lambda: kl(q, p) + kl(p, q),
             "Renyi": lambda: renyi(q, p, self.alpha).clamp(max=LARGEST),
             "Hellinger": lambda: 1 - torch.exp(-renyi(q, p, 0.5) / 2),
-            "chi": lambda: (torch.exp(renyi(q, p, 2.0)) - 1).clamp(max=LARGEST),
+            "chi": lambda: (torch.exp(renyi(q, p, 2.0).clamp(max=LARGEST)) - 1).clamp(max=LARGEST),  # so that the exponential is finite
             "W": lambda: wasserstein(q, p),
             "entropy": lambda: 0.5 * log_det(2 * math.pi * math.e * q[1]),
         }[self.kind]()
