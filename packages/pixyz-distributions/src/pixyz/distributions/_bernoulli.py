@@ -1,12 +1,14 @@
 """The Bernoulli distribution."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._deviance import deviance, excess, exp_excess
+from ._deviance import deviance, excess, exp_excess, renyi_of_logs
 from ._family import Family, Params, device_of_params, uniform_draw
-from ._logs import both, finite_log_both, log_both, renyi_of_logs, sigmoid
+from ._logs import both, finite_log_both, log_both, sigmoid
 from ._supports import binary, real, unit_interval
 
 
@@ -67,7 +69,7 @@ class Bernoulli(Family):
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:
-        return renyi_of_logs(torch.stack(log_both(p), -1), torch.stack(log_both(q), -1), alpha)
+        return renyi_of_logs(torch.stack(log_both(p), -1), torch.stack(log_both(q), -1), alpha, Bernoulli.kl(p, q))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -79,11 +81,18 @@ class Bernoulli(Family):
 
     @staticmethod
     def mode_of(params: Params) -> Tensor:
-        return (_probs(params) > 0.5).to(_probs(params).dtype)
+        likely = params["logits"] > 0 if "logits" in params else params["probs"] > 0.5
+        return likely.to(next(iter(params.values())).dtype)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        return _surprise(params, 1) + _surprise(params, -1)
+        far = _surprise(params, 1) + _surprise(params, -1)
+        if "logits" not in params:
+            return far
+        # What log 2 is above it is a divergence, whose gradient is 0 at 0.
+        small = params["logits"].abs() < 1
+        near = torch.where(small, params["logits"], 0.0)
+        return torch.where(small, math.log(2) - divergence_of_logits(near, torch.zeros_like(near)), far)
 
 
 def spread(params: Params) -> Tensor:

@@ -185,7 +185,7 @@ class Kumaraswamy(Family):
         inverse, b = 1 / params["concentration1"], params["concentration0"]
         # log of E[x²] over (E x)².
         spread = log_gamma_bend(torch.ones_like(b), inverse) - log_gamma_bend(b + 1, inverse)
-        return (2 * _log_moment(inverse, b)).exp() * torch.expm1(spread)
+        return (2 * _log_moment(inverse, b) + spread).exp() * -torch.expm1(-spread)
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
@@ -236,9 +236,12 @@ class ContinuousBernoulli(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        a, b = logits_of(p), logits_of(q)
+        # Of x or of 1-x, whichever has the smaller mean.
+        above = logits_of(p) > 0
+        a, b = (torch.where(above, -t, t) for t in (logits_of(p), logits_of(q)))
+        near = (b - a).abs() < (a.abs() / 3).clamp_min(2)
         far = tilted.mean(a) * (a - b) + tilted.log_normaliser(a) - tilted.log_normaliser(b)
-        return bregman(lambda eta: ContinuousBernoulli.variance_of({"logits": eta}), a, b - a, (b - a).abs() < 2, far)
+        return bregman(lambda eta: ContinuousBernoulli.variance_of({"logits": eta}), a, b - a, near, far)
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -254,8 +257,8 @@ class ContinuousBernoulli(Family):
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:
-        logits = logits_of(params)
-        return -tilted.mean(logits) * logits - tilted.log_normaliser(logits)
+        below = torch.where(logits_of(params) > 0, -logits_of(params), logits_of(params))  # that of 1-x is the same
+        return -tilted.mean(below) * below - tilted.log_normaliser(below)
 
 
 def _as_dirichlet(params: Params) -> Params:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from ._choice import draw_categories, unit_vector
-from ._deviance import deviance, exp_excess
+from ._deviance import deviance, exp_excess, renyi_of_logs
 from ._family import Family, Params, device_of_params, uniform_draw
-from ._logs import log_softmax, log_weights, renyi_of_logs, sum_of_others
+from ._logs import log_softmax, log_weights, sum_of_others
 from ._supports import one_hot, real_vectors, simplex
 
 
@@ -39,7 +39,7 @@ class Categorical(Family):
 
     @staticmethod
     def draw(params: Params, shape: tuple[int, ...]) -> Tensor:
-        probs = probs_of(params)
+        probs = params["probs"] if "probs" in params else params["logits"].softmax(-1)
         index = draw_categories(probs, shape[:-1])
         return torch.zeros(shape, dtype=probs.dtype, device=probs.device).scatter_(-1, index.unsqueeze(-1), 1.0)
 
@@ -60,10 +60,12 @@ class Categorical(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        a, b = probs_of(p), probs_of(q)
-        apart = deviance(a, b, a - b, log_weights(q)).sum(-1)
         if "probs" in p or "probs" in q:
-            return apart
+            a, b = probs_of(p), probs_of(q)
+            return deviance(a, b, a - b, log_weights(q)).sum(-1)
+        log_a, log_b = log_softmax(p["logits"]), log_softmax(q["logits"])
+        a = log_a.exp()
+        apart = (a * (log_a - log_b).masked_fill(a == 0, 0.0)).sum(-1)
         # log Σ π e^c, where c = log of the ratio of both up to a constant, so chosen that Σ π c = 0.
         change = q["logits"] - p["logits"]
         change = change - (a * change).sum(-1, keepdim=True)
@@ -73,7 +75,7 @@ class Categorical(Family):
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:
-        return renyi_of_logs(log_weights(p), log_weights(q), alpha)
+        return renyi_of_logs(log_weights(p), log_weights(q), alpha, Categorical.kl(p, q))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:
@@ -107,4 +109,4 @@ def _log_probs(params: Params, absent: Tensor) -> Tensor:
 
 def probs_of(params: Params) -> Tensor:
     """π over the last dim, from `probs` or `logits`."""
-    return params["probs"] if "probs" in params else params["logits"].softmax(-1)
+    return params["probs"] if "probs" in params else log_softmax(params["logits"]).exp()

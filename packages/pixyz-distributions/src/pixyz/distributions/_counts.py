@@ -105,8 +105,9 @@ class Geometric(Family):
         if "logits" in params:
             logits = params["logits"]
             return -F.logsigmoid(logits) + (_log_softplus(logits) - logits).exp()
-        log_p, log_not_p = log_both(params)
-        return -log_p - times_log((log_not_p - log_p).exp(), log_not_p)
+        probs, failing = both(params)
+        never = failing == 0
+        return -probs.log() - torch.where(never, 0.0, failing * (torch.log1p(-torch.where(never, 0.0, probs)) / probs))
 
 
 class Binomial(TorchFamily):

@@ -34,16 +34,21 @@ def excess(change: Tensor, ratio: Tensor) -> Tensor:
     return _Excess.apply(change, ratio) if needs_gradient(ratio) else _excess(change, ratio)
 
 
-def normal_divergence(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
-    r"""KL of normal distributions: $r - 1 - \log r + \tfrac12\left((r-1)^2 + s^2\right)$.
+def scale_divergence(a: Tensor, b: Tensor) -> Tensor:
+    """`excess` of the ratio a/b of positive numbers, which need be no number of the dtype; through both comes the gradient."""
+    return _ScaleDivergence.apply(a, b) if needs_gradient(a, b) else _scale_divergence(a, b)
+
+
+def normal_divergence(a: Tensor, b: Tensor, shift: Tensor) -> Tensor:
+    r"""KL of normal distributions, $r - 1 - \log r + \tfrac12\left((r-1)^2 + s^2\right)$ with r = a/b.
 
     Args:
-        change: r - 1, to as many digits as are known.
-        ratio: the ratio r of the standard deviations, likewise; through it comes the gradient.
+        a: the standard deviation of the left one.
+        b: that of the right one.
         shift: how far the means are apart, in standard deviations of the right one.
     """
-    by_slope = needs_gradient(ratio, shift)
-    return _NormalDivergence.apply(change, ratio, shift) if by_slope else _normal_divergence(change, ratio, shift)
+    by_slope = needs_gradient(a, b, shift)
+    return _NormalDivergence.apply(a, b, shift) if by_slope else _normal_divergence(a, b, shift)
 
 
 def _excess(change: Tensor, ratio: Tensor) -> Tensor:
@@ -52,8 +57,16 @@ def _excess(change: Tensor, ratio: Tensor) -> Tensor:
     return torch.where(v.abs() < _VERY_NEAR, near, change - ratio.log())
 
 
-def _normal_divergence(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
-    return torch.add(_excess(change, ratio), change.square() + shift.square(), alpha=0.5)
+def _scale_divergence(a: Tensor, b: Tensor) -> Tensor:
+    change = (a - b) / b
+    v = (a - b) / (a + b)
+    near = v * torch.sub(change, _artanh_excess(v, _VERY_NEAR), alpha=2)
+    half_log = (a.sqrt() / b.sqrt()).log()  # a/b may be no number of the dtype
+    return torch.where(v.abs() < _VERY_NEAR, near, torch.sub(change, half_log, alpha=2))
+
+
+def _normal_divergence(a: Tensor, b: Tensor, shift: Tensor) -> Tensor:
+    return torch.add(_scale_divergence(a, b), ((a - b) / b).square() + shift.square(), alpha=0.5)
 
 
 class _Excess(torch.autograd.Function):
@@ -109,14 +122,14 @@ class _Slope(torch.autograd.Function):
         return ratio / r / r
 
 
-class _NormalDivergence(torch.autograd.Function):
-    """`normal_divergence` with its derivatives, r - 1/r and s."""
+class _ScaleDivergence(torch.autograd.Function):
+    """`scale_divergence` with its derivatives, 1/b - 1/a and 1/b - a/b²."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:
-        return _normal_divergence(change, ratio, shift)
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        return _scale_divergence(a, b)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -124,19 +137,86 @@ class _NormalDivergence(torch.autograd.Function):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:  # type: ignore[override]
-        change, ratio, shift = ctx.saved_tensors
-        _, by_ratio, by_shift = ctx.needs_input_grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        by_a, by_b = ctx.needs_input_grad
         return (
-            None,
-            (grad * (change + _slope(change, ratio))).sum_to_size(ratio.shape) if by_ratio else None,
+            (grad * inverse_gap(a, b)).sum_to_size(a.shape) if by_a else None,
+            (grad * ((b - a) / b / b)).sum_to_size(b.shape) if by_b else None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, by_a: Tensor, by_b: Tensor) -> Tensor:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        return by_a * inverse_gap(a, b) + by_b * ((b - a) / b / b)
+
+
+def inverse_gap(a: Tensor, b: Tensor) -> Tensor:
+    """1/b - 1/a."""
+    return _InverseGap.apply(a, b) if needs_gradient(a, b) else (a - b) / b / a
+
+
+class _InverseGap(torch.autograd.Function):
+    """`inverse_gap` with its derivatives, 1/a² and -1/b², which have all digits too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b) / b / a
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        return (grad / a / a).sum_to_size(a.shape), (-grad / b / b).sum_to_size(b.shape)
+
+    @staticmethod
+    def jvp(ctx: Any, by_a: Tensor, by_b: Tensor) -> Tensor:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        return by_a / a / a - by_b / b / b
+
+
+class _NormalDivergence(torch.autograd.Function):
+    """`normal_divergence` with its derivatives, a/b² - 1/a, 1/b - a²/b³ and s."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, shift: Tensor) -> Tensor:
+        return _normal_divergence(a, b, shift)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+        a, b, shift = ctx.saved_tensors
+        by_a, by_b, by_shift = ctx.needs_input_grad
+        return (
+            (grad * _by_left_scale(a, b)).sum_to_size(a.shape) if by_a else None,
+            (grad * _by_right_scale(a, b)).sum_to_size(b.shape) if by_b else None,
             (grad * shift).sum_to_size(shift.shape) if by_shift else None,
         )
 
     @staticmethod
-    def jvp(ctx: Any, change: Tensor, ratio: Tensor, shift: Tensor) -> Tensor:  # type: ignore[override]
-        r_minus_1, r, s = ctx.saved_tensors
-        return ratio * (r_minus_1 + _slope(r_minus_1, r)) + shift * s
+    def jvp(ctx: Any, by_a: Tensor, by_b: Tensor, by_shift: Tensor) -> Tensor:  # type: ignore[override]
+        a, b, shift = ctx.saved_tensors
+        return by_a * _by_left_scale(a, b) + by_b * _by_right_scale(a, b) + by_shift * shift
+
+
+def _by_left_scale(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b) / b / b + inverse_gap(a, b)
+
+
+def _by_right_scale(a: Tensor, b: Tensor) -> Tensor:
+    return (b - a) / b * ((a + b) / b) / b
 
 
 def _exp_excess(r: Tensor) -> Tensor:
@@ -187,6 +267,22 @@ def deviance(x: Tensor, m: Tensor, gap: Tensor, log_m: Tensor | None = None) -> 
 def poisson_deviance(x: Tensor, rate: Tensor) -> Tensor:
     """The `deviance` of a count, or a rate, from a rate that may be 0."""
     return deviance(x, rate, x - rate, safe_log(rate))
+
+
+def renyi_of_logs(log_p: Tensor, log_q: Tensor, alpha: float, divergence: Tensor) -> Tensor:
+    """The Rényi divergence of order α, in nats, of probabilities over the last dim, of which some may be 0.
+
+    Near to one another it is log(1 + (α-1)(KL + E[e^r - 1 - r]/(α-1)))/(α-1) of r = (α-1) log p/q, in which nothing cancels.
+    """
+    impossible = log_p.isneginf()
+    log_q = torch.where(impossible, 0.0, log_q)
+    weighted = alpha * log_p + (1 - alpha) * log_q
+    far = weighted.logsumexp(-1) / (alpha - 1)
+    rise = (alpha - 1) * (torch.where(impossible, 0.0, log_p) - log_q).masked_fill(impossible, 0.0)
+    near = (rise.abs() < 1).all(-1)
+    bent = (log_p.exp() * exp_excess(torch.where(near.unsqueeze(-1), rise, 0.0))).sum(-1)
+    by_divergence = torch.log1p((alpha - 1) * torch.where(near, divergence, 0.0) + bent) / (alpha - 1)
+    return torch.where(near, by_divergence, far)
 
 
 def bregman(curvature: Callable[[Tensor], Tensor], a: Tensor, gap: Tensor, near: Tensor, far: Tensor) -> Tensor:

@@ -74,8 +74,9 @@ class Weibull(Family):
     def variance_of(params: Params) -> Tensor:
         inverse = 1 / params["concentration"]
         # By the ratio of E[x²] and (E x)².
-        mean = Weibull.mean_of(params)
-        return mean * (mean * torch.expm1(log_gamma_bend(torch.ones_like(inverse), inverse)))
+        bend = log_gamma_bend(torch.ones_like(inverse), inverse)
+        root = params["scale"] * (torch.lgamma(1 + inverse) + 0.5 * bend).exp()
+        return root * (root * -torch.expm1(-bend))
 
     @staticmethod
     def entropy_of(params: Params) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ._deviance import excess
+from ._deviance import normal_divergence
 from ._family import Family, Params, Shape
 from ._normal import Normal
 from ._rounding import positive_number
@@ -115,8 +115,7 @@ class HalfNormal(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        change = (p["scale"] - q["scale"]) / q["scale"]
-        return 0.5 * change.square() + excess(change, p["scale"] / q["scale"])
+        return normal_divergence(p["scale"], q["scale"], torch.zeros_like(q["scale"]))
 
     @staticmethod
     def mean_of(params: Params) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from ._deviance import deviance, excess
+from ._deviance import deviance, excess, scale_divergence
 from ._family import Family, Params
 from ._from_torch import TorchFamily
 from ._logs import not_exp
@@ -36,7 +36,8 @@ class Exponential(Family):
 
     @staticmethod
     def cdf(params: Params, x: Tensor) -> Tensor:
-        return not_exp(_in_units(params, x))
+        certain = _in_units(params, x).detach() > 800
+        return torch.where(certain, 1.0, not_exp(_in_units(params, torch.where(certain, 0.0, x))))
 
     @staticmethod
     def icdf(params: Params, u: Tensor) -> Tensor:
@@ -52,6 +53,10 @@ class Exponential(Family):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
+        if "scale" in p and "scale" in q:
+            return scale_divergence(p["scale"], q["scale"])
+        if "rate" in p and "rate" in q:
+            return scale_divergence(q["rate"], p["rate"])
         return excess(*_change(p, q))
 
     @staticmethod

@@ -6,11 +6,11 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from ._deviance import excess, exp_excess
+from ._deviance import excess, exp_excess, scale_divergence
 from ._family import Family, Params, Shape
 from ._from_torch import TorchFamily
 from ._logs import not_exp, sigmoid
-from ._slopes import exp_less, log_logistic
+from ._slopes import exp_less, log_logistic, log_quotient
 from ._special import HALF_LOG_TWO_PI, digamma_gap, log_gamma_above_tangent, stirling_error
 from ._supports import positive, real
 from ._symmetric import Symmetric
@@ -70,8 +70,12 @@ class Laplace(Symmetric):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        ratio, gap = p["scale"] / q["scale"], (p["loc"] - q["loc"]).abs() / p["scale"]
-        return excess((p["scale"] - q["scale"]) / q["scale"], ratio) + ratio * exp_excess(-gap)
+        s, t, distance = p["scale"], q["scale"], (p["loc"] - q["loc"]).abs()
+        gap = (distance / s).detach()
+        far, distinct = gap > 1, gap > 100
+        near = scale_divergence(s, t) + s / t * exp_excess(-torch.where(far, 0.0, distance) / s)
+        reach = s / t * (-torch.where(distinct, 0.0, distance) / s).exp().masked_fill(distinct, 0.0)
+        return torch.where(far, distance / t - 1 - log_quotient(s, t) + reach, near)
 
     @staticmethod
     def variance_of(params: Params) -> Tensor:
@@ -125,13 +129,13 @@ class Cauchy(Symmetric):
     def kl(p: Params, q: Params) -> Tensor:
         s, t = p["scale"], q["scale"]
         gaps = s - t, p["loc"] - q["loc"]
-        excesses = [0.25 * (g / s) * (g / t) for g in gaps]
-        excess = excesses[0] + excesses[1]
-        near = excess < 1
+        near = torch.maximum(*[(g / s).abs() * (g / t).abs() for g in gaps]).detach() < 1
+        within = [torch.where(near, g, 0.0) for g in gaps]
+        small = sum([0.25 * (g / s) * (g / t) for g in within], torch.zeros_like(within[0]))
         # Far from one another by the logarithm of the distance, without squares.
         distance = torch.hypot(s + t, gaps[1])
         far = 2 * distance.log() - math.log(4) - s.log() - t.log()
-        return torch.where(near, torch.log1p(torch.where(near, excess, 0.0)), far)
+        return torch.where(near, torch.log1p(small), far)
 
     mean_of = staticmethod(Family.mean_of)  # there is none
 
@@ -292,7 +296,7 @@ class StudentT(TorchFamily):
     @staticmethod
     def variance_of(params: Params) -> Tensor:
         df = params["df"]
-        variance = params["scale"].square() * (1 + 2 / torch.where(df > 2, df - 2, 1.0))
+        variance = params["scale"] * (params["scale"] * (1 + 2 / torch.where(df > 2, df - 2, 1.0)))
         return torch.where(df > 2, variance, torch.where(df > 1, torch.inf, torch.nan))
 
     @staticmethod

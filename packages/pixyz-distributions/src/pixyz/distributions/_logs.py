@@ -87,12 +87,6 @@ def logits_of(params: Mapping[str, Tensor]) -> Tensor:
     return params["logits"] if "logits" in params else params["probs"].logit()
 
 
-def renyi_of_logs(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
-    """The Rényi divergence of order α, in nats, of probabilities over the last dim, of which some may be 0."""
-    weighted = alpha * log_p + (1 - alpha) * torch.where(log_p.isneginf(), 0.0, log_q)
-    return weighted.logsumexp(-1) / (alpha - 1)
-
-
 def times_log(x: Tensor, log_p: Tensor) -> Tensor:
     """x log p with 0 log 0 = 0; its slope in x is log p, also at 0, where that is finite."""
     if x.requires_grad:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pixyz.core import normal_noise
 
-from ._deviance import normal_divergence
+from ._deviance import excess, normal_divergence
 from ._family import Params
 from ._supports import positive, real
 from ._symmetric import Symmetric
@@ -51,18 +51,22 @@ class Normal(Symmetric):
 
     @staticmethod
     def kl(p: Params, q: Params) -> Tensor:
-        change = (p["scale"] - q["scale"]) / q["scale"]
-        shift = (p["loc"] - q["loc"]) / q["scale"]
-        return normal_divergence(change, p["scale"] / q["scale"], shift)
+        return normal_divergence(p["scale"], q["scale"], (p["loc"] - q["loc"]) / q["scale"])
 
     @staticmethod
     def renyi(p: Params, q: Params, alpha: float) -> Tensor:
-        variance = alpha * q["scale"].square() + (1 - alpha) * p["scale"].square()
+        change, ratio = (p["scale"] - q["scale"]) / q["scale"], p["scale"] / q["scale"]
+        # In units of q's scale. Where the scales are near to one another, neither logarithm is taken.
+        near = change.abs() < 0.5
+        variance = alpha + (1 - alpha) * ratio.square()
         infinite = variance <= 0
         variance = torch.where(infinite, 1.0, variance)
-        log_ratio = (q["scale"] / p["scale"]).log()
-        spread = log_ratio + 0.5 / (alpha - 1) * (q["scale"].square() / variance).log()
-        return (spread + 0.5 * alpha * (p["loc"] - q["loc"]).square() / variance).masked_fill(infinite, torch.inf)
+        gain = torch.where(near & ~infinite, change * (2 + change), 0.0)
+        by_excess = 0.5 * (excess(gain, 1 + gain) - excess((1 - alpha) * gain, 1 + (1 - alpha) * gain) / (1 - alpha))
+        by_logs = q["scale"].log() - p["scale"].log() - 0.5 / (alpha - 1) * variance.log()
+        shift = (p["loc"] - q["loc"]) / q["scale"]
+        value = torch.where(near, by_excess, by_logs) + 0.5 * alpha * (shift / variance) * shift
+        return value.masked_fill(infinite, torch.inf)
 
     @staticmethod
     def squared_wasserstein(p: Params, q: Params) -> Tensor:
