@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .bars import Exemption
+from .exemptions_of_moments import EXEMPTIONS_OF_MOMENTS
 
 Point = Mapping[str, Any]
 
@@ -112,4 +113,5 @@ EXEMPTIONS: list[Exemption] = [
         "beside elements that overflow the others are nan, by the products of matrices; torch has them so",
         "all",
     ),
+    *EXEMPTIONS_OF_MOMENTS,
 ]

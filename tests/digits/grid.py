@@ -21,6 +21,8 @@ def points_of(subject: Subject, quantity: Quantity, combinations: int) -> list[P
     found: dict[Any, Point] = {}
     for _ in range(20 * combinations):
         point = {name: chance.choice(options) for name, options in choices.items()}
+        if len(found) % 2:
+            point = nearly_equal(point, inputs, chance)
         if holds(subject, point):
             found.setdefault(repr(point), point)
         if len(found) == combinations:
@@ -37,6 +39,19 @@ def points_of(subject: Subject, quantity: Quantity, combinations: int) -> list[P
 def plain(name: str) -> str:
     """The name of a parameter of the distribution itself, of "q.scale" that of another of the same family."""
     return name.rpartition(".")[2]
+
+
+def nearly_equal(point: Point, supports: Mapping[str, Any], chance: random.Random) -> Point:
+    """The point with what it has of another distribution of the family near to the first, if it has any."""
+    changes = {name: chance.choice([0.0, 2.0**-22, 1e-3, 0.1]) for name in point if name != plain(name) and is_number(point[name])}
+    near = {name: corners.single(point[plain(name)] * (1 + c)) for name, c in changes.items()}
+    inside = {name: v for name, v in near.items() if supports[name].contains(torch.tensor([v])).all()}
+    vectors = {name: point[plain(name)] for name in point if name != plain(name) and not is_number(point[name]) and chance.random() < 0.5}
+    return {**point, **inside, **vectors}
+
+
+def is_number(v: Any) -> bool:
+    return not isinstance(v, tuple)
 
 
 def holds(subject: Subject, params: Point) -> bool:

@@ -1,7 +1,8 @@
-"""The quantities of the grid: the log-density. Others are in tables beside it."""
+"""The quantities of the grid: the log-density, and those of `moments.py`."""
 
 from typing import Any
 
+from .moments import MOMENTS
 from .rows import Quantity, Subject
 
 
@@ -30,5 +31,5 @@ LOG_DENSITY = Quantity(
     takes=lambda subject: {"x": subject.value},
     floor=lambda subject: float(subject.value.measure != "a mass"),
 )
-QUANTITIES = {LOG_DENSITY.name: LOG_DENSITY}
+QUANTITIES = {q.name: q for q in (LOG_DENSITY, *MOMENTS[:4])}
 """By name."""

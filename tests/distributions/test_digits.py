@@ -51,7 +51,7 @@ def test_an_exemption_is_needed(exemption):
 def test_kept_values_are_right(quantity):
     """A few of them, computed anew."""
     every = [(subject, row, rights) for subject, rows in ROWS[quantity].items() for row, rights in rows]
-    for subject, row, rights in random.Random(torch.__version__).sample(every, 12):
+    for subject, row, rights in random.Random(torch.__version__).sample(every, min(12, len(every))):
         anew = right(subjects()[subject], QUANTITIES[quantity], row.point)
         assert anew.keys() == rights.keys(), RENEW
         for name, truth in anew.items():
