@@ -380,6 +380,10 @@ def test_a_figure_holds_everything_and_nothing_runs_into_another(p, plates):
                 assert x1 < extent.x0 or extent.x1 < x0 or y1 < extent.y0 or extent.y1 < y0
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
+    assert tuple(axes.get_position().bounds) == (0, 0, 1, 1)  # the limits are those of the page
+    wide, high = axes.figure.get_size_inches()
+    assert wide / (right - left) == pytest.approx(0.72)  # nodes and letters are of one size, in pictures of all sizes
+    assert high / (top - bottom) == pytest.approx(0.72)
     for shape in nodes.values():
         x0, y0, x1, y1 = box(shape)
         assert left < x0 < x1 < right
@@ -405,7 +409,11 @@ def test_kinds_are_told_apart():
     p = (normal("y", ["h"]) * function()).marginalize_var("h")
     axes, nodes, _, _ = drawn(p.graph(observed=["y"]).figure())
     assert {name for name, shape in nodes.items() if isinstance(shape, Rectangle)} == {"last", "x", "z"}
-    assert nodes["h"].get_linestyle() != "solid"
+    assert {name: shape.get_linestyle() for name, shape in nodes.items()} == {
+        **dict.fromkeys("yxz", "solid"),
+        "last": "solid",
+        "h": "dashed",
+    }
     assert [patch.get_gid() for patch in axes.patches if str(patch.get_gid()).endswith("(inner)")] == ["h (inner)"]
     (inner,) = [patch for patch in axes.patches if patch.get_gid() == "h (inner)"]
     gaps = (nodes["h"].width - inner.width, nodes["h"].height - inner.height)
@@ -431,6 +439,30 @@ def test_a_chain_runs_from_left_to_right():
     assert len({round(c[1], 9) for c in z}) == 1
     assert [c[0] for c in x] == pytest.approx([c[0] for c in z], abs=1e-6)
     assert all(above[1] > below[1] for above, below in zip(z, x))
+
+
+@pytest.mark.parametrize("p", [case[0] for case in PLATES.values() if case[2]], ids=[name for name, case in PLATES.items() if case[2]])
+def test_the_steps_of_a_folded_chain_run_from_left_to_right(p):
+    graph = p.graph(observed=[p.var[-1]])
+    _, nodes, _, _ = drawn(figure_of(graph))
+    height = {name: shape.get_center()[1] for name, shape in nodes.items()}
+    level = [(a, b) for a, b in [*graph.links, *graph.edges] if height[a] == height[b]]
+    assert level
+    assert all(nodes[a].get_center()[0] < nodes[b].get_center()[0] for a, b in level)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_parent_stands_over_the_middle_of_its_children(count):
+    _, nodes, _, _ = drawn(data(count).graph(plates=False).figure())
+    x = {name: shape.get_center()[0] for name, shape in nodes.items()}
+    children = sorted(x[f"x_{n}"] for n in range(1, count + 1))
+    assert (children[0] + children[-1]) / 2 == pytest.approx(x["theta"], abs=0.01)
+    assert sum(children) / count == pytest.approx(x["theta"], abs=0.01)
+
+
+def test_a_long_edge_takes_the_room_that_was_kept_rather_than_a_wide_bow():
+    _, _, arrows, _ = drawn(random_graph(12, 1).graph(plates=False).figure())
+    assert len(arrows["v_0 -> v_6"]._path_original.vertices) > 3  # a bow is one piece of three points
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

@@ -6,7 +6,7 @@ from torch import nn
 
 from pixyz.core import Explanation, seeded
 from pixyz.distributions import Categorical, Normal
-from pixyz.losses import ELBO, IWAE, KullbackLeibler
+from pixyz.losses import ELBO, IWAE, Expectation, KullbackLeibler, Parameter
 
 
 @pytest.fixture
@@ -69,6 +69,14 @@ def test_the_standard_error_is_that_of_repetition(model):
     assert IWAE(p, q, num_samples=8).explain(values).error is None
 
 
+def test_the_standard_error_of_a_batch_is_that_of_its_mean():
+    """For each of n data the mean of K draws has the variance σ²/K, so their mean has σ²/Kn."""
+    torch.manual_seed(0)
+    q = Normal("q(z|x)", loc="x", scale=2.0)
+    e = Expectation(q, Parameter("z").sum(), num_samples=2_000).explain({"x": torch.zeros(4, 1)})
+    assert e.error == pytest.approx(2 / (2_000 * 4) ** 0.5, rel=0.05)
+
+
 def test_gradient_norms(model):
     p, q, encoder, prior, values = model
     loss = KullbackLeibler(encoder, prior).mean()
@@ -89,3 +97,13 @@ def test_it_prints_and_renders(model):
     assert lines[1].startswith("mean(E_q(z,y|x)[")
     assert any(line.lstrip().startswith("- log q(z,y|x)") for line in lines)
     assert e._repr_html_().count("<tr>") == len(lines)
+
+
+def test_columns_are_aligned(model):
+    """Without standard errors too, where their column is empty and the shapes are the wider ones."""
+    _, _, encoder, prior, values = model
+    for loss in (KullbackLeibler(encoder, prior).mean(), 2 * KullbackLeibler(encoder, prior)):
+        head, *rows = str(loss.explain(values)).splitlines()
+        for column in ("shape", "how"):
+            at = head.index(column)
+            assert all(row[at - 2 : at].isspace() and (row[at:] == "" or not row[at].isspace()) for row in rows)

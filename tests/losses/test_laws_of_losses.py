@@ -1,6 +1,8 @@
 """Every public loss obeys the laws of a loss of `pixyz.core.testing`; and the laws fail where one is broken."""
 
+import ast
 import inspect
+import re
 
 import pytest
 import torch
@@ -355,5 +357,7 @@ def test_the_law_of_bias_fails_where_it_is_broken(of):
     assert loss.is_biased
     check_unbiased(loss, {"x": MANY}, lambda: exact.estimate({"x": MANY}))  # says that it is biased
     loss.__dict__["is_biased"] = False
-    with pytest.raises(AssertionError, match="is_biased is False, and its value and gradient are"):
+    with pytest.raises(AssertionError, match="is_biased is False, and its value and gradient are") as error:
         check_unbiased(loss, {"x": MANY}, lambda: exact.estimate({"x": MANY}), repeats=REPEATS)
+    found, truth = (ast.literal_eval(row) for row in re.findall(r"\[[-\d., e]+\]", str(error.value))[-2:])
+    assert len(found) == len(truth) == 1 + sum(w.numel() for w in loss.parameters())  # the value and each element of the gradient

@@ -60,7 +60,7 @@ def _draw_node(axes: Axes, node: Node, shape: Shape) -> None:
     (x, y), width, height, is_box = shape
     look = {
         "edgecolor": "0.6" if node.is_reference else "black",
-        "linestyle": (0, (4, 2.5)) if node.kind == "hidden" else "solid",
+        "linestyle": "dashed" if node.kind == "hidden" else "solid",
         "linewidth": 1.0,
     }
     fill = _FILL[node.kind]
@@ -78,7 +78,7 @@ def _draw_edge(axes: Axes, a: str, b: str, curve: Curve, *, is_link: bool) -> No
         FancyArrowPatch(
             path=Path(points, [Path.MOVETO, *[Path.CURVE3] * (len(points) - 1)]),
             arrowstyle="-" if is_link else "-|>,head_length=0.35,head_width=0.16",
-            linestyle=(0, (1, 2)) if is_link else "solid",
+            linestyle="dotted" if is_link else "solid",
             color="0.5" if is_link else "black",
             mutation_scale=18,
             linewidth=1.0,

@@ -193,12 +193,14 @@ def _device(p: Distribution) -> torch.device:
 
 
 def _density(p: Distribution, nodes: Nodes) -> Tensor:
-    return p.log_likelihood({p.var[0]: nodes.points.to(_device(p))}).exp().cpu()
+    (name,) = p.var
+    return p.log_likelihood({name: nodes.points.to(_device(p))}).exp().cpu()
 
 
 def _score(p: Distribution, x: Tensor) -> Tensor:
+    (name,) = p.var
     try:
-        return p.log_likelihood({p.var[0]: x.to(_device(p))}).cpu()
+        return p.log_likelihood({name: x.to(_device(p))}).cpu()
     except ValueError:  # a mode on the rim of an open support
         return torch.full((1,), math.inf)
 
@@ -228,7 +230,8 @@ def _waves(nodes: Nodes, density: Tensor) -> list[tuple[str, Callable[[Tensor], 
 
 
 def _draw(p: Distribution, n: int) -> Tensor:
-    return p.sample(batch_size=n)[p.var[0]].cpu()
+    (name,) = p.var
+    return p.sample(batch_size=n)[name].cpu()
 
 
 def _slopes_of_draws(tests: list[Callable[[Tensor], Tensor]], draw: Callable[[], Tensor], parameters: list[Tensor]) -> Tensor:
