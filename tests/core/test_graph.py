@@ -380,7 +380,7 @@ def test_a_figure_holds_everything_and_nothing_runs_into_another(p, plates):
                 assert x1 < extent.x0 or extent.x1 < x0 or y1 < extent.y0 or extent.y1 < y0
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
-    assert tuple(axes.get_position().bounds) == (0, 0, 1, 1)  # the limits are those of the page
+    assert axes.get_position().bounds == pytest.approx((0, 0, 1, 1))  # the limits are those of the page
     wide, high = axes.figure.get_size_inches()
     assert wide / (right - left) == pytest.approx(0.72)  # nodes and letters are of one size, in pictures of all sizes
     assert high / (top - bottom) == pytest.approx(0.72)
