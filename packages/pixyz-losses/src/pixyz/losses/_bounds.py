@@ -104,6 +104,9 @@ def IWAE(p: Distribution, q: Distribution, *, num_samples: int, estimator: AnyEs
 
     $$\mathbb{E}_{z_1,\ldots,z_K \sim q(z|x)}\left[\log\frac{1}{K}\sum_{k=1}^K\frac{p(x,z_k)}{q(z_k|x)}\right] \le \log p(x)$$
 
+    Enumerated variables are not drawn: the bound sums over them outside of the mean of the K draws, or inside of it where they depend on a
+    drawn variable. If all of q is enumerated, the bound is the ELBO for every K; `estimator="score"` draws the variables instead.
+
     Args:
         p: the generative model p(x,z).
         q: the inference model q(z|x).
