@@ -6,7 +6,7 @@ import operator
 
 import pytest
 import torch
-from graphical import Prior, one_hot, switching
+from graphical import Prior, linear_pair, one_hot, switching
 from placed import on, there
 from torch import nn
 
@@ -157,3 +157,12 @@ def test_a_mixture_posterior_in_a_bound_compiles_to_one_graph():
     loss = ELBO(p, q).mean()
     loss.compile(fullgraph=True, backend="eager")
     torch.testing.assert_close(loss.estimate(values), p.marginalize_var(["z", "k"]).log_likelihood(values).mean())
+
+
+def test_a_posterior_of_a_value_that_is_drawn():
+    """Of 4 data, 2 draws of x each, and of each x one draw of z."""
+    likelihood, z = linear_pair()
+    q = Normal("q(x|y)", loc="y", scale=1.0)
+    drawn = ((likelihood * z).posterior("z") * q).sample({"y": torch.zeros(4, 3)}, sample_shape=[2])
+    assert drawn["x"].shape == (2, 4, 3)
+    assert drawn["z"].shape == (2, 4, 2)

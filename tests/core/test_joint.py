@@ -9,7 +9,7 @@ import torch
 from zoo import Decoder, Encoder, Hidden, Label, Linear, binary, prior
 
 from pixyz.core import BoundVariableError, FormulaError, IntractableError, SupportError, seeded
-from pixyz.distributions import Normal
+from pixyz.distributions import Deterministic, Normal
 
 
 def normal(var, cond_var=(), name="p"):
@@ -169,6 +169,16 @@ def test_return_all():
     q, x = Encoder(), binary(3)
     assert set(q.sample({"x": x, "more": 1})) == {"x", "z", "more"}
     assert set(q.sample({"x": x}, return_all=False)) == {"z"}
+    assert set(q.sample_mean({"x": x, "more": 1})) == {"x", "z", "more"}
+    assert set(q.sample_mean({"x": x}, return_all=False)) == {"z"}
+
+
+def test_one_value_may_be_computed_for_all_data_and_given_for_each():
+    joint = Normal("p(x|h)", loc="h", scale=1.0) * Deterministic("f(h)", h=torch.ones(3))
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(joint.log_likelihood({"x": x, "h": torch.ones(4, 3)}), joint.log_likelihood({"x": x}))
+    with pytest.raises(SupportError, match="a different value of h is given"):
+        joint.log_likelihood({"x": x, "h": torch.zeros(4, 3)})
 
 
 def test_deterministic_factors_are_computed_and_add_nothing():

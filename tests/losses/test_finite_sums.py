@@ -144,6 +144,15 @@ def test_tables_that_are_too_large():
     torch.testing.assert_close(whole.estimate().sum(), over_all(q, f))
 
 
+def test_a_table_on_the_way_to_a_small_one_is_counted():
+    """A sum over z_3 alone, which has 3 values, takes the table of z_2 and z_3, which has 9."""
+    q = chain(4)
+    f = cost("z_3") + cost("z_0")
+    with pytest.raises(IntractableError, match="points, more than 8"):
+        f.expectation(q, estimator="enumerate", max_enumerate=8).estimate()
+    torch.testing.assert_close(f.expectation(q, estimator="enumerate", max_enumerate=9).estimate().sum(), over_all(q, f))
+
+
 def test_a_chain_in_a_bound():
     """An ELBO whose latent variables are a chain, with emissions: each term under what it depends on."""
     q = chain(5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixyz.core import FormulaError, Loss, Sample
+from pixyz.core import FormulaError, Loss, Sample, seeded
 from pixyz.distributions import Bernoulli, Categorical, CategoricalIndex, Normal, Poisson
 from pixyz.losses import CrossEntropy, KullbackLeibler
 
@@ -194,3 +194,17 @@ def test_a_derivative_that_is_carried_forward_has_the_part_of_the_probabilities(
 
     _, slope = torch.func.jvp(value, (torch.tensor([0.3]),), (torch.ones(1),))
     torch.testing.assert_close(slope, torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("sum_first", [True, False])
+def test_a_divergence_stays_a_sum_beside_a_draw_of_the_same_distribution(sum_first):
+    """Nothing is trained: the divergence sums over the 5 values, the other expectation draws one of them, and neither changes the other."""
+    q, p = CategoricalIndex("q(t)", logits=torch.arange(5.0)), CategoricalIndex("p(t)", logits=torch.zeros(5))
+    divergence, mean = KullbackLeibler(q, p, analytic=False), F_T.expectation(q)
+    loss = divergence + mean if sum_first else mean + divergence
+    with seeded(0):
+        both = loss.estimate(batch_size=4)
+    with seeded(0):
+        drawn = mean.estimate(batch_size=4)
+    torch.testing.assert_close(both - drawn, KullbackLeibler(q, p).estimate(batch_size=4))
+    assert set(drawn.tolist()).issubset(range(5))
