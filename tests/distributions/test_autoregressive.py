@@ -17,9 +17,12 @@ from pixyz.distributions import (
     CategoricalIndex,
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
+    Family,
     Laplace,
+    MultivariateNormal,
     Normal,
     Poisson,
+    PowerSpherical,
     RelaxedBernoulli,
     Uniform,
 )
@@ -273,7 +276,37 @@ def score(x, **z):
     return lambda: p.log_likelihood({"x": x, **z})
 
 
+def families_of_vectors():
+    """Own families of numbers, with one parameter that no masked network gives."""
+    limits = {
+        "weights": CategoricalIndex.supports["probs"],
+        "place": PowerSpherical.supports["loc"],
+        "root": MultivariateNormal.supports["precision_matrix"],
+    }
+    return {
+        name: type(
+            "Own",
+            (Family,),
+            {
+                "parametrisations": ((name,),),
+                "supports": {name: limit},
+                "value_support": Normal.value_support,
+                "log_density": staticmethod(lambda params, x: -x),
+            },
+        )
+        for name, limit in limits.items()
+    }
+
+
 CASES = {
+    **{
+        f"limits of {name}": (
+            build(family=family),
+            ParameterError,
+            f"but the {name} of a Own must be {family.supports[name].words}; give a constant, {name}=",
+        )
+        for name, family in families_of_vectors().items()
+    },
     "an instance": (build(family=Bernoulli(probs=0.5)), KindError, "p(x): family must be a class of distributions, like Bernoulli; got a"),
     "a name": (build(family="Bernoulli"), KindError, "got 'Bernoulli'."),
     "vectors": (build(family=Categorical), KindError, "p(x): the values of a Categorical are vectors"),

@@ -44,6 +44,15 @@ def test_a_shared_table_is_not_copied_for_each_datum(name):
     assert largest.elements <= max(elements, SIZE * SIZE)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: d.CategoricalIndex("p(x)", probs=TABLE / TABLE.sum()), lambda: d.Categorical("p(x)", probs=TABLE / TABLE.sum())]
+)
+def test_no_draws_are_of_the_kind_of_some(make):
+    some, none = make().sample(batch_size=3)["x"], make().sample(batch_size=0)["x"]
+    assert none.shape == (0, *some.shape[1:])
+    assert none.dtype == some.dtype
+
+
 def test_draws_from_tables_of_which_some_are_shared():
     """Each row's frequencies are its probabilities, whatever stands before and behind the axes that tables have."""
     torch.manual_seed(0)

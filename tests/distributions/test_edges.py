@@ -28,6 +28,18 @@ def test_an_entropy_of_vectors_keeps_its_batch():
     q = d.MultivariateNormal("q(x|a)", loc="a", scale_tril=torch.eye(2))
     expected = td.MultivariateNormal(torch.zeros(3, 2), scale_tril=torch.eye(2)).entropy()
     torch.testing.assert_close(q.entropy({"a": torch.zeros(3, 2)}), expected)
+    parameters = {"cov_factor": torch.ones(5, 2), "cov_diag": torch.linspace(0.5, 2.0, 5)}
+    p = d.LowRankMultivariateNormal("p(x|a)", loc="a", **parameters)
+    expected = td.LowRankMultivariateNormal(torch.zeros(3, 5), **parameters).entropy()
+    torch.testing.assert_close(p.entropy({"a": torch.zeros(3, 5)}), expected)
+
+
+def test_densities_of_several_vectors_are_summed():
+    torch.manual_seed(0)
+    logits, x = torch.randn(4, 2, 3), torch.randn(4, 2, 3).softmax(-1)
+    p = d.RelaxedCategorical("p(x|l)", logits="l", temperature=0.7)
+    expected = sum(td.RelaxedOneHotCategorical(T(0.7), logits=logits[:, i]).log_prob(x[:, i]) for i in range(2))
+    torch.testing.assert_close(p.log_likelihood({"x": x, "l": logits}), expected)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,20 @@ def test_the_conditional_of_a_computed_variable_takes_a_mask():
     torch.testing.assert_close(value, torch.distributions.Normal(z.tanh(), 1.0).log_prob(x)[:, 0])
 
 
+def test_a_mask_of_directions():
+    """A direction is one event, whatever its length: it is seen as a whole."""
+    torch.manual_seed(0)
+    p = d.PowerSpherical("p(x)", loc=torch.nn.functional.normalize(torch.ones(2, 3), dim=-1), concentration=torch.tensor([2.0, 5.0]))
+    x, m = p.sample(batch_size=4)["x"], torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    each = torch.stack(
+        [d.PowerSpherical("p(x)", loc=p.loc[i], concentration=c).log_likelihood({"x": x[:, i]}) for i, c in enumerate((2.0, 5.0))],
+        -1,
+    )
+    torch.testing.assert_close(p.log_likelihood({"x": x}), each.sum(-1))
+    hidden = torch.where(m[..., None] == 1, x, torch.nan)
+    torch.testing.assert_close(p.log_prob(mask="m").estimate({"x": hidden, "m": m}), (m * each).sum(-1))
+
+
 def normal(dim=2):
     return d.Normal(var=["x"], loc=0.0, scale=1.0, dim=dim)
 
@@ -193,6 +207,12 @@ BAD = {
     ),
     "batch": (masked(X, torch.ones(3, 2)), ShapeError, "log p(x) at m: x has batch 4, but the mask m has batch 3."),
     "values": (masked(X, torch.full((4, 2), 0.5)), SupportError, "the mask m must be 1 for what was seen and 0 for what was not"),
+    "a value above 1": (masked(X, torch.full((4, 2), 2.0)), SupportError, "the mask m must be 1 for what was seen and 0 for what was not"),
+    "a negative value": (
+        masked(X, torch.full((4, 2), -1.0)),
+        SupportError,
+        "the mask m must be 1 for what was seen and 0 for what was not",
+    ),
     "nan": (masked(X, torch.full((4, 2), torch.nan)), SupportError, "the mask m must be 1"),
     "a seen nan": (masked(X * torch.nan, torch.ones(4, 2)), SupportError, "x must be a number, but 8 of 8 are not"),
 }

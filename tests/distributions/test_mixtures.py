@@ -321,6 +321,14 @@ def test_mixture_of_normal_is_a_true_mixture():
     torch.testing.assert_close(q.log_likelihood({"z": z, **XY}), single.squeeze(-1))
 
 
+def test_weights_are_numbers_of_the_dtype_of_the_experts():
+    experts = [Normal("q_a(z)", loc=f64([1.0]), scale=f64([0.7])), Normal("q_b(z)", loc=f64([-1.0]), scale=f64([0.7]))]
+    values = {"z": f64([[0.3], [2.0]])}
+    for weights in ([0.1, 0.9], (0.1, 0.9), f64([0.1, 0.9])):
+        found = MixtureOfNormal(experts, weights=weights).log_likelihood(values)
+        torch.testing.assert_close(found, truth_of_mixture(experts, f64([0.1, 0.9]), values), rtol=1e-14, atol=0)
+
+
 def test_given_only_of_a_mixture_keeps_the_ratio_of_the_weights():
     z = torch.randn(3, 2, dtype=torch.float64)
     q = MixtureOfNormal([IMAGE, LABEL, CONSTANT], weights=f64([0.2, 0.5, 0.3]))

@@ -166,6 +166,19 @@ def test_any_class_of_torch_in_one_line():
     assert OneHot("p(y)", logits=torch.zeros(4)).sample(batch_size=3)["y"].shape == (3, 4)
 
 
+class Moved(torch.distributions.Uniform):
+    """A class whose parameters are limited by one another."""
+
+    arg_constraints = {name: torch.distributions.constraints.dependent(is_discrete=False, event_dim=0) for name in ("low", "high")}
+
+
+def test_limits_of_torch_that_depend_on_parameters_are_left_to_the_density():
+    p = from_torch(Moved)("p(x)", low=torch.tensor([1.0]), high=3.0)
+    torch.testing.assert_close(p.log_likelihood({"x": torch.full((5, 1), 2.0)}), -torch.full((5,), 2.0).log())
+    with pytest.raises(SupportError, match=re.escape("low must be a number, but 1 of 1 are not")):
+        from_torch(Moved)("p(x)", low=torch.nan, high=3.0)
+
+
 def declared(**declarations):
     """A family of one's own, with as much as it declares."""
     return type("Squares", (Family,), {"log_density": staticmethod(lambda params, x: -((x - params["a"]) ** 2)), **declarations})
@@ -191,6 +204,12 @@ Squares = declared(parametrisations=(("a",),), supports={"a": Interval("a number
         (lambda: d.RelaxedCategorical("q(z)", logits=torch.zeros(2, 3), temperature=torch.tensor([1.0, torch.inf])), SupportError, "q(z): temperature must be positive and finite, but 1 of 2 are not (from 1 to inf)."),
         (lambda: d.RelaxedBernoulli("q(z)", logits=0.0, temperature=0.0), SupportError, "q(z): temperature must be positive and finite, but 1 of 1 are not (from 0 to 0)."),
         (lambda: d.RelaxedBernoulli("q(z)", logits=0.0, temperature=float("nan")), SupportError, "q(z): temperature must be positive and finite, but 1 of 1 are not (none is a number, 1 nan)."),
+        (lambda: d.DiscretizedLogistic("q(z)", loc=0.0, scale=1.0, levels=2.5), SupportError, "q(z): levels must be a whole number, at least 2, but 1 of 1 are not (from 2.5 to 2.5)."),
+        (lambda: d.DiscretizedLogistic("q(z)", loc=0.0, scale=1.0, levels=1), SupportError, "q(z): levels must be a whole number, at least 2, but 1 of 1 are not (from 1 to 1)."),
+        (lambda: d.DiscretizedLogistic("q(z)", loc=0.0, scale=1.0, levels=3).log_likelihood({"z": torch.tensor([1.5])}), SupportError, "z must be in [0, 1], but 1 of 1 are not (from 1.5 to 1.5)."),
+        (lambda: d.Poisson("q(z)", rate=1.0).log_likelihood({"z": torch.tensor([torch.inf])}), SupportError, "z must be a whole number, at least 0, but 1 of 1 are not (from inf to inf)."),
+        (lambda: d.Gamma("q(z)", concentration=1.0, rate=1.0).log_likelihood({"z": torch.tensor([-1.5])}), SupportError, "(from -1.5 to -1.5). Families that take such values: Cauchy, Gumbel, Laplace, Logistic, Normal, StudentT, Uniform, VonMises."),
+        (lambda: Bernoulli("q(z)", probs=0.5).log_likelihood({"z": torch.tensor([0.5])}), SupportError, "(from 0.5 to 0.5). Families that take such values: Beta, ContinuousBernoulli, DiscretizedLogistic, DiscretizedLogisticMixture, Kumaraswamy, Normal, RelaxedBernoulli."),
         (lambda: d.Uniform("q(z)", low=1.0, high=torch.tensor([0.5, 2.0])), SupportError, "q(z): it must be that low < high, but for 1 of 2 it is not."),
         (lambda: d.Gamma("q(z)", concentration=1.0, rate=1.0, scale=1.0), ParameterError, "q(z): a Gamma takes concentration and rate or concentration and scale; got"),
         (lambda: d.Dirichlet("q(z)", concentration=1.0), ShapeError, "q(z): concentration has features (); one concentration is a tensor of rank 1."),

@@ -84,3 +84,17 @@ def test_dead_codes_start_again_on_the_data():
         Normal("p(x|z)", loc=nn.Linear(2, 3), scale=f64(1.0)) * normals((2,))[0], Normal("q(z)", loc=f64([0.0, 0.0]), scale=f64(1.0))
     )
     assert loss.estimate({"x": x}).shape == (8,)
+
+
+def test_dead_codes_start_again_on_any_row_of_the_data():
+    torch.manual_seed(0)
+    q = quantizer(decay=0.5, restart_below=1e6)
+    x = torch.randn(16, 3)
+    h = q.given_networks(x=x)["z"]
+    started = set()
+    for _ in range(30):
+        q.sample({"x": x})
+        away, row = (q.codebook[:, None] - h).norm(dim=-1).min(-1)
+        assert away.max() < 1e-12
+        started.update(row.tolist())
+    assert len(started) > 12

@@ -176,7 +176,7 @@ class ChosenGiven:
 
     def _weigh(self, terms: list[Term]) -> Term:
         """Σ_j k_j log p_j, which has a gradient for k."""
-        scores, dims = terms[0] if self.is_stacked else _stack(terms, self.dim)
+        scores, dims = self._together(terms)
         every = union(dims, self.index.dims)
         weights = Term(self.index.tensor.movedim(-1, 0), (self.dim, *self.index.dims))
         axes = sorted(range(len(weights.dims)), key=lambda i: -weights.dims[i])
@@ -187,7 +187,14 @@ class ChosenGiven:
         return Term((k * torch.where((k == 0) & t.isneginf(), 0.0, t)).sum(axis), every[:axis] + every[axis + 1 :])
 
     def _pick(self, terms: list[Term]) -> Term:
-        return _along(terms[0] if self.is_stacked else _stack(terms, self.dim), self.dim, self.chosen)
+        return _along(self._together(terms), self.dim, self.chosen)
+
+    def _together(self, terms: list[Term]) -> Term:
+        """All components' terms along their dim; stacked components have one term, which has it."""
+        if not self.is_stacked:
+            return _stack(terms, self.dim)
+        (term,) = terms
+        return term
 
 
 def _functions(family: Family) -> tuple[Any, ...]:
@@ -200,10 +207,11 @@ def _stacked(givens: list[Given], features: tuple[int, ...], dim: int) -> dict[s
     """The parameters of all components along a new dim; None where their parametrisations, or the shapes of their events, differ."""
     family, like = givens[0].family, next((g.like for g in givens if g.like.ndim), givens[0].like)
     rank = len(features) - family.value_support.event_rank
+    names, *others = [g.terms.keys() for g in givens]
+    if any(other != names for other in others):
+        return None
     terms: dict[str, Term] = {}
-    for name in givens[0].terms:
-        if any(g.terms.keys() != givens[0].terms.keys() for g in givens):
-            return None
+    for name in names:
         event_rank: int = family._event_ranks[name]
         # A parameter of rank 0 fits any dtype, as everywhere in torch; but not once it is stacked.
         each = [g.terms[name] if g.terms[name].tensor.ndim else g.term_in(name, like.dtype) for g in givens]

@@ -114,7 +114,7 @@ def from_torch(torch_class: type[td.Distribution], *, name: str | None = None) -
         )
     words = {
         "__doc__": f"The family of `{torch_class.__module__}.{torch_class.__qualname__}`.",
-        "__module__": __name__,
+        "__module__": torch_class.__module__,
         "torch_class": torch_class,
         "distribution_name": name or torch_class.__name__,
         "parametrisations": _parametrisations(tuple(limits)),

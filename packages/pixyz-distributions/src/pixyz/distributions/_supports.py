@@ -224,7 +224,7 @@ class Constrained(Support):
         try:
             return torch.distributions.transform_to(self.constraint)(torch.zeros_like(like))
         except NotImplementedError:  # whole numbers
-            return torch.full_like(like, max(0, getattr(self.constraint, "lower_bound", 0)))
+            return torch.full_like(like, getattr(self.constraint, "lower_bound", 0))
 
 
 class PositiveDefinite(Constrained):

@@ -85,10 +85,10 @@ class TruncatedGiven(Eventwise):
         self.upper = upper
         self.above = torch.zeros((), dtype=torch.bool, device=base.like.device)
         if lower is not None:
-            self.above = self._level(lower, self.above.to(base.dtype)).detach() > 0.5
+            self.above = self._level(lower, self.above).detach() > 0.5
         floor = self.above.to(base.dtype)
         at_lower, at_upper = (
-            absent if bound is None else self._level(bound, floor) for bound, absent in ((lower, floor), (upper, 1 - floor))
+            absent if bound is None else self._level(bound, self.above) for bound, absent in ((lower, floor), (upper, 1 - floor))
         )
         self.mass = torch.where(self.above, at_lower - at_upper, at_upper - at_lower)
         self.start = torch.where(self.above, at_upper, at_lower).expand_as(self.mass)
@@ -151,17 +151,17 @@ class TruncatedGiven(Eventwise):
         """None is known in closed form for every base."""
         raise NotImplementedError
 
-    def _level(self, bound: Tensor, floor: Tensor) -> Tensor:
+    def _level(self, bound: Tensor, above: Tensor) -> Tensor:
         """F, or 1 - F where it is counted from above, at a bound.
 
         At and beyond the rim of the base's support it is 0 or 1, the `floor` below, without a gradient, and F is asked elsewhere.
         """
         family, params = self.base.family, self.base.aligned(self.dims)
-        support = family.value_support
+        support, floor = family.value_support, above.to(self.base.dtype)
         below, beyond = bound <= support.lower, bound >= support.upper
         inside = support.middle
         reached = torch.where(below | beyond, inside, bound)
-        level = _either(floor > 0, lambda x: family.sf(params, x), lambda x: family.cdf(params, x), reached, inside)
+        level = _either(above, lambda x: family.sf(params, x), lambda x: family.cdf(params, x), reached, inside)
         return torch.where(below, floor, torch.where(beyond, 1 - floor, level))
 
 

@@ -141,7 +141,7 @@ class VectorQuantizer(Deterministic):
         # A code that nothing has chosen for long keeps its place.
         counts = self.code_counts.unsqueeze(-1)
         alive = counts > torch.finfo(rows.dtype).eps
-        self.codebook.copy_(torch.where(alive, self.code_sums / torch.where(alive, counts, 1.0), self.codebook))
+        self.codebook.copy_(torch.where(alive, self.code_sums / counts, self.codebook))
 
 
 class Quantized(Computed):
