@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from . import coverings, selection
 from .forks import Ended, Send, Watch, in_child, run_pytest
+
+ELSEWHERE = "tests/all/test_another_device.py::test_values_and_gradients_elsewhere_are_those_on_the_cpu"
+"""The test of another device, in a child process, where no coverage is measured: it is run for a mutant that changes a device."""
 
 PASSED, KILLED, SURVIVED = "passed", "killed", "survived"
 
@@ -34,24 +38,33 @@ class Decider:
         self._moved: dict[str, list[selection.Covering]] = {}
         self.unfit: set[str] = set()
 
-    def decide(self, path: str, text: str, first: int, last: int) -> Decision:
-        """Whether the text in place of a file, which differs in the lines `first` to `last`, is noticed."""
+    def decide(self, path: str, text: str, first: int, last: int, *, of_device: bool = False) -> Decision:
+        """Whether the text in place of a file, which differs in the lines `first` to `last`, is noticed.
+
+        Args:
+            path: the file, from the root of the copy.
+            text: what stands there instead.
+            first: the first line that differs.
+            last: the last one.
+            of_device: whether it is on another device that it differs.
+        """
         source = (self.tree / path).read_text("utf-8")
         lines = selection.lines_of(source, first, last)
         tests = [test for test in selection.ordered(self._tests_of(path, source), path, lines) if test.name not in self.unfit]
         stages = selection.stages(tests)
         if not stages:
             return Decision(SURVIVED, "no test runs it", 0, 0.0)
-        limit = 20 + 3 * sum(test.seconds for stage in stages for test in stage)
+        limit = 50 + 100 * of_device + 3 * sum(test.seconds for stage in stages for test in stage)
         with _in_place(self.tree / path, text):
-            ended = in_child(self.tree, limit, _run, [[test.name for test in stage] for stage in stages])
+            ended = in_child(self.tree, limit, _run, [[test.name for test in stage] for stage in stages], [ELSEWHERE] * of_device)
         return _decision(ended)
 
     def fails_without(self, names: list[str]) -> list[str]:
         """Those of the tests, or files that are to be imported, that fail without a mutant: they kill nothing."""
+        names = [name for name in names if (self.tree / name.split("::")[0]).is_file()]
         if not names:
             return []
-        ended = in_child(self.tree, 600, _run, [names], False)
+        ended = in_child(self.tree, 600, _run_all, names)
         passed = {m["test"] for m in ended.sent if isinstance(m, dict) and m["outcome"] == PASSED}
         failed = {m["test"] for m in ended.sent if isinstance(m, dict) and m["outcome"] == "failed"}
         return [name for name in names if (name not in passed if "::" in name else name in failed)]
@@ -84,15 +97,22 @@ def _decision(ended: Ended) -> Decision:
     return Decision(SURVIVED, "", len(ran), seconds)
 
 
-def _run(send: Send, stages: list[list[str]], stop: bool = True) -> None:
-    import sys
-
-    sys.dont_write_bytecode = stop
-    for names in stages:
-        watch = Watch(send, wanted=names)
-        run_pytest(watch, dict.fromkeys(name.split("::")[0] for name in names), *(["-x"] if stop else []))
-        if watch.failed and stop:
+def _run(send: Send, stages: list[list[str]], last: list[str]) -> None:
+    """Runs the stages up to the first test that fails, then their functions with other arguments, and the tests that come last."""
+    sys.dont_write_bytecode = True
+    every = [name for names in stages for name in names]
+    plan = [*((names, False) for names in stages), (every, True), *([(last, False)] if last else [])]
+    for names, siblings in plan:
+        watch = Watch(send, wanted=names, siblings=siblings)
+        run_pytest(watch, dict.fromkeys(name.split("::")[0] for name in names), "-x")
+        if watch.failed:
             break
+    send("done")
+
+
+def _run_all(send: Send, names: list[str]) -> None:
+    watch = Watch(send, wanted=names)
+    run_pytest(watch, dict.fromkeys(name.split("::")[0] for name in names))
     send("done")
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,7 @@ def in_child(tree: Path, seconds: float, function: Callable[..., None], *argumen
 
 def _enter(tree: Path) -> None:
     os.chdir(tree)
+    sys.modules["__main__"] = types.ModuleType("__main__")  # the child processes of tests would import this session as their own
     sources = [str(path) for path in sorted(tree.glob("packages/*/src"))]
     ours = Path(__file__).parent.parent
     sys.path[:] = [*sources, *(path for path in sys.path if path and Path(path) != ours)]

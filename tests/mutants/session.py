@@ -91,7 +91,8 @@ class Session:
         else:
             text, source, outcome = planting.mutated(new, found), new, WorkerOutcome.NORMAL
             assert text is not None
-            decision = decider.decide(path, text, found.start_pos[0], found.end_pos[0])
+            of_device = "device" in planting.change(new, text).partition(" ⇒ ")[0] and "RemoveArgument" in mutant.operator_name
+            decision = decider.decide(path, text, found.start_pos[0], found.end_pos[0], of_device=of_device)
         diff = "\n".join(difflib.unified_diff(source.splitlines(), (text or "").splitlines(), path, path, lineterm="", n=2))
         kept = {
             **decision.asdict(),
