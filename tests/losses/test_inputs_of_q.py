@@ -105,6 +105,17 @@ def test_dropout_that_a_second_run_would_draw_anew_is_refused():
         DReG(p, inference("x"), num_samples=2).mean().estimate(values)
 
 
+def test_dropout_above_what_is_computed_from_the_data_is_taken_and_above_what_is_computed_from_draws_refused():
+    values = {"x": X.expand(5, -1)}
+    of_data = Normal("q(z|h)", loc=network(), scale=0.5) * Deterministic("f(h|x)", h="x")
+    assert StickingTheLanding(observed(), of_data).train().mean().estimate(values).isfinite()
+    first = Deterministic("f(h|y)", h="y") * Normal("q(y|x)", loc="x", scale=0.5)
+    of_draws = Normal("q(z|h)", loc=network(), scale=0.5) * first
+    p = observed() * Normal("p(y)", loc=0.0, scale=1.0, dim=2)
+    with pytest.raises(FormulaError, match="dropout has another mask each time"):
+        StickingTheLanding(p, of_draws).train().mean().estimate(values)
+
+
 def test_dropout_of_what_runs_once_is_taken():
     values = {"x": X.expand(5, -1)}
     p, q = Normal("p(x|z)", loc=network(), scale=0.7) * latent(0.0), Normal("q(z|x)", loc=network(), scale=0.5)

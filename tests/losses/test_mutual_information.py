@@ -8,6 +8,7 @@ import torch
 from losses.test_set_losses import f64, mean_is
 from torch import nn
 
+from pixyz.core import ShapeError
 from pixyz.distributions import Deterministic, Normal
 from pixyz.losses import InfoNCE, TotalCorrelation
 
@@ -89,6 +90,17 @@ def test_total_correlation_of_the_whole_data_set():
     loss = TotalCorrelation(encoder(), 5, estimator="stratified")
     draws = torch.stack([loss.estimate({"x": DATA}) for _ in range(1000)])
     assert mean_is(draws, truth)
+
+
+def test_total_correlation_given_one_number_is_of_the_batch_of_the_loss():
+    """Where q depends on a number alone, all draws have one law, as many as there are data."""
+    q = Normal("q(z|b)", loc=lambda b: b.reshape(-1, 1) + torch.zeros(2), scale=f64([0.4, 0.6]))
+    beside = Normal("p(x)", loc=0.0, scale=1.0).log_prob().mean()
+    loss = TotalCorrelation(q, 4, estimator="stratified")
+    value = (loss + 0.0 * beside).estimate({"x": torch.zeros(4), "b": 0.5})
+    torch.testing.assert_close(value, torch.zeros_like(value), atol=1e-12, rtol=0)
+    with pytest.raises(ShapeError, match="at most dataset_size, 4; it is 5"):
+        (loss + beside).estimate({"x": torch.zeros(5), "b": 0.5})
 
 
 @pytest.mark.parametrize("estimator", ["weighted", "stratified"])

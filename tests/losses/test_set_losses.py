@@ -282,6 +282,7 @@ BAD = {
     "a critic of one side": (lambda: InfoNCE(NARROW, Deterministic("f(t|x)", t="x")), FormulaError, "some, and not all, are exchanged"),
     "a critic with a density": (lambda: InfoNCE(NARROW, Normal("f(t|x)", loc="x", scale=1.0)), FormulaError, "must compute one variable"),
     "a critic that is a number": (lambda: InfoNCE(NARROW, 3.0), KindError, "the critic is a distribution or a function"),
+    "InfoNCE of a loss": (lambda: InfoNCE(LogProb(NARROW)), KindError, r"^InfoNCE takes a distribution; got the loss log q\(z\|x\)\.$"),
     "nothing given": (lambda: InfoNCE(normals()[0]), FormulaError, "got none"),
     "a critic of several numbers": (
         lambda: InfoNCE(NARROW, lambda x, z: torch.cat([x, z], -1)).estimate(X),

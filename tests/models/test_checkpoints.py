@@ -40,6 +40,16 @@ def test_training_goes_on_as_if_it_had_never_stopped(optimizer, scheduler, tmp_p
     assert same(snapshot(fresh), end)
 
 
+@pytest.mark.parametrize("length", range(8))
+def test_tensors_begin_at_a_multiple_of_eight_bytes(length, tmp_path):
+    """As the format asks, whatever the texts are: who maps the file into memory reads them where they are."""
+    model = ML(Normal("p(x)", loc=nn.Parameter(torch.zeros(1)), scale=1.0))
+    content = model.save(tmp_path / "a", extra={"note": "n" * length}).read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    assert header % 8 == 0
+    assert not content[header : 8 + header].isspace()
+
+
 @pytest.mark.gpu
 def test_the_moving_average_goes_on(tmp_path, device):
     model = vae(ema=True, device=device)

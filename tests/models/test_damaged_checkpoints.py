@@ -70,6 +70,17 @@ def of_a_stranger(state, texts, tensors):
     entries["dict"].append([99, {"dict": []}])
 
 
+def momentum(value):
+    """Of Adam's first parameter, another than a tensor."""
+
+    def change(state, texts, tensors):
+        (_, entries), (_, _) = state["optimizers"][0]["state"]["dict"]
+        first = entries["dict"][0][1]["dict"]
+        first[:] = [[k, value if k == "exp_avg" else v] for k, v in first]
+
+    return change
+
+
 UNFIT, UNFIT_SCHEDULE = "Adam: its state in the file does not fit, ", "StepLR: its state in the file does not fit, "
 RANDOM = torch.zeros(10, dtype=torch.uint8)
 HOSTILE = {
@@ -110,6 +121,9 @@ HOSTILE = {
     "three betas": (adam("betas", {"tuple": [0.1, 0.1, 0.1]}), "Adam: its state in the file does not fit"),
     "betas that are texts": (adam("betas", {"tuple": ["a", "b"]}), "Adam: its state in the file does not fit"),
     "a momentum of another shape": (tensor("optimizers/0/state/3/exp_avg", torch.zeros(7)), "Adam: its state in the file does not fit"),
+    "a momentum that is a number": (momentum(1.0), UNFIT + "exp_avg is no tensor of [12] dims? in the state of a parameter"),
+    "a momentum that is a text": (momentum("fast"), UNFIT + "exp_avg is no tensor of [12] dims? in the state of a parameter"),
+    "a count below 0": (tensor("optimizers/0/state/3/step", torch.tensor(-1.0)), UNFIT + "step is no finite number from 0 on"),
     "a scheduler's own method": (
         setting("schedulers", 0, "state", "dict", 0, to=["get_lr", "x"]),
         "StepLR: its state in the file does not fit",

@@ -183,6 +183,13 @@ def test_another_value_is_rejected_with_both_shown(case, tmp_path):
     Model(make()).load(path)  # the same code builds a model that takes it
 
 
+def test_a_part_that_stands_twice_is_written_once(tmp_path):
+    part = sets(Renyi, alpha=0.5, analytic=False)
+    path = Model((part + part.exp()).mean()).save(tmp_path / "a")
+    with safe_open(path, "pt") as file:
+        assert not [name for name in json.loads(file.metadata()["facts"]) if name.endswith(" (2)")]
+
+
 def test_a_constant_that_differs_stays_that_of_the_model(tmp_path):
     path = Model(with_prior(normal())).save(tmp_path / "a")
     p = normal(0.5)

@@ -1,6 +1,7 @@
 """`fit`: against hand-written loops, in the order of an epoch; what it validates, logs and draws."""
 
 import csv
+import logging
 
 import pytest
 import torch
@@ -172,6 +173,31 @@ def test_every_term_is_logged_under_its_printed_name(tmp_path):
     assert list((tmp_path / "board" / "version_0").glob("events*"))
 
 
+def test_terms_are_logged_at_every_fiftieth_step_and_what_lightning_says_is_heard_again():
+    class Steps(Logger):
+        name, version = "steps", 0
+
+        def __init__(self):
+            super().__init__()
+            self.steps = []
+
+        def log_metrics(self, metrics, step=None):
+            self.steps += [step for name in metrics if name.startswith("train/-log")]
+
+        def log_hyperparams(self, *args, **kwargs):
+            """There are none."""
+
+    rows, said = Steps(), logging.getLogger("lightning.pytorch")
+    before = said.level
+    said.setLevel(logging.INFO)
+    try:
+        ML(Normal("p(x)", loc=nn.Parameter(torch.zeros(1)), scale=1.0)).fit({"x": torch.zeros(52, 1)}, epochs=1, batch_size=1, logger=rows)
+        assert said.level == logging.INFO
+    finally:
+        said.setLevel(before)
+    assert rows.steps == [0, 50]
+
+
 def test_what_is_logged_of_a_step_is_what_the_step_has_seen():
     """The terms are evaluated once more, at the same draws, and leave no trace in batch normalisation or the generator."""
 
@@ -277,6 +303,7 @@ def test_a_trainer_of_ones_own():
     assert model.step_count == trainer.global_step == len(norms.seen) == 7
     assert min(norms.seen) > 0
     assert trainer.callback_metrics["validation/loss"] > 0
+    assert trainer.progress_bar_metrics["loss"] > 0
 
 
 def test_modes_are_those_of_training_afterwards_and_of_evaluation_in_validation():

@@ -98,6 +98,13 @@ def test_a_point_stands_where_its_datum_is():
         torch.testing.assert_close(torch.tensor(points.get_offsets().data).float(), z[labels == k])
 
 
+def test_a_point_on_a_scale_stands_where_its_datum_is():
+    model, x = vae(), torch.rand(10, 9)
+    axes = plot_latent(model, {"x": x}, labels=torch.rand(10)).axes[0]
+    (points,) = axes.collections
+    torch.testing.assert_close(torch.tensor(points.get_offsets().data).float(), model.infer({"x": x}, mean_of="z")["z"])
+
+
 def test_the_axes_of_a_latent_space_are_alike_and_named():
     figure = latent(None)
     (axes,) = figure.axes

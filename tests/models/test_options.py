@@ -81,6 +81,14 @@ BAD = {
         lambda: build(n_critic=True),
         "n_critic is how many steps of the discriminators make one of the others, at least 1; got True",
     ),
+    "critic half": (
+        lambda: build(n_critic=1.5),
+        "n_critic is how many steps of the discriminators make one of the others, at least 1; got 1.5",
+    ),
+    "critic 0": (
+        lambda: build(n_critic=0),
+        "n_critic is how many steps of the discriminators make one of the others, at least 1; got 0",
+    ),
     "not in the loss": (
         lambda: build(distributions=[Label()]),
         f"distributions has p(y|x), of which {LOSS} has nothing, so it would not be trained. The loss has p(x|z), p_prior(z), q(z|x).",

@@ -91,6 +91,12 @@ def test_numbers_outside_of_0_and_1_go_from_black_to_white():
     torch.testing.assert_close(shown[..., 0].flatten()[[0, 1, 3]].float(), torch.tensor([0.0, 3 / 8, 1.0]), atol=1 / 255, rtol=0)
 
 
+def test_numbers_between_0_and_1_keep_their_greys():
+    model = ML(Normal("p(x)", loc=nn.Parameter(torch.tensor([0.25, 0.5, 0.5, 0.75])), scale=1.0))
+    shown = canvas(plot_samples(model, 1))
+    torch.testing.assert_close(shown[..., 0].flatten()[[0, 1, 3]].float(), torch.tensor([0.25, 0.5, 0.75]), atol=1 / 255, rtol=0)
+
+
 def test_ink_on_paper():
     shown = canvas(plot_samples(images(4), 1, cmap="gray_r"))
     assert shown[0, 0, 0] == 1.0
