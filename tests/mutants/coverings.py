@@ -15,7 +15,7 @@ LEFT_OUT = ("tests/benchmarks/", "tests/site/", "tests/cuda-utils/", "tests/muta
 LEFT_OUT_FILES = ("test_killed.py", "test_mutations.py", "test_device_tests.py", "test_repository.py", "test_mutants.py")
 """Files whose tests are not used: trainings that are killed, thousands of changed checkpoints, tests of the tests and of the texts."""
 
-SECONDS_PER_TEST = 3.0
+SECONDS_PER_TEST = 10.0
 """CPU seconds of a test under coverage, above which it is not used."""
 
 
