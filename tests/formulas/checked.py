@@ -48,9 +48,13 @@ def check(case: Case, *, compiled: bool = False, rejections: Sequence[Rejection]
         ignored: regular expressions of warnings that are right.
 
     Raises:
-        DisagreementError: if the two differ, or if the library raises an error or gives a warning that is not expected.
+        DisagreementError: if the two differ, if the truth is not finite or raises an error, or if the library raises an error or gives a
+            warning that is not expected.
     """
-    truth = case.truth()
+    try:
+        truth = case.truth()
+    except Exception as error:
+        raise DisagreementError(f"the truth raises {type(error).__name__}\n{error}") from error
     if not all(t.isfinite().all() for t in (truth.value, *truth.gradients.values())):
         raise DisagreementError(f"the truth is not finite\n{truth}")
     try:

@@ -317,7 +317,12 @@ def entropy(row: Row, params: Params) -> Tensor:
 def kl(row: Row, p: Params, q: Params) -> Tensor:
     """KL[p || q], summed over the features."""
     written = DIVERGENCES.get(row.family)
-    found = td.kl_divergence(row.torch_class(p), row.torch_class(q)) if written is None else written(p, q)
+    if written is None:  # torch compares Bernoulli distributions of one batch shape only
+        left, right = row.torch_class(p), row.torch_class(q)
+        shape = torch.broadcast_shapes(left.batch_shape, right.batch_shape)
+        found = td.kl_divergence(left.expand(shape), right.expand(shape))
+    else:
+        found = written(p, q)
     return found if row.values in VECTORS else found.sum(-1)
 
 
