@@ -16,12 +16,12 @@ CALLS = (10, 70)
 
 
 def assert_flat(name, first, last, *, hold=held_by_train, blocks=20.0, allocated=200.0, resident=1e9):
-    """Between two numbers of steps no tensor is added, and per step no more than so many blocks and bytes.
+    """Between two numbers of steps fewer than one tensor in a thousand steps is added, and per step no more than so many blocks and bytes.
 
     Python's allocator keeps some hundred blocks more at each look, however many steps there are between two.
     """
     held = growth(hold, TRAININGS[name], first, last)
-    assert held.tensors <= 0, held
+    assert held.tensors < 1e-3, held  # in a long run, one may be made late, such as the best loss so far
     assert held.blocks < blocks, held
     assert held.allocated < allocated, held
     assert held.resident < resident, held
