@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pixyz.flows import IAF, MAF, NSF, ActNorm, Coupling, Glow, MaskedAutoregressive, Permutation, RealNVP, Reverse
+from pixyz.flows import IAF, MAF, NSF, ActNorm, Coupling, Glow, MaskedAutoregressive, Permutation, Planar, RealNVP, Reverse
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +125,19 @@ def test_activations_of_a_single_number_are_normalised():
     assert y.mean().abs() < 1e-9
     torch.testing.assert_close(y.std(correction=0), torch.tensor(1.0), rtol=1e-3, atol=0)
     torch.testing.assert_close(log_det, (-x.std(correction=0).log()).expand(100), rtol=1e-3, atol=1e-3)
+
+
+def test_a_planar_step_never_folds_whatever_its_parameters_are():
+    """Along w its slope is at least 0.001: w · y grows with w · x, by 1 + (1 - tanh²) w · û, which is the determinant that it returns."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        f = Planar(3)
+        with torch.no_grad():
+            f.params.mul_(4 if seed % 2 else 0.2)  # w longer than 1, and shorter
+        w = f.params[3:6].detach()
+        x = torch.linspace(-3, 3, 201)[:, None] * (w / w.square().sum()) - f.params[6].detach() * w / w.square().sum()
+        y, log_det = f.forward_and_log_det(x, None)
+        along = y.detach() @ w
+        slope = (along[2:] - along[:-2]) / 0.06
+        assert (slope > 0).all()
+        torch.testing.assert_close(slope, log_det.detach().exp()[1:-1], rtol=2e-2, atol=2e-3)
