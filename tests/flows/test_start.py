@@ -133,7 +133,8 @@ def test_a_planar_step_never_folds_whatever_its_parameters_are():
         torch.manual_seed(seed)
         f = Planar(3)
         with torch.no_grad():
-            f.params.mul_(4 if seed % 2 else 0.2)  # w longer than 1, and shorter
+            f.params[:3].mul_(8)
+            f.params[3:].mul_(4 if seed % 2 else 0.2)  # w longer than 1, and shorter
         w = f.params[3:6].detach()
         x = torch.linspace(-3, 3, 201)[:, None] * (w / w.square().sum()) - f.params[6].detach() * w / w.square().sum()
         y, log_det = f.forward_and_log_det(x, None)
