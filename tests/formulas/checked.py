@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pixyz.core import PixyzError
 
-from .case import Built, Case, Rejection, Truth, gradients_of, weights
+from .case import Built, Case, OutsideError, Rejection, Truth, gradients_of, weights
 
 TOLERANCE = 1e-9
 LARGEST_Z = 4.5
@@ -53,6 +53,8 @@ def check(case: Case, *, compiled: bool = False, rejections: Sequence[Rejection]
     """
     try:
         truth = case.truth()
+    except OutsideError:
+        raise
     except Exception as error:
         raise DisagreementError(f"the truth raises {type(error).__name__}\n{error}") from error
     if not all(t.isfinite().all() for t in (truth.value, *truth.gradients.values())):
