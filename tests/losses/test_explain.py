@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from pixyz.core import Explanation, seeded
+from pixyz.core import Explanation, Loss, seeded
 from pixyz.distributions import Categorical, Normal
-from pixyz.losses import ELBO, IWAE, Expectation, KullbackLeibler, Parameter
+from pixyz.losses import ELBO, IWAE, Expectation, KullbackLeibler
 
 
 @pytest.fixture
@@ -73,7 +73,8 @@ def test_the_standard_error_of_a_batch_is_that_of_its_mean():
     """For each of n data the mean of K draws has the variance σ²/K, so their mean has σ²/Kn."""
     torch.manual_seed(0)
     q = Normal("q(z|x)", loc="x", scale=2.0)
-    e = Expectation(q, Parameter("z").sum(), num_samples=2_000).explain({"x": torch.zeros(4, 1)})
+    z = Loss.from_function(lambda z: z.sum(-1), "f", var=["z"])
+    e = Expectation(q, z.mean(), num_samples=2_000).explain({"x": torch.zeros(4, 1)})
     assert e.error == pytest.approx(2 / (2_000 * 4) ** 0.5, rel=0.05)
 
 
@@ -106,4 +107,4 @@ def test_columns_are_aligned(model):
         head, *rows = str(loss.explain(values)).splitlines()
         for column in ("shape", "how"):
             at = head.index(column)
-            assert all(row[at - 2 : at].isspace() and (row[at:] == "" or not row[at].isspace()) for row in rows)
+            assert all(row.ljust(at)[at - 2 : at].isspace() and (row[at:] == "" or not row[at].isspace()) for row in rows)
